@@ -1,0 +1,29 @@
+"""What can go wrong, as types. Every message is one sentence: the value, its place, and the remedy."""
+
+
+class RopewalkError(Exception):
+    """A mistake that the user can mend; the command line prints it without a traceback and exits with 2."""
+
+
+class MethodError(RopewalkError):
+    """A method that does not exist, or parameters that it cannot take."""
+
+
+class ModelError(RopewalkError):
+    """A model that is missing, unreadable, unsafe to read, or has no rotary position embeddings."""
+
+
+class CorpusError(RopewalkError):
+    """Documents or key spans that are missing, unreadable, or too short."""
+
+
+class ExperimentError(RopewalkError):
+    """An experiment file with a key or a value that cannot be."""
+
+
+class StoreError(RopewalkError):
+    """A run directory that belongs to something else, is damaged, or cannot be written."""
+
+
+class ExportError(RopewalkError):
+    """A rotation that the asked engine cannot express."""
