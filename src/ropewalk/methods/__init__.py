@@ -1,0 +1,144 @@
+"""RoPE context-extension methods: pure functions from (geometry, parameters, length) to one static rotation.
+
+A new method is one file beside this one, one line of METHODS, and one row of tests/methods/method_table.py;
+another package registers one by an entry point of the group `ropewalk.methods` that loads to a Method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ropewalk.errors import MethodError
+from ropewalk.methods import (
+    abf,
+    dynamic_ntk,
+    linear,
+    llama3,
+    longrope,
+    mrrope,
+    none,
+    ntk_aware,
+    ntk_by_parts,
+    plugins,
+    proportional,
+    reading,
+    resolving,
+    yarn,
+)
+from ropewalk.methods.method import Extension, Method, Params, Scaled
+from ropewalk.methods.parameters import short
+from ropewalk.methods.resolving import Resolved
+from ropewalk.rope import RopeGeometry
+
+__all__ = [
+    "METHODS",
+    "Extension",
+    "Method",
+    "Params",
+    "Resolved",
+    "Scaled",
+    "asked",
+    "depends_on_length",
+    "describe",
+    "expand",
+    "find",
+    "make_params",
+    "registered",
+    "resolve",
+]
+
+METHODS: dict[str, Method] = {
+    "none": none.METHOD,
+    "linear": linear.METHOD,
+    "ntk_aware": ntk_aware.METHOD,
+    "ntk_by_parts": ntk_by_parts.METHOD,
+    "dynamic_ntk": dynamic_ntk.METHOD,
+    "yarn": yarn.METHOD,
+    "llama3": llama3.METHOD,
+    "longrope": longrope.METHOD,
+    "abf": abf.METHOD,
+    "mrrope": mrrope.METHOD,
+    "proportional": proportional.METHOD,
+}
+
+OTHER_NAMES = {
+    "default": ("none",),
+    "dynamic": ("dynamic_ntk",),
+    "ntk": ("ntk_aware",),
+    "pi": ("linear",),
+    "rope_theta": ("abf",),
+}
+"""What other tools call our methods, where spelling alone might not find them."""
+
+
+def registered() -> Mapping[str, Method]:
+    """The built-in methods and those of installed packages, by name. Raises MethodError for a broken package."""
+    return METHODS | plugins.plugged_in(METHODS)
+
+
+def find(method: str) -> Method:
+    """The method of that name. Raises MethodError with the nearest valid name."""
+    if method in METHODS:
+        return METHODS[method]
+    known = registered()
+    if method not in known:
+        close = reading.nearest(str(method), known, OTHER_NAMES)
+        raise MethodError(f"there is no method {short(method)}{close} (all: {', '.join(known)}).")
+    return known[method]
+
+
+def make_params(method: str, raw: Mapping[str, object]) -> Params:
+    """Parameters from values as YAML or JSON give them; integers become floats where the parameter is a number.
+
+    Raises:
+        MethodError: unknown method or parameter (naming the nearest valid one), a value out of range, one missing.
+    """
+    return reading.read(find(method), raw)
+
+
+def expand(method: str, raw: Mapping[str, object]) -> tuple[Params, ...]:
+    """Every combination of a grid in written order, without duplicates; the first name written varies slowest.
+
+    A scalar is one value, a list is an axis; for long_factor and short_factor a flat list is one value and a list
+    of lists an axis.
+
+    Raises:
+        MethodError: as make_params; also an empty list.
+    """
+    return reading.expand(find(method), raw)
+
+
+def asked(params: Params) -> dict[str, Any]:
+    """JSON values of what differs from its default, in a stable order: make_params(method, asked(p)) == p."""
+    return reading.plain(params)
+
+
+def describe(method: str) -> dict[str, Any]:
+    """A method as JSON values: summary, formula, paper, Hugging Face name, parameters with range, default, doc."""
+    return reading.describe(find(method))
+
+
+def depends_on_length(geometry: RopeGeometry, method: str, params: Params) -> bool:
+    """Whether resolve() gives different rotations at different lengths, so that one pass cannot serve them all.
+
+    True also where that happens only beyond the window.
+
+    Raises:
+        MethodError: parameters that do not fit the method or the geometry.
+    """
+    return resolving.method_depends_on_length(find(method), geometry, params)
+
+
+def resolve(geometry: RopeGeometry, method: str, params: Params, length: int) -> Resolved:
+    """One static rotation for one length (tokens).
+
+    Fills in the window (`original_max_position_embeddings`, else `geometry.window(compose)`) and `factor: auto`
+    = max(1, length/L0), calls the method on the unscaled geometry, then composes: `stack` multiplies lambda and A
+    with those of the shipped rotation.
+
+    Raises:
+        MethodError: parameters that do not fit the method or the geometry; a length below 1.
+        ModelError: shipped rope_parameters that cannot be resolved (`none`, and `stack`).
+    """
+    return resolving.resolve_method(find(method), geometry, params, length)

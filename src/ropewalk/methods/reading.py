@@ -1,0 +1,128 @@
+"""Parameters in and out of plain values: YAML mapping -> Params, a grid -> many Params, Params -> JSON values."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ropewalk.errors import MethodError
+from ropewalk.methods.method import Method, Params, parameters
+from ropewalk.methods.parameters import Numbers, short
+
+OTHER_NAMES = {
+    "scaling_factor": ("factor",),
+    "scale": ("factor",),
+    "alpha": ("beta_slow", "low_freq_factor", "factor"),
+    "beta": ("beta_fast", "high_freq_factor"),
+    "base": ("rope_theta",),
+    "theta": ("rope_theta",),
+    "window": ("original_max_position_embeddings",),
+    "attn_factor": ("attention_factor",),
+}
+"""What papers and other tools call our parameters, where spelling would not find them; the first that exists."""
+
+Raw = Mapping[str, object]
+
+
+def read(entry: Method, raw: Raw) -> Params:
+    """One Params from values as YAML or JSON give them: integers become floats, lists become tuples.
+
+    Raises:
+        MethodError: a name that the method does not have, a value out of range, or a required one missing.
+    """
+    known = parameters(entry.params)
+    _check_names(entry, raw)
+    for parameter in known.values():
+        if parameter.required and parameter.name not in raw:
+            raise MethodError(
+                f"{entry.name}: {parameter.name} is missing ({parameter.kind.doc}); give {parameter.kind.range}."
+            )
+    return entry.params(**{name: known[name].admit(value, entry.name) for name, value in raw.items()})
+
+
+def expand(entry: Method, raw: Raw) -> tuple[Params, ...]:
+    """Every combination of a grid, in written order, without duplicates.
+
+    A scalar is one value, a list is an axis; for list-valued parameters (long_factor) a flat list is one value
+    and a list of lists an axis. The first name written varies slowest.
+
+    Raises:
+        MethodError: as read(); also an empty axis.
+    """
+    _check_names(entry, raw)
+    known = parameters(entry.params)
+    axes = [_axis(entry, name, value, listed=isinstance(known[name].kind, Numbers)) for name, value in raw.items()]
+    combinations = itertools.product(*axes)
+    return tuple(dict.fromkeys(read(entry, dict(zip(raw, values, strict=True))) for values in combinations))
+
+
+def _axis(entry: Method, name: str, value: object, listed: bool) -> list[object]:
+    if not isinstance(value, (list, tuple)):
+        return [value]
+    if not value:
+        raise MethodError(f"{entry.name}: {name}=[] is an empty list; give at least one value, or leave {name} out.")
+    nested = any(isinstance(each, (list, tuple)) for each in value)
+    return list(value) if nested or not listed else [value]
+
+
+def plain(params: Params) -> dict[str, Any]:
+    """The parameters that differ from their default, as JSON values in a stable order; read() takes them back."""
+    values = {
+        name: (parameter.admit(getattr(params, name), params.method), parameter.default)
+        for name, parameter in parameters(type(params)).items()
+    }
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, (value, default) in values.items()
+        if value != default
+    }
+
+
+def describe(entry: Method) -> dict[str, Any]:
+    """A method as JSON values: what `ropewalk methods --json` prints."""
+    return {
+        "name": entry.name,
+        "summary": entry.summary,
+        "formula": entry.formula,
+        "paper": entry.paper,
+        "hugging_face": entry.hugging_face,
+        "parameters": [
+            {
+                "name": parameter.name,
+                "type": parameter.kind.type,
+                "range": parameter.kind.range,
+                "required": parameter.required,
+                "default": None if parameter.required else parameter.default,
+                "doc": parameter.kind.doc,
+            }
+            for parameter in parameters(entry.params).values()
+        ],
+    }
+
+
+def nearest(word: str, valid: Iterable[str], other_names: Mapping[str, tuple[str, ...]]) -> str:
+    """'; did you mean X' for a misspelt or foreign name, else nothing."""
+    names = list(valid)
+    meant = [name for name in other_names.get(word, ()) if name in names]
+    close = meant or difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}" if close else ""
+
+
+def _check_names(entry: Method, raw: object) -> None:
+    if not isinstance(raw, Mapping):
+        raise MethodError(
+            f"{entry.name}: parameters must be a mapping of names to values, not {short(raw)}; "
+            f"write {entry.name}: {{}} for the defaults."
+        )
+    known = parameters(entry.params)
+    for name in raw:
+        if name in known:
+            continue
+        if not known:
+            raise MethodError(f"{entry.name}: {short(name)} is not a parameter, {entry.name} takes none; leave it out.")
+        listed = ", ".join(known)
+        raise MethodError(
+            f"{entry.name}: {short(name)} is not a parameter{nearest(str(name), known, OTHER_NAMES)} (all: {listed})."
+        )

@@ -1,0 +1,120 @@
+"""The two values everything else is about: what a model was trained with, and what it is run with.
+
+Notation (docs/methods.md): d = rotary_dim, i = 0..d/2-1, b = rope_theta, f_i = b^(-2i/d).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ropewalk.errors import ModelError
+
+Compose = Literal["replace", "stack"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rotation:
+    """One static rotary embedding: everything a forward pass needs to know about positions.
+
+    Attributes:
+        inv_freq: float64 `[rotary_dim/2]`, rad/token, read-only. Position p turns pair i by `p * inv_freq[i]`.
+        attention_factor: multiplies cos and sin, so attention logits scale by its square.
+    """
+
+    inv_freq: NDArray[np.float64]
+    attention_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        inv_freq = np.array(self.inv_freq, dtype=np.float64)
+        if inv_freq.ndim != 1 or inv_freq.size == 0 or not np.isfinite(inv_freq).all() or (inv_freq < 0).any():
+            raise ValueError(f"inv_freq must be a list of finite numbers >= 0 (rad/token), got {self.inv_freq!r}")
+        if not (math.isfinite(self.attention_factor) and self.attention_factor > 0):
+            raise ValueError(f"attention_factor={self.attention_factor!r} must be a finite number > 0")
+        inv_freq.setflags(write=False)
+        object.__setattr__(self, "inv_freq", inv_freq)
+        object.__setattr__(self, "attention_factor", float(self.attention_factor))
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits: two rotations that a float32 forward pass cannot tell apart have the same one."""
+        raw = self.inv_freq.astype("<f4").tobytes() + np.array(self.attention_factor, dtype="<f4").tobytes()
+        return hashlib.sha256(raw).hexdigest()[:16]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rotation) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A trained window in tokens, and where that number was read."""
+
+    length: int
+    source: str
+
+
+def _plain() -> Mapping[str, Any]:
+    return MappingProxyType({"rope_type": "default"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RopeGeometry:
+    """What a checkpoint was trained with, in the words of its configuration.
+
+    Attributes:
+        rotary_dim: rotated dimensions per head (head_dim * partial_rotary_factor), even.
+        rope_theta: the unscaled base b.
+        max_position_embeddings: as the configuration says, tokens.
+        original_max_position_embeddings: the configuration's own, if it has one, tokens.
+        rope_parameters: the shipped scaling, Hugging Face keys (`rope_type`, `factor`, ...).
+        layer_type: the attention layers that methods apply to, where a model has several kinds
+            (Gemma 3: "full_attention"); None where it has one.
+        window_override: the trained window according to the user (`window:` in the experiment file).
+    """
+
+    rotary_dim: int
+    rope_theta: float
+    max_position_embeddings: int
+    original_max_position_embeddings: int | None = None
+    rope_parameters: Mapping[str, Any] = field(default_factory=_plain, hash=False)
+    layer_type: str | None = None
+    window_override: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.rotary_dim < 2 or self.rotary_dim % 2:
+            raise ModelError(f"rotary_dim={self.rotary_dim} must be an even number >= 2; this is no RoPE geometry.")
+        if not (math.isfinite(self.rope_theta) and self.rope_theta > 1):
+            raise ModelError(f"rope_theta={self.rope_theta} must be a finite number > 1; this is no RoPE geometry.")
+        for name in ("max_position_embeddings", "original_max_position_embeddings", "window_override"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ModelError(f"{name}={value} must be at least 1 token; mend the model's config.json.")
+        object.__setattr__(self, "rope_parameters", MappingProxyType(dict(self.rope_parameters)))
+
+    @property
+    def unscaled_inv_freq(self) -> NDArray[np.float64]:
+        """f_i = rope_theta^(-2i/d), float64 `[rotary_dim/2]`, rad/token (RoFormer, arXiv:2104.09864)."""
+        exponent = np.arange(0, self.rotary_dim, 2, dtype=np.float64) / self.rotary_dim
+        return 1.0 / self.rope_theta**exponent
+
+    def window(self, compose: Compose = "replace") -> Window:
+        """The trained window L0 that a method scales from, when its parameters do not say.
+
+        `replace` edits the checkpoint's configuration, so the window before any shipped scaling counts;
+        `stack` comes on top of the shipped scaling, so the window after it counts.
+        """
+        if self.window_override is not None:
+            return Window(length=self.window_override, source="window in the experiment")
+        if compose == "replace" and self.original_max_position_embeddings is not None:
+            return Window(length=self.original_max_position_embeddings, source="original_max_position_embeddings")
+        return Window(length=self.max_position_embeddings, source="max_position_embeddings")
