@@ -1,0 +1,92 @@
+"""A document: a text that is what it says it is."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ropewalk.errors import CorpusError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A text and where it comes from.
+
+    Attributes:
+        id: unique within a run; rows of results are named after it.
+        kind: "novel", "play", ... for built-in documents, else "file" or "dataset".
+        source: package, version and file; or path, column and row.
+        licence: why it may be used, as far as known.
+        sha256: of the text in UTF-8, 64 hex digits.
+
+    Raises:
+        CorpusError: the text is empty, is not text, or does not have that hash.
+    """
+
+    id: str
+    title: str
+    kind: str
+    source: str
+    licence: str
+    sha256: str
+    text: str
+
+    def __post_init__(self) -> None:
+        found = text_sha256(self.text, place=self.source)
+        if found != self.sha256:
+            raise CorpusError(
+                f"document {self.id!r} ({self.source}) has been altered: its sha256 is {found}, "
+                f"expected {self.sha256}; restore the text, or reinstall ropewalk if it is a built-in one."
+            )
+
+
+def text_sha256(text: str, *, place: str) -> str:
+    """Hash of a text in UTF-8, 64 hex digits.
+
+    Raises:
+        CorpusError: the text is empty or blank, or has characters that no text has; the message names `place`.
+    """
+    if not text.strip():
+        raise CorpusError(f"{place} is empty: a document needs text; leave it out or mend it.")
+    if "\0" in text:
+        raise CorpusError(
+            f"{place} is binary (NUL at character {text.index(chr(0))}): documents are plain text in UTF-8."
+        )
+    try:
+        return hashlib.sha256(text.encode()).hexdigest()
+    except UnicodeEncodeError as error:
+        raise CorpusError(
+            f"{place} has half a surrogate pair at character {error.start}, which UTF-8 cannot hold; "
+            "repair its encoding at the source."
+        ) from None
+
+
+def local_document(text: str, *, id: str, title: str, kind: str, source: str) -> Document:
+    """A document of the user's own; ropewalk cannot know its licence."""
+    sha256 = text_sha256(text, place=source)
+    return Document(id=id, title=title, kind=kind, source=source, licence="not known", sha256=sha256, text=text)
+
+
+def refuse_duplicates(documents: Sequence[Document]) -> None:
+    """Two documents of one text would count one observation twice.
+
+    Raises:
+        CorpusError: naming both.
+    """
+    seen: dict[str, Document] = {}
+    for document in documents:
+        first = seen.setdefault(document.sha256, document)
+        if first is not document:
+            raise CorpusError(
+                f"documents {first.id!r} and {document.id!r} are the same text (sha256 {document.sha256}): "
+                "it would count twice as evidence; remove one."
+            )
+
+
+def nearest(name: object, valid: Iterable[str]) -> str:
+    """The end of a refusal: the nearest valid name, if one is near, and all of them."""
+    names = list(valid)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.75)
+    return (f"did you mean {close[0]!r}? There" if close else "there") + f" are: {', '.join(names) or 'none'}."

@@ -1,0 +1,79 @@
+"""From the `documents` mapping of an experiment to the documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ropewalk.corpus.builtin import builtin_documents
+from ropewalk.corpus.documents import Document, nearest, refuse_duplicates
+from ropewalk.corpus.local import dataset_documents, file_documents
+from ropewalk.errors import CorpusError
+
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "corpus": ("corpus", "count"),
+    "files": ("files", "count"),
+    "dataset": ("dataset", "column", "split", "count"),
+}
+
+
+def load_documents(spec: Mapping[str, Any]) -> tuple[Document, ...]:
+    """Read and verify documents.
+
+    `spec` is one of `{corpus: builtin}`, `{files: [glob, ...]}` and `{dataset: PATH, column: text, split: NAME}`,
+    each with an optional `count`, which takes the first so many (built-in: in manifest order, kinds in turn).
+
+    Raises:
+        CorpusError: an unknown key or corpus, a value of the wrong type, or documents that are missing, too few,
+            empty, binary, altered, or the same text twice.
+    """
+    source = _source(spec)
+    count = spec.get("count")
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise CorpusError(f"documents: count={count!r} must be a whole number >= 1; leave it out to take all.")
+    match source:
+        case "corpus":
+            if spec["corpus"] != "builtin":
+                raise CorpusError(
+                    f"documents: corpus={spec['corpus']!r} is unknown; {nearest(spec['corpus'], ['builtin'])}"
+                )
+            documents = builtin_documents(count)
+        case "files":
+            documents = file_documents(_patterns(spec["files"]), count)
+        case _:
+            documents = dataset_documents(
+                _text(spec, "dataset"), _text(spec, "column", "text"), split=_text(spec, "split", None), count=count
+            )
+    refuse_duplicates(documents)
+    return documents
+
+
+def _source(spec: Mapping[str, Any]) -> str:
+    if not isinstance(spec, Mapping):
+        raise CorpusError(
+            f"documents={spec!r} must be a mapping; write {{corpus: builtin}}, {{files: [...]}} or {{dataset: PATH}}."
+        )
+    sources = [key for key in KEYS if key in spec]
+    if len(sources) > 1:
+        raise CorpusError(f"documents has {' and '.join(sources)}, which are different sources; keep one.")
+    valid = KEYS[sources[0]] if sources else tuple(KEYS)
+    for key in spec:
+        if key not in valid and (sources or key != "count"):
+            raise CorpusError(f"documents: key {key!r} is unknown; {nearest(key, valid)}")
+    if not sources:
+        raise CorpusError("documents names no source; write {corpus: builtin}, {files: [...]} or {dataset: PATH}.")
+    return sources[0]
+
+
+def _patterns(value: object) -> list[str]:
+    patterns = [value] if isinstance(value, str) else value
+    if not isinstance(patterns, Sequence) or not patterns or not all(isinstance(p, str) and p for p in patterns):
+        raise CorpusError(f"documents: files={value!r} must be a list of paths or globs, such as ['books/*.txt'].")
+    return list(patterns)
+
+
+def _text(spec: Mapping[str, Any], key: str, default: Any = "") -> Any:
+    value = spec.get(key, default)
+    if value is not default and not (isinstance(value, str) and value):
+        raise CorpusError(f"documents: {key}={value!r} must be a text that is not empty.")
+    return value
