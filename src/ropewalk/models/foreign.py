@@ -1,0 +1,101 @@
+"""What other libraries print and raise while a model is loaded."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from huggingface_hub import errors as hub
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from safetensors import SafetensorError
+from transformers.utils import logging
+
+from ropewalk.errors import ModelError
+from ropewalk.models import builtin
+
+_TYPES = (
+    *(
+        ArithmeticError,
+        AttributeError,
+        ImportError,
+        LookupError,
+        MemoryError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ),
+    *(SafetensorError, hub.EntryNotFoundError, hub.StrictDataclassError),
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' own bars and advice while loading; the Hub's download bars stay."""
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    hub_bars = not are_progress_bars_disabled()
+    logging.disable_progress_bar()  # both kinds
+    if hub_bars:
+        enable_progress_bars()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # what peft and transformers tell each other
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # both kinds
+        if not hub_bars:
+            disable_progress_bars()
+
+
+@contextmanager
+def sentences(name: str, revision: str | None = None) -> Iterator[None]:
+    """Turn what transformers and the Hub raise about the model `name` into one sentence with a remedy."""
+    try:
+        yield
+    except _TYPES as error:
+        raise ModelError(_sentence(name, revision, error)) from error
+
+
+def _sentence(name: str, revision: str | None, error: BaseException) -> str:
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+
+    def caused_by(*types: type[BaseException]) -> bool:
+        return any(isinstance(link, types) for link in chain)
+
+    if caused_by(hub.GatedRepoError):
+        return f"model {name!r} is gated; accept its licence at https://huggingface.co/{name} and run `hf auth login`."
+    if caused_by(hub.RevisionNotFoundError):
+        return (
+            f"model {name!r} has no revision {revision!r} on the Hugging Face Hub; give a branch, tag or commit of it."
+        )
+    if caused_by(hub.RepositoryNotFoundError, hub.HFValidationError):
+        return (
+            f"model {name!r} is no built-in name ({', '.join(builtin.NAMES)}), no directory, and not on the Hugging "
+            "Face Hub; check the spelling, or run `hf auth login` if it is private."
+        )
+    if caused_by(hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError, TimeoutError):
+        return (
+            f"model {name!r} is not in the local cache and the Hugging Face Hub cannot be reached; "
+            f"run `hf download {name}` where there is a network, or give a directory."
+        )
+    if caused_by(torch.OutOfMemoryError, MemoryError):
+        return f"model {name!r} does not fit into memory; use dtype bfloat16, device_map auto, or quantization."
+    if "use_safetensors" in str(error):
+        return (
+            f"model {name!r} has no safetensors weights, and pickles, which can run any code, are not read; where you "
+            "trust it, load it and call model.save_pretrained(directory), then give that directory."
+        )
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return (
+        f"model {name!r} could not be loaded ({type(error).__name__}: {reason}); "
+        "check its files, and that the installed transformers knows the architecture."
+    )

@@ -1,0 +1,159 @@
+"""GGUF files: what llama.cpp reads from them and transformers does not (shipped rotation, splitting of digits)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from gguf import GGUFReader
+from tokenizers import pre_tokenizers
+
+from ropewalk.errors import ModelError
+from ropewalk.models.geometry import SCALED_LAYER_TYPE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What transformers does not read from a GGUF file.
+
+    Attributes:
+        path: the file.
+        rope: metadata below `<architecture>.rope.`, e.g. `scaling.type`.
+        factors: tensors `rope_freqs`, `rope_factors_long`, `rope_factors_short`: lambda `[rotary_dim/2]`, by which
+            llama.cpp divides each frequency.
+        pre_tokenizer: metadata `tokenizer.ggml.pre`.
+    """
+
+    path: Path
+    rope: Mapping[str, Any]
+    factors: Mapping[str, list[float]]
+    pre_tokenizer: str | None
+
+
+def read_header(path: Path) -> Header:
+    """Read metadata and rope tensors; seconds, since the vocabulary is metadata too.
+
+    Raises:
+        ModelError: this is no GGUF file.
+    """
+    try:
+        reader = GGUFReader(str(path))
+        fields = {key: field.contents() for key, field in reader.fields.items() if len(field.data) <= 1}
+    except (ValueError, IndexError) as error:
+        raise ModelError(f"{path} is no GGUF file ({error}); download it again.") from error
+    prefix = f"{fields['general.architecture']}.rope."
+    return Header(
+        path=path,
+        rope={key.removeprefix(prefix): value for key, value in fields.items() if key.startswith(prefix)},
+        factors={
+            t.name.removesuffix(".weight"): t.data.tolist() for t in reader.tensors if t.name.startswith("rope_f")
+        },
+        pre_tokenizer=fields.get("tokenizer.ggml.pre"),
+    )
+
+
+def read_config(header: Header) -> Any:
+    """The configuration of a GGUF file, its `rope_parameters` as the file's metadata and tensors say."""
+    with quiet_bars():
+        config: Any = transformers.AutoConfig.from_pretrained(str(header.path.parent), gguf_file=header.path.name)
+    rope = getattr(config, "rope_parameters", None)
+    if rope and SCALED_LAYER_TYPE in rope:
+        config.rope_parameters = rope | {SCALED_LAYER_TYPE: rope[SCALED_LAYER_TYPE] | rope_parameters(header, config)}
+    elif rope:
+        config.rope_parameters = rope | rope_parameters(header, config)
+    return config
+
+
+def rope_parameters(header: Header, config: Any) -> dict[str, Any]:
+    """The shipped rotation in Hugging Face keys.
+
+    A file with `rope_freqs` (Llama 3.x) gets the universal form, longrope with both lists equal to lambda. Its window
+    is `context_length`, as the file does not say what came before the scaling.
+
+    Raises:
+        ModelError: the file scales in a way that is not known here.
+    """
+    rope, factors, window = header.rope, header.factors, config.max_position_embeddings
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    rotary_dim = rope.get("dimension_count") or head_dim
+    partial: dict[str, Any] = {} if rotary_dim == head_dim else {"partial_rotary_factor": rotary_dim / head_dim}
+    kind = rope.get("scaling.type", "linear")  # as llama.cpp reads it: linear by a factor of 1
+    factor = None if kind == "none" else rope.get("scaling.factor") or rope.get("scale_linear")
+    original = rope.get("scaling.original_context_length") or window
+    if kind in ("none", "linear", "longrope") and not factor and factors:
+        if "rope_freqs" in factors:
+            return partial | _longrope(factors["rope_freqs"], factors["rope_freqs"], 1.0, window, 1.0)
+        lists = factors["rope_factors_short"], factors["rope_factors_long"]
+        return partial | _longrope(*lists, window / original, original, rope.get("scaling.attn_factor") or 1.0)
+    if kind in ("none", "linear") and not factors:
+        return partial | ({"rope_type": "linear", "factor": factor} if factor else {"rope_type": "default"})
+    if kind == "yarn" and factor and not factors and not rope.get("scaling.yarn_log_multiplier"):
+        return partial | _yarn(rope, factor, original)
+    raise ModelError(
+        f"{header.path.name}: rope.scaling.type={kind!r}, factor={factor} and tensors {sorted(factors)} are together a "
+        "rotation that ropewalk cannot read; use the checkpoint that the file was converted from."
+    )
+
+
+def _longrope(short: list[float], long: list[float], factor: float, original: int, attention: float) -> dict[str, Any]:
+    named = {"short_factor": short, "long_factor": long, "factor": factor, "attention_factor": attention}
+    return {"rope_type": "longrope", "original_max_position_embeddings": original} | named
+
+
+def _yarn(rope: Mapping[str, Any], factor: float, original: int) -> dict[str, Any]:
+    """llama.cpp multiplies its own 0.1 ln s + 1 by attn_factor."""
+    attention = (rope.get("scaling.yarn_attn_factor") or 1.0) * (0.1 * math.log(factor) + 1.0)
+    betas = {key: rope[f"scaling.yarn_{key}"] for key in ("beta_fast", "beta_slow") if f"scaling.yarn_{key}" in rope}
+    named = {"factor": factor, "original_max_position_embeddings": original, "attention_factor": attention}
+    return {"rope_type": "yarn"} | named | betas
+
+
+def read_tokenizer(header: Header) -> Any:
+    """The tokenizer of a GGUF file; transformers forgets that `smollm` splits digits before anything else."""
+    with quiet_bars():
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(str(header.path.parent), gguf_file=header.path.name)
+    if header.pre_tokenizer == "smollm":
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
+    return tokenizer
+
+
+def convert(path: Path, directory: Path) -> None:
+    """Write a GGUF file as an ordinary float32 safetensors checkpoint."""
+    header = read_header(path)
+    with quiet_bars():
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            str(path.parent), gguf_file=path.name, config=read_config(header), dtype=torch.float32
+        )
+    as_dense(model)
+    model.save_pretrained(directory)
+    model.config.dtype = torch.bfloat16  # what dtype "auto" means on a GPU; the weights in the file stay float32
+    model.config.save_pretrained(directory)
+    read_tokenizer(header).save_pretrained(directory)
+
+
+def dense() -> dict[str, Any]:
+    """Keywords for `from_pretrained` that unpack the blocks: scoring needs plain weights."""
+    return {"quantization_config": transformers.GgufConfig(dequantize=True)}
+
+
+def as_dense(model: Any) -> None:
+    """Forget that the weights came in blocks: they are plain tensors now."""
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.hf_quantizer = None
+
+
+@contextlib.contextmanager
+def quiet_bars(asked: bool = True) -> Iterator[None]:
+    """transformers draws GGUF bars with bare tqdm, beyond its own switch."""
+    with contextlib.redirect_stderr(io.StringIO()) if asked else contextlib.nullcontext():
+        yield

@@ -1,0 +1,170 @@
+"""Load a model so that it can be measured: whole, in evaluation mode, and identified by a hash of its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from ropewalk.errors import ModelError
+from ropewalk.models import adapter, gguf
+from ropewalk.models.foreign import quiet, sentences
+from ropewalk.models.geometry import geometry_of
+from ropewalk.models.patch import check_patchable
+from ropewalk.models.placement import torch_device, torch_dtype
+from ropewalk.models.source import Source, find, pinned, sha256_of, weight_files
+from ropewalk.models.spec import ModelSpec
+from ropewalk.rope import RopeGeometry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelProvenance:
+    """What a run records about its model.
+
+    Attributes:
+        id: as asked.
+        revision: commit on the Hub, or the release that a built-in model comes from; None for local files.
+        architecture: class name.
+        weights_sha256: of the weight files (`sha256_of`), adapter included.
+        dtype: of the parameters, "float32", "bfloat16" or "float16".
+        device: "cpu", "cuda:0 NVIDIA H100 80GB HBM3", ...
+        parameters: how many.
+        chat_template: whether the tokenizer has one.
+    """
+
+    id: str
+    revision: str | None
+    architecture: str
+    weights_sha256: str
+    dtype: str
+    device: str
+    parameters: int
+    chat_template: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A causal language model ready to be scored; `geometry` decides its shipped rotation, `patched` applies one."""
+
+    model: Any
+    tokenizer: Any
+    geometry: RopeGeometry
+    provenance: ModelProvenance
+
+
+def load(
+    spec: ModelSpec, *, dtype: str = "auto", device: str | None = None, attn_implementation: str = "sdpa"
+) -> LoadedModel:
+    """Load model and tokenizer: evaluation mode, no gradients, `use_cache=False`.
+
+    Args:
+        spec: which model.
+        dtype: "auto" (the checkpoint's on accelerators; on a CPU bfloat16 if its instructions have it, else float32),
+            "float32", "bfloat16" or "float16".
+        device: None takes CUDA if there is any, else the CPU. Excludes `spec.device_map`.
+        attn_implementation: as in transformers.
+
+    Raises:
+        ModelError: the model cannot be found, read, placed or patched, or some of its weights are missing.
+    """
+    place = torch_device(device, spec.device_map)
+    with quiet(), sentences(spec.id, spec.revision):
+        source = find(spec)
+        config = read_config(source, spec)
+        source = pinned(source)
+        geometry = geometry_of(config)
+        kind = torch_dtype(dtype, place, is_gguf=source.gguf is not None)
+        model = _read_model(source, spec, config, kind, place, attn_implementation)
+        files = weight_files(source)
+        if spec.adapter is not None:
+            model, more = adapter.apply(model, spec.adapter, quantized=getattr(model, "hf_quantizer", None) is not None)
+            files += more
+        tokenizer = _read_tokenizer(source, spec)
+    model.eval().requires_grad_(False)
+    model.config.get_text_config(decoder=True).use_cache = False
+    check_patchable(model)
+    provenance = _provenance(spec, source, model, tokenizer, files)
+    return LoadedModel(model=model, tokenizer=tokenizer, geometry=geometry, provenance=provenance)
+
+
+def read_geometry(spec: ModelSpec) -> RopeGeometry:
+    """The RoPE geometry out of the configuration alone; no weights are read or downloaded.
+
+    Raises:
+        ModelError: the configuration cannot be had, or has no rotary position embeddings.
+    """
+    with quiet(), sentences(spec.id, spec.revision):
+        source = find(spec, weights=False)
+        return geometry_of(read_config(source, spec))
+
+
+def read_config(source: Source, spec: ModelSpec) -> Any:
+    """The transformers configuration; of a GGUF file with the rotation that the file ships."""
+    if source.gguf is not None:
+        return gguf.read_config(source.gguf)
+    return transformers.AutoConfig.from_pretrained(
+        source.location, trust_remote_code=spec.trust_remote_code, **source.keywords
+    )
+
+
+def _read_model(
+    source: Source, spec: ModelSpec, config: Any, dtype: torch.dtype | str, device: torch.device, attention: str
+) -> Any:
+    quantization = gguf.dense() if source.gguf is not None else _quantization(spec)
+    with gguf.quiet_bars(source.gguf is not None):
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            source.location,
+            config=config,
+            dtype=dtype,
+            device_map=spec.device_map or {"": device},
+            attn_implementation=attention,
+            trust_remote_code=spec.trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            **source.keywords,
+            **quantization,
+        )
+    lost = sorted(info["missing_keys"]) + [key for key, *_ in sorted(info["mismatched_keys"])]
+    if lost:
+        raise ModelError(
+            f"model {spec.id!r}: {len(lost)} weights are missing or misshapen ({lost[0]}, ...), and transformers would "
+            "fill them with random numbers; give the whole checkpoint."
+        )
+    if source.gguf is not None:
+        gguf.as_dense(model)
+    return model
+
+
+def _quantization(spec: ModelSpec) -> dict[str, Any]:
+    return {} if spec.quantization is None else {"quantization_config": dict(spec.quantization)}
+
+
+def _read_tokenizer(source: Source, spec: ModelSpec) -> Any:
+    if source.gguf is not None:
+        return gguf.read_tokenizer(source.gguf)
+    return transformers.AutoTokenizer.from_pretrained(
+        source.location, trust_remote_code=spec.trust_remote_code, **source.keywords
+    )
+
+
+def _provenance(
+    spec: ModelSpec, source: Source, model: Any, tokenizer: Any, files: tuple[Path, ...]
+) -> ModelProvenance:
+    devices = sorted({parameter.device for parameter in model.parameters()}, key=str)
+    return ModelProvenance(
+        id=spec.id,
+        revision=source.revision,
+        architecture=type(model).__name__,
+        weights_sha256=sha256_of(files),
+        dtype=str(model.dtype).removeprefix("torch."),
+        device=", ".join(_name(device) for device in devices),
+        parameters=model.num_parameters(),
+        chat_template=bool(getattr(tokenizer, "chat_template", None)),
+    )
+
+
+def _name(device: torch.device) -> str:
+    return f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)

@@ -1,0 +1,57 @@
+"""Which device and which dtype a model runs in."""
+
+from __future__ import annotations
+
+import torch
+
+from ropewalk.errors import ModelError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def torch_device(device: str | None, device_map: str | None) -> torch.device:
+    """The asked device, or CUDA if there is any, else the CPU.
+
+    Raises:
+        ModelError: no such device here, or device and device_map both given.
+    """
+    if device is None:
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    if device_map is not None:
+        raise ModelError(f"device={device!r} and device_map={device_map!r} contradict each other; give one of them.")
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(f"device={device!r} is no device; give cpu, cuda, cuda:N or mps.") from error
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise ModelError(
+            f"device={device!r} does not exist; this machine has {torch.cuda.device_count()} CUDA devices."
+        )
+    if place.type == "mps" and not torch.backends.mps.is_available():
+        raise ModelError(f"device={device!r} does not exist; this machine has no Metal GPU, so give cpu.")
+    return torch.device("cuda", place.index or 0) if place.type == "cuda" else place
+
+
+def torch_dtype(asked: str, device: torch.device, *, is_gguf: bool) -> torch.dtype | str:
+    """The dtype to load in; the string "auto" leaves it to the weight files.
+
+    `auto` is the checkpoint's own on accelerators (bfloat16 for GGUF, whose blocks have none). A CPU runs bfloat16
+    only if it has instructions for it: emulated, it is some 80 times slower than float32.
+
+    Raises:
+        ModelError: not one of DTYPES.
+    """
+    if asked not in DTYPES:
+        raise ModelError(f"dtype={asked!r} must be one of {', '.join(DTYPES)}.")
+    if asked != "auto":
+        return getattr(torch, asked)
+    if device.type == "cpu":
+        return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+    if is_gguf:
+        return torch.bfloat16
+    return "auto"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware (avx512_bf16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
