@@ -1,0 +1,1 @@
+"""What to score for each metric, and the per-sample numbers out of it; pure."""

@@ -1,0 +1,115 @@
+"""Hidden states to token NLL, without ever holding `[T, V]`.
+
+Shapes: B rows, T positions, H hidden size, V vocabulary, N = B * T flattened positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ropewalk.errors import ModelError
+
+CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}
+"""Float32 logits that one chunk of positions may take: the cache counts on a CPU, the size of a product on a GPU."""
+
+PROBE_TOKENS = 8
+
+
+def token_nll(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+    """Cross entropy in nats per token, float32 `[N]`."""
+    return torch.logsumexp(logits_NV, dim=-1) - logits_NV.gather(-1, targets_N[:, None])[:, 0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What a causal language model does to its last hidden state: a linear map, then perhaps a scale and a cap.
+
+    Attributes:
+        weight: `[V, H]`.
+        bias: `[V]` or None.
+        multiplier: logits are multiplied by it (Cohere's `logit_scale`, 1 / Granite's `logits_scaling`).
+        softcap: logits become `softcap * tanh(logits / softcap)` (Gemma 2's `final_logit_softcapping`).
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    multiplier: float
+    softcap: float | None
+    loss: Callable[[Tensor, Tensor], Tensor] = token_nll
+
+    def logits(self, hidden_NH: Tensor) -> Tensor:
+        """Float32 `[N, V]`, also where the weights are narrower; for few positions only."""
+        if hidden_NH.is_cuda and hidden_NH.dtype != torch.float32 and self.bias is None:
+            logits_NV = torch.mm(hidden_NH, self.weight.T, out_dtype=torch.float32)
+        else:
+            logits_NV = F.linear(hidden_NH, self.weight, self.bias).float()
+        if self.multiplier != 1.0:
+            logits_NV = logits_NV * self.multiplier
+        if self.softcap is not None:
+            logits_NV = torch.tanh(logits_NV / self.softcap) * self.softcap
+        return logits_NV
+
+    def nll(self, hidden_NH: Tensor, targets_N: Tensor) -> Tensor:
+        """Negative log-likelihood of each target, nats, float32 `[N]`, in chunks of CHUNK_BYTES of logits."""
+        room = CHUNK_BYTES["cuda" if hidden_NH.is_cuda else "cpu"]
+        chunk = max(1, room // (4 * self.weight.shape[0]))
+        parts = []
+        for hidden, targets in zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True):
+            parts.append(self.loss(self.logits(hidden), targets))
+        return torch.cat(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """A causal language model as two functions: ids `[B, T]` (and positions `[1, T]`, from 0 if not given) to hidden
+    states `[B, T, H]`, and its head."""
+
+    body: Callable[..., Tensor]
+    head: Head
+
+
+def split(model: Any) -> Split:
+    """Take a transformers causal language model apart, and prove on a few tokens that the parts make the whole.
+
+    Raises:
+        ModelError: the model's own logits are not what body and head give, so it cannot be scored in chunks.
+    """
+    text = model.config.get_text_config()
+    embeddings = model.get_output_embeddings()
+    scaling = getattr(text, "logits_scaling", None) or 1.0
+    head = Head(
+        weight=embeddings.weight,
+        bias=getattr(embeddings, "bias", None),
+        multiplier=(getattr(text, "logit_scale", None) or 1.0) / scaling,
+        softcap=getattr(text, "final_logit_softcapping", None),
+    )
+    base = model.base_model
+
+    def body(ids_BT: Tensor, positions_1T: Tensor | None = None) -> Tensor:
+        return base(input_ids=ids_BT, position_ids=positions_1T, use_cache=False).last_hidden_state
+
+    whole = Split(body=body, head=head)
+    _prove(model, whole, vocabulary=embeddings.weight.shape[0])
+    return whole
+
+
+@torch.inference_mode()
+def _prove(model: Any, parts: Split, vocabulary: int) -> None:
+    device = parts.head.weight.device
+    ids = torch.arange(1, PROBE_TOKENS + 1, device=device)[None] % vocabulary
+    expected = model(input_ids=ids, use_cache=False).logits[0].float()
+    found = parts.head.logits(parts.body(ids)[0])
+    error = (found - expected).abs().max().item()
+    allowed = max(1e-5, 4 * torch.finfo(model.dtype).eps) * max(1.0, expected.abs().max().item())
+    if not error <= allowed:
+        raise ModelError(
+            f"{type(model).__name__}: logits from its last hidden state differ from its own by {error:.3g} "
+            f"(allowed {allowed:.3g}); its head does something that chunked scoring does not know, "
+            "so it cannot be measured: report the architecture."
+        )

@@ -1,0 +1,80 @@
+"""What makes a forward pass fast: our attention, layers compiled one by one, long MLPs in chunks.
+
+Whole-model compilation is left out on purpose: it makes transformers build a mask tensor (slower at 16K tokens).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ropewalk.scoring.attention import installed
+from ropewalk.scoring.head import Split, token_nll
+
+MLP_CHUNK_TOKENS = 32_768
+"""Positions that an MLP takes at a time: its inner activations are several times wider than the hidden states."""
+
+
+def layers_of(model: Any) -> list[nn.Module]:
+    """The decoder's layers, in order; empty where the architecture keeps them elsewhere."""
+    return list(getattr(model.get_decoder(), "layers", []))
+
+
+@contextmanager
+def fast(model: Any, parts: Split, *, compiled: bool) -> Iterator[Split]:
+    """Run `model` with our kernels inside the block; yields the parts to score with.
+
+    Args:
+        model: a causal language model of transformers.
+        parts: what `split(model)` gave.
+        compiled: compile layers and loss (CUDA; costs seconds once, pays for itself after about a million tokens).
+    """
+    with ExitStack() as stack:
+        stack.enter_context(installed(model))
+        for layer in layers_of(model):
+            if isinstance(mlp := getattr(layer, "mlp", None), nn.Module):
+                stack.enter_context(_forward_replaced(mlp, _chunked(mlp.forward, compiled=compiled)))
+            if compiled:
+                stack.enter_context(_forward_replaced(layer, torch.compile(layer.forward, dynamic=True)))
+        if compiled:
+            loss = torch.compile(token_nll, dynamic=True)
+            parts = dataclasses.replace(parts, head=dataclasses.replace(parts.head, loss=loss))
+        yield parts
+
+
+def _chunked(forward: Callable[[Tensor], Tensor], *, compiled: bool) -> Callable[[Tensor], Tensor]:
+    """An MLP `[B, T, H] -> [B, T, H]` that takes long inputs in chunks of positions; others go straight through."""
+    inner = torch.compile(forward, dynamic=True) if compiled else forward
+
+    @torch.compiler.disable
+    def in_chunks(x_BTH: Tensor) -> Tensor:
+        out = torch.empty_like(x_BTH)
+        step = max(1, MLP_CHUNK_TOKENS // x_BTH.shape[0])
+        for start in range(0, x_BTH.shape[1], step):
+            out[:, start : start + step] = inner(x_BTH[:, start : start + step])
+        return out
+
+    def chunked(x_BTH: Tensor) -> Tensor:
+        if x_BTH.shape[0] * x_BTH.shape[1] <= MLP_CHUNK_TOKENS:
+            return forward(x_BTH)
+        return in_chunks(x_BTH)
+
+    return chunked
+
+
+@contextmanager
+def _forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    before = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before

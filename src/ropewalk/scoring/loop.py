@@ -1,0 +1,157 @@
+"""Rows to outcomes: batch by length, patch the rotations in, one forward pass, halve on out of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ropewalk.models.patch import patched
+from ropewalk.rope import Rotation
+from ropewalk.scoring.head import Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NllRow:
+    """Score every token of `ids` int32 `[T]` but the first, under one rotation."""
+
+    ids: NDArray[np.int32]
+    rotation: Rotation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AnswerRow:
+    """Score the last `answer_tokens` tokens of `ids` int32 `[T]`, and predict the token after them."""
+
+    ids: NDArray[np.int32]
+    rotation: Rotation
+    answer_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answers:
+    """nll float32 `[A]`, nats, of the answer's tokens; predicted int32 `[A + 1]`: the argmax at each, and after."""
+
+    nll: NDArray[np.float32]
+    predicted: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A row that has no outcome, and why: status "out_of_memory" or "error"."""
+
+    status: str
+    reason: str
+
+
+Row = NllRow | AnswerRow
+Outcome = NDArray[np.float32] | Answers | Failure
+Pending = tuple[Tensor, Tensor | None] | Failure
+"""Losses and (for answers) predictions of a row, still on the device."""
+
+
+def score(model: Any, parts: Split, rows: Sequence[Row], batch_tokens: int) -> Iterator[list[tuple[int, Outcome]]]:
+    """Score rows in batches of equal length; each batch comes back as (index into rows, outcome) when it is done.
+
+    Longest rows first, so that memory that does not suffice shows early. A batch that runs out of memory is split
+    in two until single rows fail; `batch_tokens` then stays at what fitted. One batch is always in flight, so that
+    what the caller does with the last one costs a GPU nothing.
+    """
+    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), isinstance(rows[i], AnswerRow), i))
+    running: tuple[list[int], list[Pending]] | None = None
+    while order:
+        batch = _take(rows, order, batch_tokens)
+        pending: list[Pending]
+        try:
+            pending = _forward(model, parts, [rows[i] for i in batch])
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if running is not None:  # its tensors hold memory: finish it, then try again
+                yield _finish(*running)
+                running = None
+                release()
+                continue
+            release()
+            if len(batch) > 1:
+                batch_tokens = len(rows[batch[0]].ids) * (len(batch) // 2)
+                continue
+            reason = f"a single row of {len(rows[batch[0]].ids)} tokens did not fit in memory"
+            pending = [Failure(status="out_of_memory", reason=reason)]
+        order = order[len(batch) :]
+        if running is not None:
+            yield _finish(*running)
+        running = (batch, pending)
+    if running is not None:
+        yield _finish(*running)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device said that memory is exhausted (CPU allocators raise a plain RuntimeError)."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
+
+
+def release() -> None:
+    """Give cached device memory back after a failure."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _take(rows: Sequence[Row], order: Sequence[int], batch_tokens: int) -> list[int]:
+    first = rows[order[0]]
+    count = max(1, batch_tokens // len(first.ids))
+    batch = []
+    for index in order[:count]:
+        if len(rows[index].ids) != len(first.ids) or type(rows[index]) is not type(first):
+            break
+        batch.append(index)
+    return batch
+
+
+@torch.inference_mode()
+def _forward(model: Any, parts: Split, rows: Sequence[Row]) -> list[Pending]:
+    """Start a batch; on a GPU the results are still being computed when this returns."""
+    device = parts.head.weight.device
+    ids_BT = torch.from_numpy(np.stack([row.ids for row in rows]).astype(np.int64)).to(device)
+    rotations = [row.rotation for row in rows]
+    with patched(model, rotations[0] if len(set(rotations)) == 1 else rotations):
+        hidden_BTH = parts.body(ids_BT)
+    pending: list[Pending] = []
+    for row, hidden_TH, ids_T in zip(rows, hidden_BTH, ids_BT, strict=True):
+        if isinstance(row, NllRow):
+            pending.append((parts.head.nll(hidden_TH[:-1], ids_T[1:]), None))
+        else:
+            pending.append(answers(parts, hidden_TH[-row.answer_tokens - 1 :], ids_T[-row.answer_tokens :]))
+    return pending
+
+
+def answers(parts: Split, hidden_AH: Tensor, answer_A: Tensor) -> Pending:
+    """Judge an answer from the hidden states before each of its tokens and after the last, `[A + 1, H]`."""
+    logits_AV = parts.head.logits(hidden_AH)
+    nll = torch.nn.functional.cross_entropy(logits_AV[:-1], answer_A, reduction="none")
+    return nll, logits_AV.argmax(-1)
+
+
+def _finish(batch: list[int], pending: list[Pending]) -> list[tuple[int, Outcome]]:
+    return [(index, finish(item)) for index, item in zip(batch, pending, strict=True)]
+
+
+def finish(pending: Pending) -> Outcome:
+    """Wait for a row's tensors and check them: a loss that is not finite is a failure, never a number."""
+    if isinstance(pending, Failure):
+        return pending
+    nll_N, predicted = pending
+    nll = nll_N.float().cpu().numpy()
+    bad = np.flatnonzero(~np.isfinite(nll))
+    if bad.size:
+        reason = f"the loss at scored token {int(bad[0]) + 1} is {nll[bad[0]]}; try dtype float32 or bfloat16"
+        return Failure(status="error", reason=reason)
+    return nll if predicted is None else Answers(nll=nll, predicted=predicted.to(torch.int32).cpu().numpy())
