@@ -1,0 +1,96 @@
+"""Key tokens of the documents: from ready spans, or found by an evaluator model, once for the whole grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ropewalk.corpus import KeySpans, Tokens, merge_adjacent
+from ropewalk.errors import ExperimentError
+from ropewalk.methods import make_params, resolve
+from ropewalk.metrics.longppl import KeyRule, key_tokens, short_readings
+from ropewalk.metrics.readings import Reading
+from ropewalk.models import LoadedModel
+from ropewalk.scoring import Failure, NllRow, Split, score
+
+
+def find(
+    evaluator: LoadedModel, parts: Split, tokens: Tokens, rule: KeyRule, batch_tokens: int, characters: int
+) -> tuple[KeySpans, Mapping[str, NDArray[Any]]]:
+    """Key spans of one document under an evaluator, and what they come from.
+
+    The evaluator reads no further than its trained window: past it its own long-context likelihood is worth nothing.
+
+    Args:
+        evaluator: the model that judges, with its own rotation.
+        parts: the evaluator taken apart.
+        tokens: the document under the evaluator's tokenizer.
+        rule: short-context length, stride and thresholds.
+        batch_tokens: positions per forward pass.
+        characters: no token that starts at or after this one is asked about.
+
+    Returns:
+        The spans; arrays `nll_long` and `nll_short`, float32 `[T - 1]`, NaN where no short context was scored,
+        and the tokens' character offsets `starts` and `ends`, int32 `[T]`.
+
+    Raises:
+        ExperimentError: the tokenizer gives no character offsets, or a pass failed.
+    """
+    if tokens.starts is None or tokens.ends is None:
+        raise ExperimentError(
+            f"longppl.evaluator={evaluator.provenance.id}: its tokenizer gives no character "
+            "offsets; name another evaluator, or spans from a file."
+        )
+    window = evaluator.geometry.window("stack").length
+    asked = int(np.searchsorted(tokens.starts, characters, side="left"))
+    length = min(window, len(tokens.ids), asked)
+    rotation = resolve(evaluator.geometry, "none", make_params("none", {}), length).rotation
+    readings = [Reading(start=0, low=1, high=length), *short_readings(length, rule)]
+    rows = [NllRow(ids=tokens.ids[r.start : r.high], rotation=rotation) for r in readings]
+    losses: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(rows)
+    for batch in score(evaluator.model, parts, rows, batch_tokens):
+        for index, outcome in batch:
+            if not isinstance(outcome, np.ndarray):
+                reason = outcome.reason if isinstance(outcome, Failure) else "no losses"
+                raise ExperimentError(
+                    f"longppl.evaluator={evaluator.provenance.id} on {tokens.document.id}: "
+                    f"{reason}; use a smaller trunc_len, a smaller evaluator, or ready spans."
+                )
+            losses[index] = outcome
+    arrays = {
+        "nll_long": losses[0],
+        "nll_short": _short(length, readings[1:], losses[1:]),
+        "starts": tokens.starts[:length],
+        "ends": tokens.ends[:length],
+    }
+    spans = KeySpans(
+        evaluator=evaluator.provenance.id,
+        trunc_len=rule.trunc_len,
+        stride=rule.stride,
+        alpha=rule.alpha,
+        beta=rule.beta,
+        document_sha256=tokens.document.sha256,
+        spans=spans_of(arrays, rule),
+    )
+    return spans, arrays
+
+
+def evaluator_file(document: int) -> str:
+    """Where a run keeps what `find` returns beside the spans."""
+    return f"evaluator/{document}.safetensors"
+
+
+def spans_of(arrays: Mapping[str, NDArray[Any]], rule: KeyRule) -> tuple[tuple[int, int], ...]:
+    """Key spans in characters out of what `find` returns with them: the evaluator's losses and offsets."""
+    key = key_tokens(arrays["nll_long"], arrays["nll_short"], rule)
+    return merge_adjacent(arrays["starts"][key], arrays["ends"][key])
+
+
+def _short(length: int, readings: Sequence[Reading], losses: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    nll = np.full(length - 1, np.nan, dtype=np.float32)
+    for reading, values in zip(readings, losses, strict=True):
+        nll[reading.low - 1 : reading.high - 1] = reading.take(values)
+    return nll

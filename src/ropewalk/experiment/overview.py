@@ -1,0 +1,73 @@
+"""What `ropewalk plan` says: cells, duplicates, passes, tokens, and what is done already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ropewalk.errors import StoreError
+from ropewalk.experiment.measure import pending
+from ropewalk.experiment.plan import TRUNCATE
+from ropewalk.experiment.prepare import Asked
+from ropewalk.experiment.raw import Raw
+from ropewalk.experiment.store import Store
+
+
+def overview(asked: Asked, out: Path | None) -> dict[str, Any]:
+    """The plan as JSON values; `duplicates` lists groups of cells that are one measurement."""
+    plan = asked.plan
+    lengths = asked.experiment.lengths
+    window = asked.geometry.window("stack")
+    measured = {(cell.fingerprint, cell.length, cell.metric) for cell in plan.cells if cell.method != TRUNCATE}
+    return {
+        "configurations": [config.label for config in plan.configurations],
+        "lengths": lengths,
+        "window": window.length,
+        "window_source": window.source,
+        "extends_nothing": lengths[-1] <= window.length,
+        "documents": plan.documents,
+        "cells": len(plan.cells),
+        "measurements": len(measured) + sum(cell.method == TRUNCATE for cell in plan.cells),
+        "rotations": len(plan.rotations),
+        "passes": plan.passes,
+        "tokens": plan.tokens,
+        "passes_done": _done(asked, out),
+        "duplicates": plan.duplicates(),
+        "same_rotation": plan.same_rotation(),
+    }
+
+
+def _done(asked: Asked, out: Path | None) -> int:
+    if out is None or not Store.exists(out):
+        return 0
+    plan = asked.plan
+    store = Store.open_run(out, read_only=True)
+    try:
+        raw = Raw.read(store)
+        if raw.experiment != asked.experiment:
+            raise StoreError(f"{out}: holds another experiment, so none of this one is done there; name its directory.")
+        left = len(pending(plan, raw.passes)) + sum(
+            max(0, plan.trials - len(raw.trials.get(pair, []))) for pair in plan.passkeys
+        )
+        return plan.passes - left
+    finally:
+        store.close()
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The overview for people."""
+    said = [
+        f"{len(found['configurations'])} configurations x {len(found['lengths'])} lengths, {found['cells']} cells, "
+        f"{found['measurements']} measurements, {found['rotations']} distinct rotations",
+        f"{found['passes']} passes, {found['tokens']:,} tokens, {found['documents']} documents, "
+        f"{found['passes_done']} passes done",
+        f"window {found['window']} tokens ({found['window_source']})",
+    ]
+    if found["extends_nothing"]:
+        said.append(
+            f"every length lies inside the window, so this grid extends nothing; add lengths beyond {found['window']}."
+        )
+    for group in found["same_rotation"]:
+        lengths = ", ".join(str(length) for length in group["lengths"])
+        said.append(f"one measurement at {lengths}: {', '.join(group['configurations'])}")
+    return said

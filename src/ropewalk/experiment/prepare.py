@@ -1,0 +1,195 @@
+"""Everything a run needs before its first pass, refused in the order in which refusing is cheap."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ropewalk import __version__
+from ropewalk.corpus import (
+    Document,
+    KeySpans,
+    Tokens,
+    builtin_spans,
+    load_documents,
+    read_spans,
+    require_length,
+    that_fill,
+    tokenize,
+)
+from ropewalk.errors import ExperimentError, ModelError
+from ropewalk.experiment import plan as planning
+from ropewalk.experiment import trials
+from ropewalk.experiment.plan import Plan
+from ropewalk.experiment.schema import Experiment
+from ropewalk.experiment.trials import GeneratedTrial
+from ropewalk.metrics.passkey import Trial
+from ropewalk.models import LoadedModel, ModelSpec, load, read_geometry
+from ropewalk.rope import RopeGeometry
+
+SHORT_WINDOW = 1024
+"""Models with windows up to this many tokens take the built-in spans made with short contexts."""
+
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Asked:
+    """An experiment whose files, methods and model configuration are known to fit together.
+
+    Attributes:
+        loaded: a model in memory to measure, in place of loading `spec`.
+    """
+
+    experiment: Experiment
+    spec: ModelSpec
+    geometry: RopeGeometry
+    documents: tuple[Document, ...]
+    plan: Plan
+    loaded: LoadedModel | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """An asked experiment with its model loaded and its documents tokenised; the plan counts what fits."""
+
+    asked: Asked
+    model: LoadedModel
+    tokens: tuple[Tokens, ...]
+    plan: Plan = field()
+
+
+def ask(experiment: Experiment, loaded: LoadedModel | None = None) -> Asked:
+    """Check everything that needs no weights; `loaded` is measured if given, whatever the experiment names.
+
+    Raises:
+        RopewalkError: the sentence says which key, which value, and what to do.
+    """
+    configs = planning.configurations(experiment.methods)
+    spec = ModelSpec.parse(experiment.model)
+    documents = load_documents(experiment.documents)
+    geometry = read_geometry(spec) if loaded is None else loaded.geometry
+    if experiment.window is not None:
+        geometry = dataclasses.replace(geometry, window_override=experiment.window)
+    plan = planning.make(experiment, geometry, len(documents), configs)
+    asked = Asked(experiment=experiment, spec=spec, geometry=geometry, documents=documents, plan=plan, loaded=loaded)
+    _require_key_source(asked)
+    return asked
+
+
+def ready_spans(asked: Asked, documents: Sequence[Document]) -> tuple[KeySpans, ...] | None:
+    """Key spans that exist already, in the order of the documents; None where an evaluator has to find them.
+
+    Raises:
+        CorpusError: they cannot be read, or there are none for some document.
+    """
+    longppl = asked.experiment.metrics.longppl
+    if longppl is None or longppl.spans is None:
+        return None
+    if longppl.spans == "builtin":
+        return builtin_spans(documents, "short" if asked.geometry.window("stack").length <= SHORT_WINDOW else "long")
+    return read_spans(longppl.spans, documents)
+
+
+def _require_key_source(asked: Asked) -> None:
+    """Refuse missing spans, or an evaluator that cannot be, before any weights are read."""
+    longppl, count = asked.experiment.metrics.longppl, asked.experiment.documents.get("count")
+    if longppl is not None and longppl.evaluator not in (None, "self"):
+        read_geometry(ModelSpec.parse(longppl.evaluator))
+    ready_spans(asked, asked.documents if count is not None else asked.documents[:1])
+
+
+def prepare(asked: Asked, *, exact: bool = False) -> Prepared:
+    """Load the model and tokenise the documents.
+
+    Raises:
+        RopewalkError: the model cannot be loaded, or a document is too short for the longest length.
+    """
+    experiment = asked.experiment
+    if exact and asked.loaded is not None:
+        raise ExperimentError(
+            f"exact: the model {asked.spec.id!r} in memory keeps its dtype and attention; give its name instead."
+        )
+    model = asked.loaded or load(
+        asked.spec, dtype="float32" if exact else experiment.dtype, attn_implementation="eager" if exact else "sdpa"
+    )
+    capped = getattr(model.model.config.get_text_config(), "attn_logit_softcapping", None)
+    if capped is not None and not exact:
+        raise ModelError(
+            f"model {asked.spec.id!r} caps its attention logits at {capped}, which fast attention leaves out without a "
+            "word, so its numbers would be wrong; run it with --exact."
+        )
+    longest = experiment.lengths[-1]
+    tokens = tuple(tokenize(model.tokenizer, document) for document in asked.documents)
+    if experiment.documents.get("count") is None:
+        tokens = that_fill(tokens, longest)
+    for document in tokens:
+        require_length(document, longest)
+    plan = dataclasses.replace(asked.plan, documents=len(tokens))
+    prepared = Prepared(asked=asked, model=model, tokens=tokens, plan=plan)
+    if experiment.metrics.passkey is not None:
+        prompts(prepared, experiment.lengths[0])  # too short, or no chat template: rather now than after all else
+    return prepared
+
+
+def prompts(prepared: Prepared, length: int) -> Sequence[Trial] | Sequence[GeneratedTrial]:
+    """The passkey prompts of one length.
+
+    Raises:
+        ExperimentError: the length is too short, or the tokenizer has no chat template though one was asked for.
+    """
+    experiment, tokenizer = prepared.asked.experiment, prepared.model.tokenizer
+    asked, haystack = experiment.metrics.passkey, prepared.tokens[0]
+    assert asked is not None
+    if asked.protocol == "yarn":
+        return trials.yarn_trials(tokenizer, asked.trials, length, experiment.seed)
+    bos_id = tokenizer.bos_token_id if haystack.bos else None
+    return trials.build(tokenizer, asked, length, experiment.seed, bos_id, haystack)
+
+
+def versions() -> Mapping[str, str]:
+    """Versions of what the numbers depend on, and the commit of a checkout that runs in place."""
+    found = {"python": platform.python_version(), "ropewalk": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    commit = _commit(Path(__file__).parents[3])
+    return found if commit is None else {**found, "commit": commit}
+
+
+def _commit(folder: Path) -> str | None:
+    """`git describe` of ropewalk's checkout, with "-dirty" for changed sources; None where it is installed."""
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def geometry_facts(geometry: RopeGeometry) -> dict[str, Any]:
+    """The geometry as the run records it."""
+    window = geometry.window("replace")
+    return {
+        "window": window.length,
+        "window_source": window.source,
+        "shipped_window": geometry.window("stack").length,
+        "rotary_dim": geometry.rotary_dim,
+        "rope_theta": geometry.rope_theta,
+        "rope_type": geometry.rope_parameters.get("rope_type", "default"),
+        "rope_parameters": dict(geometry.rope_parameters),
+        "layer_type": geometry.layer_type,
+        "max_position_embeddings": geometry.max_position_embeddings,
+        "original_max_position_embeddings": geometry.original_max_position_embeddings,
+        "window_override": geometry.window_override,
+    }

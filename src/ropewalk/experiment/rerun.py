@@ -1,0 +1,169 @@
+"""Measure some of a run's raw outcomes again, with the model: the other half of `ropewalk verify`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ropewalk.corpus import KeySpans
+from ropewalk.experiment import trials
+from ropewalk.experiment.measure import continued
+from ropewalk.experiment.plan import Feed
+from ropewalk.experiment.prepare import Prepared, ask, prepare, prompts
+from ropewalk.experiment.raw import Raw
+from ropewalk.experiment.spans import document_arrays
+from ropewalk.experiment.store import DOCUMENTS, Store
+from ropewalk.experiment.verify import Mismatch
+from ropewalk.metrics.readings import fed_ids
+from ropewalk.scoring import AnswerRow, Answers, NllRow, Split, score, split
+
+NATS_TOLERANCE = {"float32": 2e-4, "bfloat16": 0.05, "float16": 0.02}
+"""Allowed difference of a pass's mean loss in nats/token when it is run again, perhaps in another batch shape."""
+
+ANSWER_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.5, "float16": 0.2}
+"""The same for the few tokens of an answer, whose errors do not average out."""
+
+PROVENANCE = ("id", "revision", "architecture", "weights_sha256", "parameters", "chat_template")
+
+
+def verify_passes(directory: Path, count: int, seed: int = 0) -> tuple[int, list[Mismatch]]:
+    """Load model and documents again, compare them with the record, and run `count` stored passes or trials again,
+    one at a time; returns how many, and what differs."""
+    store = Store.open_run(directory, read_only=True)
+    try:
+        raw = Raw.read(store)
+        prepared = prepare(ask(raw.experiment), exact=bool(store.meta("identity")["exact"]))
+        wrong = [*_record(store, prepared), *_prompts(raw, prepared)]
+        if wrong:
+            return 0, wrong
+        parts = split(prepared.model.model)
+        chosen = _chosen(raw, count, seed)
+        for one in chosen:
+            wrong += _trial(raw, prepared, parts, one) if isinstance(one, dict) else _pass(raw, prepared, parts, *one)
+        return len(chosen), wrong
+    finally:
+        store.close()
+
+
+def _chosen(raw: Raw, count: int, seed: int) -> list[Any]:
+    """Passes and trials in turn, in random order."""
+    passes: list[Any] = [
+        (feed, document, stop)
+        for (feed, document), outcomes in raw.passes.items()
+        for stop, outcome in outcomes.items()
+        if outcome[0] == "ok"
+    ]
+    answered: list[Any] = [t for group in raw.trials.values() for t in group if t["status"] == "ok"]
+    draw = random.Random(seed)
+    shuffled = (draw.sample(each, min(count, len(each))) for each in (passes, answered))
+    return [one for pair in itertools.zip_longest(*shuffled) for one in pair if one is not None][:count]
+
+
+def _record(store: Store, prepared: Prepared) -> Iterator[Mismatch]:
+    """The model's identity, and the documents with their tokens, bytes and key tokens."""
+    model, known = asdict(prepared.model.provenance), store.meta("model")
+    for name in PROVENANCE:
+        if known[name] != model[name]:
+            yield Mismatch(what=f"model {name}", stored=known[name], found=model[name])
+    names = ("document", "id", "title", "kind", "source", "licence", "sha256", "tokens")
+    stored = store.rows(f"SELECT {', '.join(names)} FROM documents ORDER BY document")
+    found = [
+        (index, *(getattr(tokens.document, name) for name in names[1:-1]), len(tokens))
+        for index, tokens in enumerate(prepared.tokens)
+    ]
+    for there, here in itertools.zip_longest(stored, found):
+        if there != here:
+            yield Mismatch(what="document", stored=there, found=here)
+            return
+    if store.meta("bos") != prepared.tokens[0].bos:
+        yield Mismatch(what="meta bos", stored=store.meta("bos"), found=prepared.tokens[0].bos)
+    spans = [_spans(each) for each in store.meta("key_spans")]
+    arrays = store.read_arrays(DOCUMENTS, str(store.meta("documents_sha256")))
+    expected = document_arrays(prepared, spans)
+    for name in sorted(arrays.keys() | expected.keys()):
+        if not np.array_equal(arrays.get(name, np.empty(0)), expected.get(name, np.empty(0))):
+            yield Mismatch(what=f"{DOCUMENTS} {name}", stored=arrays.get(name), found=expected.get(name))
+
+
+def _spans(values: dict[str, Any]) -> KeySpans:
+    spans: Any = tuple(tuple(pair) for pair in values["spans"])
+    return KeySpans(**(values | {"spans": spans}))
+
+
+def _prompts(raw: Raw, prepared: Prepared) -> Iterator[Mismatch]:
+    """What the tokenizer makes of every trial: the answer's tokens, and the text of what was predicted."""
+    tokenizer = prepared.model.tokenizer
+    for (fingerprint, length), group in raw.trials.items():
+        for trial in (trial for trial in group if trial["status"] == "ok"):
+            predicted, answer = json.loads(trial["predicted"]), trial["answer"] and json.loads(trial["answer"])
+            found = (
+                answer and trials.encoder(tokenizer)(" " + trial["key"]),
+                trials.said(tokenizer, answer, predicted),
+            )
+            if (answer, trial["text"]) != found:
+                name = f"passkey {fingerprint} @ {length} trial {trial['trial']}: answer, text"
+                yield Mismatch(what=name, stored=(answer, trial["text"]), found=found)
+
+
+def _pass(raw: Raw, prepared: Prepared, parts: Split, feed: Feed, document: int, stop: int) -> list[Mismatch]:
+    _, _, file, digest = raw.passes[feed, document][stop]
+    stored = raw.store.read_arrays(str(file), str(digest))["nll"]
+    tokens = prepared.tokens[document]
+    bos_id = prepared.model.tokenizer.bos_token_id if feed.bos and tokens.bos else None
+    ids = fed_ids(tokens.ids, feed.start, stop, bos_id)
+    found = _scored(prepared, parts, NllRow(ids=ids, rotation=prepared.plan.rotations[feed.fingerprint]))
+    name = f"{feed.fingerprint} on {raw.documents[document].id}, tokens {feed.start}..{stop}: mean nll"
+    return _close(name, stored, found, NATS_TOLERANCE, raw, prepared)
+
+
+def _trial(raw: Raw, prepared: Prepared, parts: Split, row: dict[str, Any]) -> list[Mismatch]:
+    name = f"passkey {row['fingerprint']} @ {row['length']} trial {row['trial']}"
+    trial: Any = prompts(prepared, row["length"])[row["trial"]]
+    if row["answer"] is None:
+        again = trials.generated_row(
+            prepared.model.tokenizer,
+            row["fingerprint"],
+            row["length"],
+            trial,
+            continued(prepared, trial, row["fingerprint"]),
+        )
+        if again.get("success") != row["success"]:
+            return [Mismatch(what=name, stored=row["text"], found=again.get("text", again["status"]))]
+        return []
+    rotation = prepared.plan.rotations[row["fingerprint"]]
+    found = _scored(prepared, parts, AnswerRow(ids=trial.ids, rotation=rotation, answer_tokens=trial.answer_tokens))
+    if not isinstance(found, Answers):
+        return [Mismatch(what=name, stored="an answer", found=found)]
+    stored, predicted = np.array(json.loads(row["nll"])), json.loads(row["predicted"])
+    wrong = _close(f"{name}: mean nll", stored, found.nll, ANSWER_TOLERANCE, raw, prepared)
+    if _dtypes(raw, prepared) == {"float32"} and found.predicted.tolist() != predicted:  # others round near ties apart
+        wrong.append(Mismatch(what=f"{name}: predicted", stored=predicted, found=found.predicted.tolist()))
+    return wrong
+
+
+def _scored(prepared: Prepared, parts: Split, row: NllRow | AnswerRow) -> Any:
+    ((_, outcome),) = next(score(prepared.model.model, parts, [row], 1))
+    return outcome
+
+
+def _close(
+    what: str, stored: Any, found: Any, tolerance: dict[str, float], raw: Raw, prepared: Prepared
+) -> list[Mismatch]:
+    """Mean losses within the tolerance of the coarser dtype of then and now."""
+    if not isinstance(found, np.ndarray):
+        return [Mismatch(what=what, stored=f"{len(stored)} losses", found=found)]
+    allowed = max(tolerance[name] for name in _dtypes(raw, prepared))
+    then, now = float(stored.astype(np.float64).mean()), float(found.astype(np.float64).mean())
+    same = stored.shape == found.shape and abs(then - now) <= allowed
+    return [] if same else [Mismatch(what=what, stored=then, found=now)]
+
+
+def _dtypes(raw: Raw, prepared: Prepared) -> set[str]:
+    return {str(raw.store.meta("model")["dtype"]), prepared.model.provenance.dtype}

@@ -1,0 +1,182 @@
+"""A run directory as reports, statistics and people read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ropewalk.experiment.plan import Cell
+from ropewalk.experiment.raw import Raw
+from ropewalk.experiment.store import Store
+from ropewalk.metrics.perplexity import loss_by_position
+from ropewalk.metrics.readings import Reading
+
+CELL_COLUMNS = (
+    "label",
+    "method",
+    "asked",
+    "resolved",
+    "length",
+    "metric",
+    "fingerprint",
+    "value",
+    "ci_low",
+    "ci_high",
+    "n",
+    "status",
+    "reason",
+)
+
+
+ROW_KEYS = (
+    "method",
+    "params",
+    "length",
+    "metric",
+    "value",
+    "ci_low",
+    "ci_high",
+    "n",
+    "status",
+    "reason",
+    "fingerprint",
+)
+"""Frozen: what `ropewalk results --json` and `--csv` print."""
+
+PASS_COLUMNS = ("fingerprint", "document", "start", "bos", "stop", "status", "reason")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run directory, read only."""
+
+    directory: Path
+
+    @classmethod
+    def open(cls, directory: Path | str) -> Run:
+        """Open a run.
+
+        Raises:
+            StoreError: there is none, or it cannot be read.
+        """
+        run = cls(directory=Path(directory))
+        with run._store():
+            return run
+
+    def _store(self) -> _Opened:
+        return _Opened(self.directory)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Everything recorded about the run: experiment, model, geometry, versions, documents, passes, times."""
+        with self._store() as store:
+            keys = [key for (key,) in store.rows("SELECT key FROM meta")]
+            found = {key: store.meta(key) for key in keys}
+            names = ("id", "title", "kind", "source", "licence", "sha256", "tokens")
+            found["documents"] = _named(store, "documents", names, "document")
+            found["passes"] = _named(store, "passes", PASS_COLUMNS, "rowid")
+            if found.get("identity") is not None:
+                found |= {"experiment": found["identity"]["experiment"]}
+                found |= {name: found["model"][name] for name in ("device", "dtype")}
+                found["duplicates"] = Raw.read(store).plan().duplicates()
+            return found
+
+    def frame(self) -> pd.DataFrame:
+        """One row per finished cell; `params` as asked, `resolved` as run, values None where there are none."""
+        with self._store() as store:
+            rows = store.rows(f"SELECT {', '.join(CELL_COLUMNS)} FROM cells ORDER BY rowid")
+            frame = pd.DataFrame(rows, columns=list(CELL_COLUMNS))
+            for name in ("asked", "resolved"):
+                frame[name] = [store.parsed(text, f"column {name} of cells") for text in frame[name]]
+        return frame.rename(columns={"asked": "params"}).astype(
+            {"value": "float64", "ci_low": "float64", "ci_high": "float64"}
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of `ropewalk results --json`: ROW_KEYS, `params` as resolved for the row's length."""
+        return [{key: row[key] for key in ROW_KEYS} for row in self.labelled_rows()]
+
+    def labelled_rows(self) -> list[dict[str, Any]]:
+        """`rows` with the configuration's `label` in each; missing values are None."""
+        found = []
+        for values in self.frame().to_dict("records"):
+            row = {str(k): None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
+            row["params"] = row.pop("resolved")
+            found.append({key: row[key] for key in (*ROW_KEYS, "label")})
+        return found
+
+    def unfinished(self) -> int:
+        """Cells that were asked for and are not measured yet."""
+        with self._store() as store:
+            (count,) = store.rows("SELECT COUNT(*) FROM cells")[0]
+            return len(Raw.read(store).plan().cells) - int(count)
+
+    def samples(self) -> pd.DataFrame:
+        """One row per cell and document (or trial): numerator and denominator of its value, depth of a trial."""
+        names = ["label", "method", "length", "metric", "unit", "numerator", "denominator", "depth"]
+        with self._store() as store:
+            raw = Raw.read(store)
+            found: list[tuple[Any, ...]] = []
+            for cell in raw.plan().cells:
+                samples = raw.samples(cell)
+                for item in samples if isinstance(samples, list) else []:
+                    depth = math.nan if item.depth is None else item.depth
+                    found.append(
+                        (
+                            cell.label,
+                            cell.method,
+                            cell.length,
+                            cell.metric,
+                            item.unit,
+                            item.numerator,
+                            item.denominator,
+                            depth,
+                        )
+                    )
+        return pd.DataFrame(found, columns=names)
+
+    def curve(self) -> pd.DataFrame:
+        """Loss by position of every configuration whose rotation does not change within its longest pass: label,
+        length fed, position_low, position_high, nll (mean over documents, nats), n documents."""
+        found: list[tuple[Any, ...]] = []
+        with self._store() as store:
+            raw = Raw.read(store)
+            for cell in raw.plan().cells:
+                if cell.metric == "perplexity" and cell.length == raw.experiment.lengths[-1]:
+                    found += list(_curve(raw, cell))
+        return pd.DataFrame(found, columns=["label", "length", "position_low", "position_high", "nll", "n"])
+
+
+def _named(store: Store, table: str, columns: Sequence[str], order: str) -> list[dict[str, Any]]:
+    rows = store.rows(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}")
+    return [dict(zip(columns, values, strict=True)) for values in rows]
+
+
+def _curve(raw: Raw, cell: Cell) -> Iterator[tuple[Any, ...]]:
+    reading = Reading(start=0, low=1, high=cell.length)
+    passes = [raw.losses(cell.fingerprint, index, reading) for index in range(len(raw.documents))]
+    blocks = [loss_by_position(nll[: cell.length - 1]) for nll in passes if isinstance(nll, np.ndarray)]
+    if blocks and len(blocks) == len(passes):
+        for same in zip(*blocks, strict=True):
+            low, high, _ = same[0]
+            yield cell.label, cell.length, low, high, float(np.mean([nll for _, _, nll in same])), len(same)
+
+
+@dataclass(slots=True)
+class _Opened:
+    directory: Path
+    store: Store | None = None
+
+    def __enter__(self) -> Store:
+        self.store = Store.open_run(self.directory, read_only=True)
+        return self.store
+
+    def __exit__(self, *error: object) -> None:
+        if self.store is not None:
+            self.store.close()

@@ -1,0 +1,166 @@
+"""Run or resume an experiment in its directory."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ropewalk.errors import StoreError
+from ropewalk.experiment import measure, spans
+from ropewalk.experiment.measure import Progress, now
+from ropewalk.experiment.prepare import Asked, Prepared, geometry_facts, prepare, versions
+from ropewalk.experiment.results import Run
+from ropewalk.experiment.store import LOCK, Store, canonical, require_empty, writing
+from ropewalk.scoring import fast, split
+from ropewalk.scoring.attention import NAME
+from ropewalk.scoring.budget import batch_tokens, pays_to_compile
+
+
+def sweep(asked: Asked, out: Path, *, source: str = "", exact: bool = False, progress: Progress | None = None) -> Run:
+    """Run or resume an experiment in a directory.
+
+    Args:
+        asked: what `ask` returned.
+        out: the run directory; new, empty, or of the same experiment.
+        source: the experiment file as written, kept for the record.
+        exact: float32, eager attention, one row at a time: the slow twin of every fast path.
+        progress: told of every finished batch.
+
+    Raises:
+        RopewalkError: see `ask`; also if `out` belongs to another experiment or is in use.
+    """
+    report = progress or (lambda what, done, total: None)
+    identity = _identity(asked, exact)
+    _require_ours(out, identity)
+    if Store.exists(out):
+        with _locked(out):  # rather now than after the model is loaded
+            pass
+    report("loading the model", 0, 0)
+    prepared = prepare(asked, exact=exact)
+    with _locked(out):
+        _require_ours(out, identity)
+        store = Store.open_run(out) if Store.exists(out) else Store.create(out)
+        try:
+            _begin(store, prepared, identity, source, exact)
+            started = time.monotonic()
+            model, parts = prepared.model.model, split(prepared.model.model)
+            budget = 1 if exact else batch_tokens(model, asked.experiment.lengths[-1])
+            compiled = pays_to_compile(model, prepared.plan.tokens)
+            with contextlib.nullcontext(parts) if exact else fast(model, parts, compiled=compiled) as parts:
+                spans.keep_documents(store, prepared, parts, budget, report)
+                measure.all_passes(store, prepared, parts, budget, report, exact=exact)
+            with store.transaction():
+                store.set_meta("wall_s", (store.meta("wall_s") or 0.0) + time.monotonic() - started)
+        finally:
+            store.close()
+    return Run.open(out)
+
+
+def _identity(asked: Asked, exact: bool) -> Mapping[str, Any]:
+    return {
+        "experiment": asked.experiment.resolved(),
+        "exact": exact,
+        "documents": [document.sha256 for document in asked.documents],
+    }
+
+
+def _require_ours(out: Path, identity: Mapping[str, Any]) -> None:
+    """Refuse a directory that holds something else."""
+    if not Store.exists(out):
+        require_empty(out)
+        return
+    store = Store.open_run(out, read_only=True)
+    try:
+        found = store.meta("identity")
+    finally:
+        store.close()
+    if found is not None and found != identity:
+        differs = _first_difference(found, identity)
+        raise StoreError(f"{out}: holds another experiment ({differs}); choose another --out, it is never overwritten.")
+
+
+def _first_difference(found: Any, asked: Any, path: str = "") -> str:
+    if isinstance(found, Mapping) and isinstance(asked, Mapping):
+        for key in [*found, *asked]:
+            if found.get(key) != asked.get(key):
+                return _first_difference(found.get(key), asked.get(key), f"{path}.{key}" if path else str(key))
+    there, here = (repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..." for value in (found, asked))
+    return f"{path.removeprefix('experiment.')} is {there} there and {here} here"
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """One process at a time writes to a run directory."""
+    with contextlib.ExitStack() as held:
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((out / LOCK).open("a+"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                owner = lock.read().strip() or "another process"
+                raise StoreError(f"{out}: is in use by {owner}; wait for it, or choose another --out.") from None
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            lock.flush()
+        yield
+
+
+def _begin(store: Store, prepared: Prepared, identity: Mapping[str, Any], source: str, exact: bool) -> None:
+    """Record what is run, or check that a resumed run is the same down to weights, dtype and device."""
+    model = asdict(prepared.model.provenance)
+    known = store.meta("model")
+    for name in ("weights_sha256", "dtype", "device"):
+        if known is not None and known[name] != model[name]:
+            raise StoreError(
+                f"{store.directory}: was made with {name} {known[name]}, now it is {model[name]}; choose another --out."
+            )
+    with store.transaction():
+        store.delete_failures()
+        store.delete_lost()
+        if known is not None:
+            return
+        facts = {
+            "identity": identity,
+            "source": source,
+            "model": model,
+            "versions": versions(),
+            "started": now(),
+            "geometry": geometry_facts(prepared.asked.geometry),
+            "attention": "eager" if exact else NAME,
+            "bos": prepared.tokens[0].bos,
+        }
+        for key, value in facts.items():
+            store.set_meta(key, value)
+        for index, tokens in enumerate(prepared.tokens):
+            document = tokens.document
+            store.insert(
+                "documents",
+                {
+                    "document": index,
+                    "id": document.id,
+                    "title": document.title,
+                    "kind": document.kind,
+                    "source": document.source,
+                    "licence": document.licence,
+                    "sha256": document.sha256,
+                    "tokens": len(tokens.ids),
+                },
+            )
+        for fingerprint, rotation in prepared.plan.rotations.items():
+            store.insert(
+                "rotations",
+                {
+                    "fingerprint": fingerprint,
+                    "inv_freq": canonical(rotation.inv_freq.tolist()),
+                    "attention_factor": rotation.attention_factor,
+                },
+            )

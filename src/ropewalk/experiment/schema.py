@@ -1,0 +1,248 @@
+"""The experiment file: what was asked, checked before any model is loaded."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from typing_extensions import override
+
+from ropewalk.errors import ExperimentError
+
+MAX_FILE_BYTES = 1_000_000
+MAX_LENGTH = 2**24
+
+Length = Annotated[int, Field(ge=4, le=MAX_LENGTH, strict=True)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Perplexity(_Section):
+    """`stride`: None for one pass over the first L tokens, else sliding windows of L advanced by stride."""
+
+    stride: Annotated[int, Field(ge=1)] | None = None
+
+
+class LongPPL(_Section):
+    """Key tokens from ready spans ("builtin" or a path), or from an evaluator ("self" or a model)."""
+
+    spans: str | None = None
+    evaluator: str | None = None
+    trunc_len: Annotated[int, Field(ge=2)] = 4096
+    stride: Annotated[int, Field(ge=1)] = 1024
+    alpha: Annotated[float, Field(allow_inf_nan=False)] = 2.0
+    beta: Annotated[float, Field(allow_inf_nan=False)] = -2.0
+    min_key_tokens: Annotated[int, Field(ge=1)] = 30
+
+    @model_validator(mode="after")
+    def _one_source(self) -> LongPPL:
+        if (self.spans is None) == (self.evaluator is None):
+            raise ValueError("needs exactly one of `spans` (builtin or a path) and `evaluator` (self or a model)")
+        return self
+
+
+class Passkey(_Section):
+    """`protocol: yarn` generates for real; `exact` feeds the answer in (one pass)."""
+
+    trials: Annotated[int, Field(ge=1, le=10_000)] = 20
+    protocol: Literal["exact", "yarn"] = "exact"
+    template: Literal["none", "chat"] = "none"
+    haystack: Literal["filler", "essay"] = "filler"
+
+    @model_validator(mode="after")
+    def _possible(self) -> Passkey:
+        if self.protocol == "yarn" and (self.template != "none" or self.haystack != "filler"):
+            raise ValueError("protocol yarn has its own prompt; leave out `template` and `haystack`")
+        return self
+
+
+class Metrics(_Section):
+    perplexity: Perplexity | None = None
+    longppl: LongPPL | None = None
+    passkey: Passkey | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_defaults(cls, data: Any) -> Any:
+        return {k: dict[str, Any]() if v is None else v for k, v in data.items()} if isinstance(data, Mapping) else data
+
+    @model_validator(mode="after")
+    def _some(self) -> Metrics:
+        if self.perplexity is None and self.longppl is None and self.passkey is None:
+            raise ValueError("names no metric; use perplexity, longppl or passkey")
+        return self
+
+
+class Experiment(_Section):
+    """One sweep: model x methods x lengths x metrics on the same documents and passkeys."""
+
+    model: str | dict[str, Any]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    lengths: Annotated[list[Length], Field(min_length=1)]
+    documents: dict[str, Any] = Field(default_factory=lambda: {"corpus": "builtin"})
+    methods: dict[str, Any]
+    metrics: Metrics
+    window: Annotated[int, Field(ge=1, le=MAX_LENGTH)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _named(cls, model: Any) -> Any:
+        if not isinstance(model, (str, dict)):
+            raise ValueError("must be a name, or a mapping with the key id")
+        return model
+
+    @field_validator("lengths")
+    @classmethod
+    def _sorted(cls, lengths: list[int]) -> list[int]:
+        if len(set(lengths)) != len(lengths):
+            raise ValueError("holds the same length twice; remove one")
+        return sorted(lengths)
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _some_method(cls, methods: Any) -> Any:
+        if isinstance(methods, list) and all(isinstance(name, str) for name in methods):
+            methods = dict.fromkeys(methods)
+        if not isinstance(methods, Mapping) or not methods:
+            raise ValueError("must map method names to their parameters, such as yarn: {factor: [2, 4]}")
+        return dict(methods)
+
+    @model_validator(mode="after")
+    def _windows_overlap(self) -> Experiment:
+        stride = self.metrics.perplexity.stride if self.metrics.perplexity else None
+        if stride is not None and stride >= self.lengths[0]:
+            raise ValueError(
+                f"metrics.perplexity.stride={stride} must be smaller than the shortest length {self.lengths[0]}, or a "
+                "window would score tokens without context; lower stride or drop that length"
+            )
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """JSON value of everything asked, defaults filled in; what is None is left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def parse(raw: Any, place: str) -> Experiment:
+    """Check a mapping read from YAML.
+
+    Raises:
+        ExperimentError: one sentence naming the key, the value and the remedy.
+    """
+    if not isinstance(raw, Mapping):
+        raise ExperimentError(
+            f"{place}: must be a mapping with the keys model, lengths, methods, metrics; got {type(raw).__name__}."
+        )
+    try:
+        return Experiment.model_validate(dict(raw))
+    except ValidationError as error:
+        raise ExperimentError(f"{place}: {_sentence(error)}") from None
+
+
+def read(path: Path) -> str:
+    """An experiment file as written.
+
+    Raises:
+        ExperimentError: it is missing, too large, or no text.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ExperimentError(
+                f"{path}: {path.stat().st_size} bytes are no experiment file (at most "
+                f"{MAX_FILE_BYTES}); name the YAML file."
+            )
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ExperimentError(
+            f"{path}: cannot read this experiment file ({reason}); name a YAML file or preset:NAME."
+        ) from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML that refuses aliases (which can grow without bound) and keys given twice."""
+
+    @override
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not taken", event.start_mark)
+        return super().compose_node(parent, index)
+
+    @override
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            raise yaml.constructor.ConstructorError(None, None, "this is no mapping", node.start_mark)
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is no text", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(text: str, place: str) -> Any:
+    """Parse YAML text; any mistake in it is one sentence with line and column."""
+    try:
+        return yaml.load(text, _StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ExperimentError(f"{place}: not valid YAML{where}: {error.problem}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ExperimentError(f"{place}: not valid YAML: {str(error).splitlines()[0][:200]}.") from None
+    except (AttributeError, LookupError, TypeError):  # what PyYAML raises for `!!bool maybe`, `!!int ""`
+        raise ExperimentError(f"{place}: not valid YAML: a value does not fit its !!tag; leave the tag out.") from None
+
+
+_MUST = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping",
+    "finite_number": "must be a finite number",
+    "float_type": "must be a number",
+    "int_type": "must be a whole number",
+    "list_type": "must be a list, such as [2048, 4096]",
+    "model_type": "must be a mapping, {} for the defaults",
+    "string_type": "must be text",
+    "too_short": "must hold at least one value",
+}
+"""What pydantic would say in terms of classes, by its type of error."""
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    value = repr(first.get("input"))
+    value = value if len(value) <= 80 else value[:77] + "..."
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}."
+        return f"unknown key {where}={value}; {hint}"
+    if first["type"] == "missing":
+        return f"the key {where} is missing; add it."
+    message = _MUST.get(first["type"], first["msg"].removeprefix("Value error, "))
+    message = message.replace("Input should be", "must be")
+    return f"{where}={value}: {message}." if where else f"{message}."
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+    sections: dict[str, type[BaseModel]] = {
+        "metrics": Metrics,
+        "perplexity": Perplexity,
+        "longppl": LongPPL,
+        "passkey": Passkey,
+    }
+    names = [part for part in loc if isinstance(part, str) and part in sections]
+    return list((sections[names[-1]] if names else Experiment).model_fields)

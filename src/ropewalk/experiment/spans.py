@@ -1,0 +1,75 @@
+"""What every run stores of its documents first: token ids, bytes they cover, key tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ropewalk.corpus import KeySpans, key_token_mask, tokenize
+from ropewalk.experiment import keys
+from ropewalk.experiment.measure import Progress
+from ropewalk.experiment.prepare import Prepared, ready_spans
+from ropewalk.experiment.schema import LongPPL
+from ropewalk.experiment.store import DOCUMENTS, Store
+from ropewalk.metrics.longppl import KeyRule
+from ropewalk.models import ModelSpec, load
+from ropewalk.scoring import Split, split
+
+
+def keep_documents(store: Store, prepared: Prepared, parts: Split, budget: int, report: Progress) -> None:
+    """Store ids, byte counts and key tokens of every document, once."""
+    if store.meta("documents_sha256") is not None:
+        return
+    longppl = prepared.asked.experiment.metrics.longppl
+    spans: Sequence[KeySpans] = ()
+    evaluator = None
+    if longppl is not None:
+        report("finding key tokens", 0, 0)
+        ready = ready_spans(prepared.asked, [tokens.document for tokens in prepared.tokens])
+        spans, evaluator = (ready, None) if ready is not None else _evaluated(store, prepared, longppl, parts, budget)
+    digest = store.write_arrays(DOCUMENTS, document_arrays(prepared, spans))
+    with store.transaction():
+        store.set_meta("documents_sha256", digest)
+        store.set_meta("key_spans", [asdict(each) for each in spans])
+        store.set_meta("evaluator", evaluator)
+
+
+def document_arrays(prepared: Prepared, spans: Sequence[KeySpans]) -> dict[str, NDArray[Any]]:
+    """What the run stores of its documents, cut to the longest length: `N.ids`, `N.utf8_bytes`, `N.key`."""
+    longest = prepared.asked.experiment.lengths[-1]
+    arrays: dict[str, NDArray[Any]] = {}
+    for index, tokens in enumerate(prepared.tokens):
+        arrays[f"{index}.ids"] = tokens.ids[:longest]
+        covered = tokens.utf8_bytes()
+        if covered is not None:
+            arrays[f"{index}.utf8_bytes"] = covered[:longest]
+        if spans:
+            mask = np.concatenate([[False], key_token_mask(tokens, spans[index])])
+            arrays[f"{index}.key"] = mask[:longest].astype(np.uint8)
+    return arrays
+
+
+def _evaluated(
+    store: Store, prepared: Prepared, asked: LongPPL, parts: Split, budget: int
+) -> tuple[list[KeySpans], dict[str, Any]]:
+    """Key spans under an evaluator, and what the run records of it: its model, and its raw files with their hashes."""
+    rule = KeyRule(trunc_len=asked.trunc_len, stride=asked.stride, alpha=asked.alpha, beta=asked.beta)
+    evaluator, documents = prepared.model, prepared.tokens
+    if asked.evaluator != "self":
+        evaluator = load(ModelSpec.parse(asked.evaluator or ""), dtype=prepared.asked.experiment.dtype)
+        parts = split(evaluator.model)
+        documents = tuple(tokenize(evaluator.tokenizer, tokens.document) for tokens in prepared.tokens)
+    longest = prepared.asked.experiment.lengths[-1]
+    found: list[KeySpans] = []
+    files: dict[str, str] = {}
+    for index, (own, tokens) in enumerate(zip(prepared.tokens, documents, strict=True)):
+        characters = len(own.document.text) if own.ends is None else int(own.ends[longest - 1])
+        spans, losses = keys.find(evaluator, parts, tokens, rule, budget, characters)
+        name = keys.evaluator_file(index)
+        files[name] = store.write_arrays(name, losses)
+        found.append(spans)
+    return found, {"model": asdict(evaluator.provenance), "files": files}

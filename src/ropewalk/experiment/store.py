@@ -1,0 +1,271 @@
+"""The run directory, and its only writer: `run.sqlite`, and raw token losses beside it.
+
+    DIR/run.sqlite              meta, documents, rotations, passes, trials, cells
+    DIR/documents.safetensors   per document: ids int32 [N], utf8_bytes int32 [N], key uint8 [N] (with LongPPL)
+    DIR/nll/*.safetensors       per pass: nll float32 [T - 1], nats; file's sha256 in its row
+    DIR/evaluator/*.safetensors per document: the evaluator's losses that key tokens come from
+    DIR/run.lock                who writes; empty after a crash as before it
+
+A raw file is whole before its row exists (written aside, synced, renamed), and a row's transaction is one batch of
+passes with every cell they finish: killed at any moment, at most the batch in flight is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from ropewalk.errors import StoreError
+
+SCHEMA_VERSION = 1
+DATABASE = "run.sqlite"
+DOCUMENTS = "documents.safetensors"
+LOCK = "run.lock"
+UNBORN = (LOCK, DATABASE + ".new", DATABASE + ".new-journal")
+"""What a process killed while it made a run leaves in its directory; nothing is lost with them."""
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE documents (
+    document INTEGER PRIMARY KEY, id TEXT NOT NULL, title TEXT NOT NULL, kind TEXT NOT NULL, source TEXT NOT NULL,
+    licence TEXT NOT NULL, sha256 TEXT NOT NULL, tokens INTEGER NOT NULL);
+CREATE TABLE rotations (
+    fingerprint TEXT PRIMARY KEY, inv_freq TEXT NOT NULL, attention_factor REAL NOT NULL);
+CREATE TABLE passes (
+    fingerprint TEXT NOT NULL, document INTEGER NOT NULL, start INTEGER NOT NULL, bos INTEGER NOT NULL,
+    stop INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT, file TEXT, sha256 TEXT, finished_at TEXT NOT NULL,
+    PRIMARY KEY (fingerprint, document, start, bos, stop));
+CREATE TABLE trials (
+    fingerprint TEXT NOT NULL, length INTEGER NOT NULL, trial INTEGER NOT NULL, key TEXT NOT NULL, depth REAL NOT NULL,
+    status TEXT NOT NULL, reason TEXT, success INTEGER, answer TEXT, predicted TEXT, text TEXT, nll TEXT,
+    finished_at TEXT NOT NULL, PRIMARY KEY (fingerprint, length, trial));
+CREATE TABLE cells (
+    label TEXT NOT NULL, method TEXT NOT NULL, asked TEXT NOT NULL, resolved TEXT NOT NULL, length INTEGER NOT NULL,
+    metric TEXT NOT NULL, fingerprint TEXT NOT NULL, value REAL, ci_low REAL, ci_high REAL, n INTEGER NOT NULL,
+    status TEXT NOT NULL, reason TEXT, PRIMARY KEY (label, length, metric));
+"""
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """Canonical JSON, the form that identities are hashes of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+class Store:
+    """An open run directory. Use `create`, `open_run` or `exists`; `transaction` groups writes."""
+
+    def __init__(self, directory: Path, connection: sqlite3.Connection) -> None:
+        self.directory = directory
+        self._db = connection
+
+    @staticmethod
+    def exists(directory: Path) -> bool:
+        return (directory / DATABASE).is_file()
+
+    @classmethod
+    def create(cls, directory: Path) -> Store:
+        """Make an empty run in a directory that holds nothing yet.
+
+        Raises:
+            StoreError: the directory holds files of something else, or cannot be written.
+        """
+        with writing(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            require_empty(directory)
+            fresh = directory / (DATABASE + ".new")
+            for name in UNBORN[1:]:
+                (directory / name).unlink(missing_ok=True)
+            with contextlib.closing(sqlite3.connect(fresh)) as connection:
+                connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            os.replace(fresh, directory / DATABASE)
+        return cls.open_run(directory)
+
+    @classmethod
+    def open_run(cls, directory: Path, *, read_only: bool = False) -> Store:
+        """Open an existing run.
+
+        Raises:
+            StoreError: there is none, it is damaged, or its schema is newer than this version reads.
+        """
+        path = directory / DATABASE
+        if not path.is_file():
+            raise StoreError(f"{directory}: holds no run (no {DATABASE}); name a directory made by `ropewalk run`.")
+        with contextlib.ExitStack() as on_error:
+            try:
+                # Readers too open for writing where they may: only so can they undo a commit that a kill cut short.
+                connection = sqlite3.connect(
+                    f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=30, isolation_level=None
+                )
+                on_error.callback(connection.close)
+                connection.execute(f"PRAGMA query_only = {int(read_only)}")
+                version = connection.execute("PRAGMA user_version").fetchone()[0]
+                tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            except sqlite3.Error as error:
+                raise StoreError(
+                    f"{path}: is no readable database ({error}); restore it or start a new directory."
+                ) from None
+            cls._require_schema(path, version, tables)
+            on_error.pop_all()
+        return cls(directory, connection)
+
+    @staticmethod
+    def _require_schema(path: Path, version: int, tables: set[str]) -> None:
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{path}: has schema {version}, this ropewalk reads up to {SCHEMA_VERSION}; upgrade ropewalk."
+            )
+        if version != SCHEMA_VERSION or "cells" not in tables:
+            raise StoreError(f"{path}: is not a ropewalk run (schema {version}); name another directory.")
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside become durable together, or none does."""
+        with writing(self.directory):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.rollback()
+                raise
+            self._db.commit()
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"{self.directory / DATABASE}: cannot be read ({error}); restore it or start a new directory."
+            ) from None
+
+    def insert(self, table: str, row: Mapping[str, Any]) -> None:
+        """Insert or replace one row; call inside `transaction`."""
+        marks = ", ".join("?" for _ in row)
+        self._db.execute(f"INSERT OR REPLACE INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+
+    def delete_failures(self) -> None:
+        """Forget passes and trials that did not end well, so that they are tried again; call inside `transaction`."""
+        self._db.execute("DELETE FROM passes WHERE status != 'ok'")
+        self._db.execute("DELETE FROM trials WHERE status != 'ok'")
+
+    def delete_lost(self) -> None:
+        """Forget passes whose raw file is gone, so that they are measured anew, and remove what a kill left half
+        written; call inside `transaction`."""
+        for (name,) in self.rows("SELECT file FROM passes WHERE status = 'ok'"):
+            if not (self.directory / str(name)).is_file():
+                self._db.execute("DELETE FROM passes WHERE file = ?", [name])
+        if not (self.directory / DOCUMENTS).is_file():
+            self._db.execute("DELETE FROM meta WHERE key = 'documents_sha256'")
+        for torn in (*self.directory.glob("*.tmp"), *self.directory.glob("*/*.tmp")):
+            torn.unlink()
+
+    def meta(self, key: str) -> Any:
+        found = self.rows("SELECT value FROM meta WHERE key = ?", [key])
+        return self.parsed(found[0][0], f"meta {key}") if found else None
+
+    def parsed(self, text: Any, what: str) -> Any:
+        """JSON out of a column.
+
+        Raises:
+            StoreError: `what` is no JSON.
+        """
+        try:
+            return json.loads(text)
+        except (TypeError, ValueError):
+            raise self.damaged(what) from None
+
+    def damaged(self, what: str) -> StoreError:
+        return StoreError(f"{self.directory / DATABASE}: {what} is damaged; restore the file, or start a new run.")
+
+    def set_meta(self, key: str, value: Any) -> None:
+        self.insert("meta", {"key": key, "value": canonical(value)})
+
+    def write_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> str:
+        """Write arrays to DIR/name, whole or not at all; returns the file's sha256."""
+        data = save_safetensors({key: np.ascontiguousarray(value) for key, value in arrays.items()})
+        path = self.directory / name
+        with writing(self.directory):
+            path.parent.mkdir(exist_ok=True)
+            aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+            try:
+                with aside.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(aside, path)
+            except BaseException:
+                aside.unlink(missing_ok=True)
+                raise
+        return sha256(data)
+
+    def read_arrays(self, name: str, expected: str) -> dict[str, NDArray[Any]]:
+        """Read arrays back.
+
+        Raises:
+            StoreError: the file is missing, lies outside the run, or is not what was written.
+        """
+        path = (self.directory / name).resolve()
+        if not path.is_relative_to(self.directory.resolve()):
+            raise StoreError(f"{self.directory / DATABASE}: names the raw file {name!r} outside the run; restore it.")
+        try:
+            data = path.read_bytes()
+            if sha256(data) != expected:
+                raise StoreError(
+                    f"{path}: its sha256 is not {expected[:16]}..., the file was altered or torn; "
+                    "delete it and run again to measure it anew."
+                )
+            return load_safetensors(data)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read ({error.strerror}); run again to measure it anew.") from None
+        except SafetensorError as error:
+            raise StoreError(
+                f"{path}: is no safetensors file ({error}); delete it and run again to measure it anew."
+            ) from None
+
+
+def require_empty(directory: Path) -> None:
+    """Refuse a directory that holds something else; call only where there is no run in it.
+
+    Raises:
+        StoreError: naming one of the files, or that it is a file itself.
+    """
+    if directory.is_dir():
+        others = sorted(path.name for path in directory.iterdir() if path.name not in UNBORN)
+        if others:
+            raise StoreError(f"{directory}: holds {others[0]!r} and no run; name an empty or a new directory.")
+    elif directory.exists():
+        raise StoreError(f"{directory}: is a file and no directory; name an empty or a new directory.")
+
+
+@contextlib.contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Turn what disks and SQLite refuse into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{directory}: cannot be written ({error.strerror or error}); free space or choose another "
+            "directory with --out, then run again: finished work is kept."
+        ) from None
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{directory / DATABASE}: cannot be written ({error}); close other programs that use it, "
+            "free space, then run again: finished work is kept."
+        ) from None
