@@ -1,0 +1,112 @@
+"""One metric, measured for many configurations on the same documents or trials: the value every comparison starts from.
+
+Shape legend: C configurations, N units (documents or trials).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+from ropewalk.stats.intervals import FloatArray, Interval, wilson
+from ropewalk.stats.paired import Paired, mcnemar_exact, paired_difference, paired_ratio
+from ropewalk.stats.pooled import ratio_interval
+
+PASSKEY = "passkey"
+BITS = "bits_per_byte"
+
+
+def _none_left_out() -> Mapping[str, str]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Block:
+    """Raw outcomes that can be compared pair by pair.
+
+    Attributes:
+        metric: `perplexity`, `tail`, `bits_per_byte`, `longppl` or `passkey`.
+        lengths: what was fed, tokens; several after `over_range`.
+        labels: C configurations, in the order of the run.
+        units: N document ids or trials, the same for every label.
+        numerators_CN: float64 `[C, N]`, summed nll in nats (bits for bits_per_byte), or 1 for a passkey found, else 0.
+        denominators_CN: float64 `[C, N]`, scored tokens (bytes for bits_per_byte), 1 for a trial.
+        left_out: configurations that were asked for and cannot be compared, with the reason.
+    """
+
+    metric: str
+    lengths: tuple[int, ...]
+    labels: tuple[str, ...]
+    units: tuple[str, ...]
+    numerators_CN: FloatArray
+    denominators_CN: FloatArray
+    left_out: Mapping[str, str] = field(default_factory=_none_left_out)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.labels), len(self.units))
+        if self.numerators_CN.shape != shape or self.denominators_CN.shape != shape:
+            raise ValueError(
+                f"{self.metric} at {self.lengths}: {shape[0]} labels and {shape[1]} units need arrays {shape}, "
+                f"got {self.numerators_CN.shape} and {self.denominators_CN.shape}"
+            )
+        if not (np.isfinite(self.numerators_CN).all() and np.isfinite(self.denominators_CN).all()):
+            raise ValueError(
+                f"{self.metric} at {self.lengths} holds values that are not finite; name those configurations in "
+                "left_out, with the reason"
+            )
+        if shape[1] and not (self.denominators_CN.sum(axis=1) > 0).all():
+            raise ValueError(f"{self.metric} at {self.lengths}: a configuration without any scored unit has no ratio")
+
+    @property
+    def counts(self) -> bool:
+        """True for proportions of trials (higher is better), False for mean nll (lower is better)."""
+        return self.metric == PASSKEY
+
+    @property
+    def values_C(self) -> FloatArray:
+        """`[C]` pooled ratios: mean nll in nats/token, bits/byte, or the share of passkeys found."""
+        if not self.units:
+            return np.full(len(self.labels), np.nan)
+        return self.numerators_CN.sum(axis=1) / self.denominators_CN.sum(axis=1)
+
+    @property
+    def losses_C(self) -> FloatArray:
+        """`[C]` values turned so that lower is better."""
+        return -self.values_C if self.counts else self.values_C
+
+    def row(self, label: str) -> tuple[FloatArray, FloatArray]:
+        """Numerators and denominators `[N]` of one configuration."""
+        index = self.labels.index(label)
+        return self.numerators_CN[index], self.denominators_CN[index]
+
+    def interval(self, label: str, confidence: float = 0.95) -> Interval:
+        """The configuration's value with its interval: mean nll or bits per byte (t), or a share of trials (Wilson)."""
+        numerators_N, denominators_N = self.row(label)
+        if self.counts:
+            return wilson(int(numerators_N.sum()), numerators_N.size, confidence)
+        return ratio_interval(numerators_N, denominators_N, confidence)
+
+    def paired(self, label: str, reference: str, confidence: float = 0.95) -> Paired:
+        """label against reference: ratio of perplexities, difference of bits per byte, or difference of shares."""
+        numerators_N, denominators_N = self.row(label)
+        others_N, other_denominators_N = self.row(reference)
+        if self.counts:
+            return mcnemar_exact(numerators_N, others_N, confidence)
+        compare = paired_difference if self.metric == BITS else paired_ratio
+        return compare(numerators_N, denominators_N, others_N, other_denominators_N, confidence)
+
+    def only(self, labels: Sequence[str]) -> Block:
+        """The same block with these configurations alone, in the order given; those it lacks are skipped."""
+        index = [self.labels.index(label) for label in labels if label in self.labels]
+        return Block(
+            metric=self.metric,
+            lengths=self.lengths,
+            labels=tuple(self.labels[i] for i in index),
+            units=self.units,
+            numerators_CN=self.numerators_CN[index],
+            denominators_CN=self.denominators_CN[index],
+            left_out={label: reason for label, reason in self.left_out.items() if label in labels},
+        )

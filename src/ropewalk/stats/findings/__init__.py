@@ -1,0 +1,36 @@
+"""Sentences that follow from a run's rows, each with the numbers behind it and never without.
+
+A new finding is one function from `Measured` to a list of `Finding` and one line of FINDERS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ropewalk.stats.findings import grid, planning, quality, retrieval
+from ropewalk.stats.findings.finding import Finding, Severity
+from ropewalk.stats.measured import Measured
+
+__all__ = ["FINDERS", "Finding", "Severity", "findings"]
+
+FINDERS: tuple[Callable[[Measured], list[Finding]], ...] = (
+    quality.dropping_the_context,
+    grid.inside_window,
+    grid.failures,
+    retrieval.baseline_fails,
+    retrieval.few_trials,
+    planning.few_documents,
+    quality.winners,
+    quality.smaller_than_interval,
+    planning.documents_needed,
+    grid.few_key_tokens,
+    grid.duplicates,
+    grid.memorised,
+)
+_ORDER: dict[Severity, int] = {"warning": 0, "caution": 1, "note": 2}
+
+
+def findings(run: Measured) -> tuple[Finding, ...]:
+    """Everything worth saying about a run, warnings first; the same run always says the same."""
+    found = [finding for finder in FINDERS for finding in finder(run)]
+    return tuple(sorted(found, key=lambda finding: _ORDER[finding.severity]))

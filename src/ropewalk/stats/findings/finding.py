@@ -1,0 +1,73 @@
+"""What a finding is, and how numbers read inside its sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ropewalk.stats.intervals import Interval
+
+Severity = Literal["note", "caution", "warning"]
+
+QUALITY = ("tail", "perplexity", "longppl", "bits_per_byte", "passkey")
+"""Which metric decides about a length, the first that was measured."""
+WORDS = {
+    "tail": "tail perplexity",
+    "perplexity": "perplexity",
+    "longppl": "LongPPL",
+    "bits_per_byte": "bits per byte",
+    "passkey": "share of passkeys found",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One sentence that follows from rows.
+
+    Attributes:
+        kind: stable name, for scripts.
+        sentence: plain text; labels in it come from the experiment file and must be escaped wherever they are shown.
+        evidence: the numbers behind it, as JSON values, unrounded; never empty.
+        severity: "warning" (a number would mislead without it), "caution", or "note".
+    """
+
+    kind: str
+    sentence: str
+    evidence: Mapping[str, Any]
+    severity: Severity
+
+    def __post_init__(self) -> None:
+        if not self.evidence:
+            raise ValueError(f"the finding {self.kind!r} has no evidence; a sentence needs the numbers behind it")
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """`a, b, c and 4 more`."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def percent(ratio: float) -> str:
+    """A ratio of perplexities as a change: 0.97 reads `-3.0 %`, 250 reads `x 250`."""
+    return f"{100 * (ratio - 1):+.1f} %" if ratio < 100 else f"x {ratio:.3g}"
+
+
+def spread(interval: Interval) -> str:
+    """The ends of an interval of a ratio, as changes; says so where there is none."""
+    if interval.low is None or interval.high is None:
+        return "without an interval"
+    return f"95 % interval {percent(interval.low)} to {percent(interval.high)}"
+
+
+def as_json(interval: Interval) -> dict[str, float | int | None]:
+    """An interval as evidence; null also for what a float cannot hold (JSON has no infinity)."""
+    ends = {"value": interval.value, "low": interval.low, "high": interval.high}
+    kept = {name: end if end is not None and math.isfinite(end) else None for name, end in ends.items()}
+    return kept | {"n": interval.n}
+
+
+def shown(metric: str, value: float) -> str:
+    """A value as a reader knows it: perplexity of a mean nll, a share of passkeys in per cent."""
+    return f"{100 * value:.0f} %" if metric == "passkey" else f"{value:.4g}"

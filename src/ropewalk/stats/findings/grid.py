@@ -1,0 +1,127 @@
+"""Findings about the grid that was asked for: what it cannot show whatever the numbers say."""
+
+from __future__ import annotations
+
+from ropewalk.stats.findings.finding import Finding, listed
+from ropewalk.stats.measured import TRUNCATE, Measured
+
+LARGE_MODEL = 1_000_000_000
+"""Parameters from which a model is expected to have read famous books often enough to know them by heart."""
+
+
+def inside_window(run: Measured) -> list[Finding]:
+    """No length lies beyond what the shipped model is meant for."""
+    if not run.lengths or run.lengths[-1] > run.shipped_window:
+        return []
+    return [
+        Finding(
+            kind="inside_window",
+            sentence=f"Every length (longest {run.lengths[-1]}) lies inside the model's window of {run.shipped_window} "
+            "tokens: this grid extends nothing and can only show what scaling costs.",
+            evidence={"lengths": list(run.lengths), "window": run.shipped_window},
+            severity="warning",
+        )
+    ]
+
+
+def duplicates(run: Measured) -> list[Finding]:
+    """Cells that are one and the same measurement."""
+    groups: dict[tuple[int, str], dict[str, None]] = {}
+    for row in run.rows:
+        if row.method != TRUNCATE and row.fingerprint:
+            groups.setdefault((row.length, row.fingerprint), {})[row.label] = None
+    repeated = [
+        {"length": length, "fingerprint": fingerprint, "labels": list(labels)}
+        for (length, fingerprint), labels in groups.items()
+        if len(labels) > 1
+    ]
+    if not repeated:
+        return []
+    largest = max(repeated, key=lambda group: len(group["labels"]))
+    cells, asked = sum(len(group["labels"]) for group in repeated), sum(map(len, groups.values()))
+    return [
+        Finding(
+            kind="duplicates",
+            sentence=f"{cells} of {asked} pairs of configuration and length are only {len(repeated)} different "
+            f"rotation{'s' * (len(repeated) > 1)}: at {largest['length']}, {listed(largest['labels'])} are one "
+            "measurement, so their equal numbers confirm nothing.",
+            evidence={"groups": repeated, "pairs": asked},
+            severity="caution",
+        )
+    ]
+
+
+def few_key_tokens(run: Measured) -> list[Finding]:
+    """LongPPL has no value where the evaluator found almost no key tokens."""
+    reasons: dict[int, str] = {}
+    for row in run.rows:
+        if row.status == "too_few_key_tokens":
+            reasons.setdefault(row.length, row.reason)
+    if not reasons:
+        return []
+    length, reason = next(iter(sorted(reasons.items())))
+    return [
+        Finding(
+            kind="few_key_tokens",
+            sentence=f"LongPPL has no value at {listed([str(x) for x in sorted(reasons)])}: too few tokens depend on "
+            f"the long context ({length}: {reason}); use more or longer documents, or a stronger evaluator.",
+            evidence={"reasons": {str(x): reasons[x] for x in sorted(reasons)}},
+            severity="caution",
+        )
+    ]
+
+
+def failures(run: Measured) -> list[Finding]:
+    """Cells without a value, and configurations that could not be compared though they have one."""
+    failed = [row for row in run.rows if row.status in ("error", "out_of_memory")]
+    found = []
+    if failed:
+        first = failed[0]
+        found.append(
+            Finding(
+                kind="failed_cells",
+                sentence=f"{len(failed)} of {len(run.rows)} cells have no value; the first is {first.label} at "
+                f"{first.length}, {first.metric} ({first.status}: {first.reason}).",
+                evidence={"cells": [_cell(r.label, r.length, r.metric, f"{r.status}: {r.reason}") for r in failed]},
+                severity="warning",
+            )
+        )
+    known = {(row.metric, row.length, row.label) for row in run.rows if row.status != "ok"}
+    left_out = [
+        _cell(label, length, metric, reason)
+        for (metric, length), block in run.blocks.items()
+        for label, reason in block.left_out.items()
+        if (metric, length, label) not in known
+    ]
+    if left_out:
+        found.append(
+            Finding(
+                kind="not_comparable",
+                sentence=f"{len(left_out)} cells take no part in comparisons; the first is {left_out[0]['label']} at "
+                f"{left_out[0]['length']}, {left_out[0]['metric']} ({left_out[0]['reason']}).",
+                evidence={"cells": left_out},
+                severity="warning",
+            )
+        )
+    return found
+
+
+def _cell(label: str, length: int, metric: str, reason: str) -> dict[str, str | int]:
+    return {"label": label, "length": length, "metric": metric, "reason": reason}
+
+
+def memorised(run: Measured) -> list[Finding]:
+    """Large models know the built-in texts."""
+    parameters = int(run.meta.get("model", {}).get("parameters") or 0)
+    documents = run.experiment.get("documents") or {}
+    if documents.get("corpus") != "builtin" or parameters < LARGE_MODEL:
+        return []
+    return [
+        Finding(
+            kind="memorised",
+            sentence=f"The built-in texts are famous and public, and a model of {parameters / 1e9:.1f} billion "
+            "parameters has likely memorised parts of them; measure on documents of your own before you decide.",
+            evidence={"parameters": parameters, "corpus": "builtin"},
+            severity="caution",
+        )
+    ]

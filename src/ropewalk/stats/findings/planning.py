@@ -1,0 +1,99 @@
+"""Findings about how much was measured, and how much more would settle the question."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+from scipy import special
+
+from ropewalk.stats.best import best_set
+from ropewalk.stats.blocks import Block
+from ropewalk.stats.findings.finding import WORDS, Finding, percent
+from ropewalk.stats.findings.quality import ALPHA, deciding_block
+from ropewalk.stats.intervals import Interval
+from ropewalk.stats.measured import Measured
+from ropewalk.stats.paired import difference_estimate
+from ropewalk.stats.power import detectable, units_needed
+
+ENOUGH_DOCUMENTS = 8
+CHANCE = 0.8
+
+
+def few_documents(run: Measured) -> list[Finding]:
+    """One document has no interval; a few leave only very clear differences after correction."""
+    sizes = {len(block.units): block for block in run.blocks.values() if not block.counts and len(block.labels) > 1}
+    if not sizes or min(sizes) >= ENOUGH_DOCUMENTS:
+        return []
+    n = min(sizes)
+    if n == 1:
+        return [
+            Finding(
+                kind="few_documents",
+                sentence="One document was measured: no interval and no test is possible, every difference may be "
+                f"this one text; {ENOUGH_DOCUMENTS} or more are advised.",
+                evidence={"documents": 1},
+                severity="warning",
+            )
+        ]
+    distinct = best_set(sizes[n]).distinct
+    pairs = max(1, distinct * (distinct - 1) // 2)
+    critical = float(special.stdtrit(n - 1, 1 - ALPHA / 2 / pairs))
+    return [
+        Finding(
+            kind="few_documents",
+            sentence=f"With {n} documents a difference between two of {distinct} configurations must be "
+            f"{critical:.1f} times its standard error to count after correction over {pairs} pairs; "
+            f"{ENOUGH_DOCUMENTS} documents or more are advised.",
+            evidence={"documents": n, "distinct_configurations": distinct, "pairs": pairs, "critical_t": critical},
+            severity="warning",
+        )
+    ]
+
+
+def documents_needed(run: Measured, difference_percent: float = 1.0) -> list[Finding]:
+    """At each length with a tie, the documents that would tell the best from its nearest rival."""
+    found: list[Finding] = []
+    for length in run.lengths:
+        block = deciding_block(run, length)
+        if block is not None and block.metric in ("tail", "perplexity", "longppl"):
+            found += _needed(block, difference_percent)
+    return found
+
+
+def _needed(block: Block, difference_percent: float) -> list[Finding]:
+    members = best_set(block, ALPHA).members
+    rivals = [pair for pair in combinations(members[:10], 2) if pair[0] == members[0]]
+    pairs = [(rival, difference_estimate(*block.row(rival), *block.row(winner))) for winner, rival in rivals]
+    tested = [(rival, estimate) for rival, estimate in pairs if estimate.standard_error]
+    if not tested:
+        return []
+    rival, estimate = tested[0]
+    deviation = (estimate.standard_error or 0.0) * math.sqrt(estimate.n)
+    needed = units_needed(math.log1p(difference_percent / 100), deviation, alpha=ALPHA, chance=CHANCE)
+    nats = detectable(estimate.n, deviation, alpha=ALPHA, chance=CHANCE)
+    seen = Interval(value=nats, low=None, high=None, n=estimate.n).exp().value
+    if needed is not None and needed <= estimate.n:
+        return []
+    return [
+        Finding(
+            kind="documents_needed",
+            sentence=f"To tell {members[0]} from {rival} at {block.lengths[0]} if their {WORDS[block.metric]} truly "
+            f"differs by {difference_percent:g} % takes about {needed or 'over a million'} documents like these "
+            f"({100 * CHANCE:.0f} % chance, one planned comparison); {estimate.n} find "
+            f"differences of {percent(seen).lstrip('+')} or more.",
+            evidence={
+                "length": block.lengths[0],
+                "metric": block.metric,
+                "pair": [members[0], rival],
+                "standard_deviation": deviation,
+                "documents": estimate.n,
+                "difference_percent": difference_percent,
+                "documents_needed": needed,
+                "detectable_nats": nats,
+                "alpha": ALPHA,
+                "chance": CHANCE,
+            },
+            severity="note",
+        )
+    ]

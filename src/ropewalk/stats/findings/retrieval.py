@@ -1,0 +1,100 @@
+"""Findings about passkey retrieval."""
+
+from __future__ import annotations
+
+import math
+
+from ropewalk.stats.effective import THRESHOLD
+from ropewalk.stats.findings.finding import Finding
+from ropewalk.stats.measured import NONE, Measured, Row
+from ropewalk.stats.power import smallest_mcnemar_p, trials_needed
+
+ENOUGH_TRIALS = 20
+ALPHA = 0.05
+
+
+def baseline_fails(run: Measured) -> list[Finding]:
+    """The unscaled model misses passkeys inside its own window; with it, what an unused chat template may explain."""
+    inside = [
+        row
+        for row in run.rows
+        if row.label == NONE and row.metric == "passkey" and row.length <= run.window and not math.isnan(row.value)
+    ]
+    if not inside:
+        return []
+    last = max(inside, key=lambda row: row.length)
+    if last.value >= THRESHOLD:
+        return []
+    evidence = {"length": last.length, "value": last.value, "n": last.n, "threshold": THRESHOLD, "window": run.window}
+    found = [
+        Finding(
+            kind="baseline_fails_passkey",
+            sentence=f"The unscaled model finds {100 * last.value:.0f} % of {last.n} passkeys at {last.length}, inside "
+            f"its window of {run.window}: below {100 * THRESHOLD:.0f} % passkey says little about scaling this model.",
+            evidence=evidence,
+            severity="warning",
+        )
+    ]
+    return found + _chat_template(run, last)
+
+
+def _chat_template(run: Measured, row: Row) -> list[Finding]:
+    """The tokenizer has a chat template and the prompts did not use it."""
+    passkey = (run.experiment.get("metrics") or {}).get("passkey") or {}
+    if not run.meta.get("model", {}).get("chat_template") or passkey.get("template", "none") != "none":
+        return []
+    return [
+        Finding(
+            kind="passkey_without_chat_template",
+            sentence=f"This looks like an instruct model: its tokenizer has a chat template that the prompts did not "
+            f"use, and it finds {100 * row.value:.0f} % of passkeys at {row.length}; "
+            "try metrics: {passkey: {template: chat}}.",
+            evidence={"chat_template": True, "template": "none", "length": row.length, "value": row.value, "n": row.n},
+            severity="caution",
+        )
+    ]
+
+
+def few_trials(run: Measured) -> list[Finding]:
+    """Trials with which no result, or only a very clear one, survives correction over the grid."""
+    cells = [row for row in run.rows if row.metric == "passkey" and row.status == "ok" and row.n > 0]
+    if not cells:
+        return []
+    trials = min(row.n for row in cells)
+    distinct = max(
+        len({row.fingerprint for row in cells if row.length == length}) for length in {row.length for row in cells}
+    )
+    pairs = distinct * (distinct - 1) // 2
+    if pairs == 0:
+        return []
+    needed = trials_needed(pairs, ALPHA)
+    evidence = {
+        "trials": trials,
+        "distinct_configurations": distinct,
+        "pairs": pairs,
+        "clearest_p": smallest_mcnemar_p(trials),
+        "clearest_adjusted_p": min(1.0, pairs * smallest_mcnemar_p(trials)),
+        "one_sided_trials_needed": needed,
+    }
+    if needed > trials:
+        return [
+            Finding(
+                kind="few_trials",
+                sentence=f"{trials} passkey trials cannot tell any two of {distinct} different configurations apart: "
+                f"even all against none has p = {evidence['clearest_adjusted_p']:.2g} after correction over {pairs} "
+                f"pairs; at least {needed} trials are needed, {ENOUGH_TRIALS} or more are advised.",
+                evidence=evidence,
+                severity="warning",
+            )
+        ]
+    if trials < ENOUGH_TRIALS:
+        return [
+            Finding(
+                kind="few_trials",
+                sentence=f"With {trials} passkey trials, two of {distinct} configurations differ significantly only if "
+                f"at least {needed} trials go one way and none the other; {ENOUGH_TRIALS} or more are advised.",
+                evidence=evidence,
+                severity="caution",
+            )
+        ]
+    return []

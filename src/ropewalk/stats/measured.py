@@ -1,0 +1,179 @@
+"""The edge where a run's frames become frozen values; nothing behind it sees pandas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from ropewalk.stats.blocks import Block
+
+Status = Literal["ok", "too_few_key_tokens", "out_of_memory", "error"]
+NONE, TRUNCATE = "none", "truncate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the results table (`run.frame()`); value, ci_low and ci_high are NaN where there is none."""
+
+    method: str
+    label: str
+    params: Mapping[str, Any]
+    length: int
+    metric: str
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+    status: str
+    reason: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Measured:
+    """Everything that a run knows, ready for statistics.
+
+    Attributes:
+        rows: the results table.
+        blocks: raw outcomes by (metric, length).
+        meta: provenance, as stored.
+    """
+
+    rows: tuple[Row, ...]
+    blocks: Mapping[tuple[str, int], Block]
+    meta: Mapping[str, Any]
+
+    @property
+    def window(self) -> int:
+        """L0 in tokens: what the model was trained with before any scaling that it ships."""
+        return int(self.meta["geometry"]["window"])
+
+    @property
+    def shipped_window(self) -> int:
+        """What the checkpoint as shipped is meant for, in tokens: beyond this, `none` is extended by nobody."""
+        geometry = self.meta["geometry"]
+        longest = geometry.get("max_position_embeddings")
+        overridden = str(geometry.get("window_source", "")).startswith("window in")
+        return self.window if overridden or longest is None else max(self.window, int(longest))
+
+    @property
+    def experiment(self) -> Mapping[str, Any]:
+        """The experiment as resolved; empty if the run does not say."""
+        return self.meta.get("experiment") or self.meta.get("identity", {}).get("experiment", {})
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Measured lengths, ascending."""
+        return tuple(sorted({row.length for row in self.rows}))
+
+    @property
+    def configurations(self) -> dict[str, list[str]]:
+        """Labels of each method, in the order of the run, without the baseline `truncate`."""
+        found: dict[str, dict[str, None]] = {}
+        for row in self.rows:
+            if row.method != TRUNCATE:
+                found.setdefault(row.method, {})[row.label] = None
+        return {method: list(labels) for method, labels in found.items()}
+
+    def row(self, label: str, metric: str, length: int) -> Row | None:
+        """One line of the table, or None."""
+        found = (r for r in self.rows if r.label == label and r.metric == metric and r.length == length)
+        return next(found, None)
+
+    def block(self, metric: str, length: int) -> Block | None:
+        """Raw outcomes of all configurations except `truncate`, or None."""
+        block = self.blocks.get((metric, length))
+        return block and block.only([label for label in block.labels if label != TRUNCATE])
+
+
+def measured(frame: pd.DataFrame, samples: pd.DataFrame, meta: Mapping[str, Any]) -> Measured:
+    """Frames and provenance of a run as one frozen value."""
+    rows = tuple(_row(record) for record in frame.to_dict("records"))
+    refused = {(r.metric, r.length, r.label): f"{r.status}: {r.reason}" for r in rows if r.status != "ok"}
+    return Measured(rows=rows, blocks=blocks(samples, refused), meta=meta)
+
+
+def blocks(
+    samples: pd.DataFrame, refused: Mapping[tuple[str, int, str], str] | None = None
+) -> dict[tuple[str, int], Block]:
+    """One block per metric and length that has raw outcomes, from the columns of `run.samples()`.
+
+    A configuration enters its block if its cell is not refused and it has every unit that the most complete one has,
+    all finite, and something scored; otherwise it is in `left_out` with the reason.
+
+    Args:
+        samples: one row per label, length, metric and unit, with numerator and denominator.
+        refused: cells (metric, length, label) whose status is not `ok`, with the reason.
+    """
+    refused = refused or {}
+    columns = [samples[name].tolist() for name in ("metric", "length", "label", "unit", "numerator", "denominator")]
+    cells: dict[tuple[str, int], dict[str, dict[str, tuple[float, float]]]] = {}
+    for metric, length, label, unit, numerator, denominator in zip(*columns, strict=True):
+        cell = cells.setdefault((str(metric), int(length)), {}).setdefault(str(label), {})
+        cell[str(unit)] = (float(numerator), float(denominator))
+    return {(metric, length): _block(metric, length, cell, refused) for (metric, length), cell in sorted(cells.items())}
+
+
+def _block(
+    metric: str,
+    length: int,
+    cell: Mapping[str, Mapping[str, tuple[float, float]]],
+    refused: Mapping[tuple[str, int, str], str],
+) -> Block:
+    """Raw outcomes of one metric and length, label by label and unit by unit, as arrays."""
+    units = tuple(max(cell.values(), key=len))
+    flaws = {label: refused.get((metric, length, label)) or _flaw(outcomes, units) for label, outcomes in cell.items()}
+    labels = tuple(label for label, flaw in flaws.items() if flaw is None)
+    pairs_CN2 = np.array([[cell[label][unit] for unit in units] for label in labels], dtype=np.float64)
+    pairs_CN2 = pairs_CN2.reshape(len(labels), len(units), 2)
+    return Block(
+        metric=metric,
+        lengths=(length,),
+        labels=labels,
+        units=units,
+        numerators_CN=pairs_CN2[:, :, 0],
+        denominators_CN=pairs_CN2[:, :, 1],
+        left_out={label: flaw for label, flaw in flaws.items() if flaw is not None},
+    )
+
+
+def _flaw(outcomes: Mapping[str, tuple[float, float]], units: tuple[str, ...]) -> str | None:
+    """Why a configuration cannot be compared with the others, or None."""
+    missing = [unit for unit in units if unit not in outcomes]
+    if missing:
+        return f"{len(units) - len(missing)} of {len(units)} units measured; {missing[0]!r} is missing"
+    for unit, pair in outcomes.items():
+        if not all(math.isfinite(value) for value in pair):
+            return f"{unit!r} has {pair[0]} over {pair[1]} scored"
+    return None if sum(pair[1] for pair in outcomes.values()) > 0 else "nothing was scored"
+
+
+def _row(record: Mapping[Any, Any]) -> Row:
+    """A record of the frame with missing values as NaN, and missing texts empty."""
+    return Row(
+        method=str(record["method"]),
+        label=str(record["label"]),
+        params=dict(record["params"]),
+        length=int(record["length"]),
+        metric=str(record["metric"]),
+        value=_number(record["value"]),
+        ci_low=_number(record["ci_low"]),
+        ci_high=_number(record["ci_high"]),
+        n=int(record["n"]) if _number(record["n"]) > 0 else 0,
+        status=str(record["status"]),
+        reason=_text(record["reason"]),
+        fingerprint=_text(record["fingerprint"]),
+    )
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float | np.number) else math.nan
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,128 @@
+"""Ratios pooled over documents (mean nll, bits per byte), with t intervals from the jackknife.
+
+A sample that says nothing about its own spread (one document, or documents without any spread) has a value and no
+interval.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from ropewalk.stats.intervals import FloatArray, Interval, check_confidence, finite, same_length
+
+EXACT = 64 * float(np.finfo(np.float64).eps)
+"""Spread below this share of the values themselves is rounding, not spread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a t interval and a t test are made of.
+
+    Attributes:
+        value: the estimate.
+        standard_error: in the same unit; None where the data show no spread.
+        degrees: degrees of freedom of t, >= 1 where there is a standard error.
+        n: units.
+    """
+
+    value: float
+    standard_error: float | None
+    degrees: float
+    n: int
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """value -/+ t(degrees) * standard_error."""
+        check_confidence(confidence)
+        if self.standard_error is None:
+            return Interval(value=self.value, low=None, high=None, n=self.n)
+        reach = float(special.stdtrit(self.degrees, 0.5 + confidence / 2)) * self.standard_error
+        return Interval(value=self.value, low=self.value - reach, high=self.value + reach, n=self.n)
+
+    def p_value(self) -> float | None:
+        """Two-sided p of the t test that the true value is 0; None where there is no standard error."""
+        if self.standard_error is None:
+            return None
+        return float(2 * special.stdtr(self.degrees, -abs(self.value) / self.standard_error))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pooled:
+    """A pooled ratio and how it would change without each unit.
+
+    Attributes:
+        value: R = sum(x)/sum(y).
+        changes_N: `[N]`, R without unit i minus R; 0 for units with y = 0.
+        used_N: `[N]`, y > 0.
+        effective: sum(y)^2 / sum(y^2), Kish's number of equally weighing units.
+    """
+
+    value: float
+    changes_N: FloatArray
+    used_N: NDArray[np.bool_]
+    effective: float
+
+
+def pooled(numerators: ArrayLike, denominators: ArrayLike) -> Pooled:
+    """Pooled ratio R and its delete-one changes `-(x_i - R*y_i) / (sum(y) - y_i)`.
+
+    Raises:
+        ValueError: no units, unequal lengths, a non-finite value, y < 0, x != 0 where y = 0, or y = 0 throughout.
+    """
+    x_N, y_N = finite(numerators, "numerators"), finite(denominators, "denominators")
+    same_length(x_N, y_N)
+    wrong_N = (y_N < 0) | ((y_N == 0) & (x_N != 0))
+    if wrong_N.any():
+        unit = int(np.flatnonzero(wrong_N)[0])
+        raise ValueError(
+            f"unit {unit} has numerator {x_N[unit]} over denominator {y_N[unit]}; a denominator must be > 0, "
+            "or 0 together with its numerator"
+        )
+    total = float(y_N.sum())
+    if total == 0:
+        raise ValueError("every denominator is 0, so there is no ratio; give such a cell no value and a reason")
+    value = float(x_N.sum()) / total
+    rest_N = total - y_N
+    changes_N = np.divide(value * y_N - x_N, rest_N, out=np.zeros_like(x_N), where=rest_N > 0)
+    return Pooled(value=value, changes_N=changes_N, used_N=y_N > 0, effective=total**2 / float(y_N @ y_N))
+
+
+def ratio_estimate(numerators: ArrayLike, denominators: ArrayLike) -> Estimate:
+    """Pooled ratio with its jackknife standard error: `se^2 = (n-1)/n * sum_i change_i^2`.
+
+    Equal denominators make it exactly the standard error of the mean with n - 1 degrees of freedom. Unequal ones
+    (key tokens) have max(1, effective - 1): with n - 1 and the linearised error of the textbooks (Cochran 1977, 6.4),
+    95 % intervals of 8 documents with lognormal weights cover .89, with this .96 (docs/statistics.md). Units with
+    y = 0 (documents without key tokens) do not count.
+
+    Raises:
+        ValueError: as `pooled`.
+    """
+    ratio = pooled(numerators, denominators)
+    return jackknife(ratio.value, ratio.changes_N[ratio.used_N], ratio.effective, rounding=abs(ratio.value))
+
+
+def ratio_interval(numerators: ArrayLike, denominators: ArrayLike, confidence: float = 0.95) -> Interval:
+    """t interval of a pooled ratio, e.g. summed nll over scored tokens per document; see `ratio_estimate`.
+
+    The perplexity is `ratio_interval(...).exp()`.
+
+    Raises:
+        ValueError: as `ratio_estimate`, or confidence outside (0, 1).
+    """
+    return ratio_estimate(numerators, denominators).interval(confidence)
+
+
+def jackknife(value: float, changes_N: FloatArray, effective: float, *, rounding: float) -> Estimate:
+    """The estimate whose delete-one changes are changes_N, from data of the size `rounding`."""
+    n = changes_N.size
+    spread = float(np.abs(changes_N).max())
+    if n < 2 or (n - 1) * spread <= EXACT * rounding:
+        return Estimate(value=value, standard_error=None, degrees=n - 1, n=n)
+    scaled_N = changes_N / spread
+    error = spread * math.sqrt(float(scaled_N @ scaled_N) * (n - 1) / n)
+    return Estimate(value=value, standard_error=error, degrees=max(1.0, effective - 1), n=n)

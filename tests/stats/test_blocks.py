@@ -1,0 +1,143 @@
+"""Blocks, ranges, comparisons with a reference, and the edge to pandas."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from blocks_for_tests import nll_block, passkey_block
+
+from ropewalk.stats import ratio_interval, wilson
+from ropewalk.stats.blocks import Block
+from ropewalk.stats.compare import compare_to
+from ropewalk.stats.measured import blocks, measured
+from ropewalk.stats.paired import paired_t
+from ropewalk.stats.ranges import over_range
+
+NONE, YARN = [2.5, 2.9, 2.2, 3.1], [2.4, 2.85, 2.05, 3.06]
+
+
+def test_values_and_intervals() -> None:
+    block = nll_block({"none": NONE, "yarn": YARN})
+    np.testing.assert_allclose(block.values_C, [np.mean(NONE), np.mean(YARN)], rtol=1e-12)
+    assert block.interval("none") == ratio_interval(np.array(NONE) * 511, np.full(4, 511.0))
+    found = passkey_block({"none": [1, 1, 0, 1]})
+    assert found.interval("none") == wilson(3, 4)
+    assert found.losses_C.tolist() == [-0.75]
+
+
+def test_bits_per_byte_differ_and_perplexities_divide() -> None:
+    ratio = nll_block({"none": NONE, "yarn": YARN}).paired("yarn", "none")
+    bits = nll_block({"none": NONE, "yarn": YARN}, metric="bits_per_byte").paired("yarn", "none")
+    assert bits.interval.value == pytest.approx(np.mean(YARN) - np.mean(NONE), rel=1e-12)
+    assert ratio.interval.value == pytest.approx(math.exp(bits.interval.value), rel=1e-12)
+
+
+def test_compare_to_corrects_over_its_own_comparisons() -> None:
+    block = nll_block({"none": NONE, "yarn": YARN, "pi": [2.9, 3.0, 2.4, 3.3], "again": NONE})
+    rows = {row.label: row for row in compare_to(block, "none")}
+    assert list(rows) == ["yarn", "pi", "again"]
+    raw = sorted(row.paired.p for row in rows.values())
+    assert min(row.adjusted_p for row in rows.values()) == pytest.approx(3 * raw[0])
+    assert rows["again"].paired.p == rows["again"].adjusted_p == 1.0
+    with pytest.raises(ValueError, match="'truncate' is not among"):
+        compare_to(block, "truncate")
+    assert [row.adjusted_p for row in compare_to(nll_block({"none": [2.0], "pi": [3.0]}), "none")] == [None]
+
+
+def test_a_range_weighs_lengths_equally_and_keeps_documents() -> None:
+    short, long = (
+        nll_block({"none": NONE, "yarn": YARN}),
+        nll_block({"none": [5.0, 6.0, 5.5, 7.0], "yarn": NONE}, length=8192),
+    )
+    both = over_range([short, long])
+    assert both.lengths == (2048, 8192)
+    assert both.values_C[0] == pytest.approx((np.mean(NONE) + 5.875) / 2, rel=1e-12)
+    want = paired_t((np.array(YARN) + NONE) / 2, (np.array(NONE) + np.array([5.0, 6.0, 5.5, 7.0])) / 2)
+    got = both.paired("yarn", "none")
+    assert got.p == pytest.approx(want.p, rel=1e-9)
+    assert got.interval.high == pytest.approx(math.exp(want.interval.high), rel=1e-9)
+
+
+def test_a_range_keeps_what_every_length_has_and_says_what_it_dropped() -> None:
+    long = nll_block({"none": NONE}, length=8192)
+    flawed = Block(
+        metric="tail",
+        lengths=(4096,),
+        labels=("none",),
+        units=long.units,
+        numerators_CN=long.numerators_CN,
+        denominators_CN=long.denominators_CN,
+        left_out={"yarn": "error: out of luck"},
+    )
+    both = over_range([nll_block({"none": NONE, "yarn": YARN}), flawed, long])
+    assert both.labels == ("none",)
+    assert both.left_out == {"yarn": "at 4096: error: out of luck"}
+    with pytest.raises(ValueError, match="blocks of one metric"):
+        over_range([long, passkey_block({"none": [1]})])
+
+
+def test_a_range_of_passkeys_puts_trials_side_by_side() -> None:
+    both = over_range(
+        [passkey_block({"a": [1, 0], "b": [1, 1]}), passkey_block({"a": [0, 0], "b": [1, 1]}, length=8192)]
+    )
+    assert both.units == ("2048/0", "2048/1", "8192/0", "8192/1")
+    assert both.values_C.tolist() == [0.25, 1.0]
+
+
+def test_a_block_cannot_hold_what_was_not_measured() -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        nll_block({"a": [1.0, math.nan]})
+    with pytest.raises(ValueError, match="need arrays"):
+        Block(
+            metric="tail",
+            lengths=(1,),
+            labels=("a",),
+            units=(),
+            numerators_CN=np.ones((1, 2)),
+            denominators_CN=np.ones((1, 2)),
+        )
+
+
+def _samples(rows: list[tuple[str, str, float, float]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["label", "unit", "numerator", "denominator"])
+    return frame.assign(method=frame["label"], length=4096, metric="tail", depth=math.nan)
+
+
+def test_samples_become_blocks_and_flaws_are_named() -> None:
+    rows = [("none", "emma", 10.0, 5.0), ("none", "moby", 12.0, 5.0)]
+    rows += [("half", "emma", 10.0, 5.0)]
+    rows += [("nan", "emma", math.nan, 5.0), ("nan", "moby", 12.0, 5.0)]
+    rows += [("inf", "moby", math.inf, 5.0), ("inf", "emma", 12.0, 5.0)]
+    rows += [("no keys", "moby", 0.0, 0.0), ("no keys", "emma", 0.0, 0.0)]
+    rows += [("few", "moby", 1.0, 1.0), ("few", "emma", 1.0, 1.0)]
+    rows += [("swapped", "moby", 11.0, 5.0), ("swapped", "emma", 9.0, 5.0)]
+    got = blocks(_samples(rows), {("tail", 4096, "few"): "too_few_key_tokens: 2 of 30"})[("tail", 4096)]
+    assert got.labels == ("none", "swapped")
+    assert got.units == ("emma", "moby")
+    assert got.numerators_CN.tolist() == [[10.0, 12.0], [9.0, 11.0]]
+    assert got.left_out == {
+        "half": "1 of 2 units measured; 'moby' is missing",
+        "nan": "'emma' has nan over 5.0 scored",
+        "inf": "'moby' has inf over 5.0 scored",
+        "no keys": "nothing was scored",
+        "few": "too_few_key_tokens: 2 of 30",
+    }
+    assert blocks(_samples([])) == {}
+
+
+def test_frames_become_one_value() -> None:
+    line = {"method": "none", "params": {}, "label": "none", "length": 4096, "metric": "tail", "value": None}
+    line |= {
+        "ci_low": math.nan,
+        "ci_high": None,
+        "n": math.nan,
+        "status": "error",
+        "reason": "boom",
+        "fingerprint": None,
+    }
+    run = measured(pd.DataFrame([line]), _samples([("none", "emma", 10.0, 5.0)]), {"geometry": {"window": 2048}})
+    assert math.isnan(run.rows[0].value)
+    assert (run.rows[0].n, run.rows[0].fingerprint) == (0, "")
+    assert run.blocks[("tail", 4096)].left_out == {"none": "error: boom"}
+    assert (run.window, run.lengths, run.configurations) == (2048, (4096,), {"none": ["none"]})
