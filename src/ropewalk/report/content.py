@@ -1,0 +1,217 @@
+"""What a report says, in order, before it is HTML or Markdown; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ropewalk.errors import ExperimentError
+from ropewalk.report import figures, parameters, provenance, ranking, tables
+from ropewalk.report.deploy import deploy_command
+from ropewalk.report.figures import Figure
+from ropewalk.report.palette import Style, styles
+from ropewalk.report.points import leaders
+from ropewalk.report.recommend import Recommendation, judged_block, recommend
+from ropewalk.report.study import Study
+from ropewalk.report.tables import Table
+from ropewalk.stats.blocks import Block
+from ropewalk.stats.findings import Finding, findings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """A table under its heading; `folded` where the page shows it only when asked."""
+
+    title: str
+    table: Table
+    folded: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A heading with what stands under it, in this order: lead, figures, tables, code."""
+
+    anchor: str
+    title: str
+    lead: str
+    figures: tuple[Figure, ...] = ()
+    tables: tuple[Listing, ...] = ()
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """A report.
+
+    Attributes:
+        title: the model and the longest length.
+        answer: None where nothing was measured that one could recommend; then `refusal` says why.
+        command: deploys the answer; None where it needs nothing.
+        sections: everything after the answer and the findings.
+        styles: how each method is drawn.
+    """
+
+    title: str
+    answer: Recommendation | None
+    refusal: str
+    command: str | None
+    findings: tuple[Finding, ...]
+    sections: tuple[Section, ...]
+    styles: dict[str, Style]
+    study: Study
+
+
+def content(study: Study) -> Content:
+    """Put a report together; anything that was not measured is said to be missing, with the reason."""
+    run = study.run
+    target = run.lengths[-1] if run.lengths else run.window
+    answer, refusal, block = None, "", None
+    try:
+        block = _last_block(study)
+        answer = recommend(run, block.lengths[0])
+    except ExperimentError as error:
+        refusal = str(error)
+    leading = leaders(run, block) if block is not None else {}
+    drawn_styles = styles(dict.fromkeys(row.method for row in run.rows))
+    command = deploy_command(run, answer.choice.method, answer.choice.params, answer.judged_at) if answer else None
+    return Content(
+        title=f"{provenance.model_name(run)} at up to {target:,} tokens",
+        answer=answer,
+        refusal=refusal,
+        command=command,
+        findings=findings(run),
+        sections=tuple(_sections(study, block, leading, drawn_styles)),
+        styles=drawn_styles,
+        study=study,
+    )
+
+
+def _last_block(study: Study) -> Block:
+    """Outcomes at the longest length that has any.
+
+    Raises:
+        ExperimentError: no length has.
+    """
+    run = study.run
+    for length in reversed(run.lengths):
+        if any(row.length == length and row.status == "ok" for row in run.rows):
+            try:
+                return judged_block(run, length)
+            except ExperimentError:
+                continue
+    return judged_block(run, run.lengths[0] if run.lengths else 1)
+
+
+def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn: dict[str, Style]) -> list[Section]:
+    run = study.run
+    at = f" at {block.lengths[0]:,}" if block else ""
+    found = parameters.steps(run, block) if block else {}
+    labels = list(leading.values())
+    bins = figures.bins_of(study)
+    return [
+        Section(
+            anchor="ratio",
+            title="Perplexity against the unscaled model",
+            lead="Each line is a configuration's perplexity divided by that of none on the same documents; below the "
+            f"dashed line is better. Strong lines: each method's best configuration{at}, with its 95 % band. "
+            "The axis is stretched around “same”.",
+            figures=(figures.ratio(study, leading, drawn),),
+            tables=_metric_tables(study, ("perplexity", "bits_per_byte", "longppl")),
+        ),
+        Section(
+            anchor="tail",
+            title="Is extending better than dropping the context?",
+            lead="Tail perplexity (the last tokens of each document) against the unscaled model that is fed only the "
+            "last half window. Below the line, reading more context pays.",
+            figures=(figures.tail(study, leading, drawn),),
+            tables=_metric_tables(study, ("tail",)),
+        ),
+        Section(
+            anchor="position",
+            title="Loss by position",
+            lead="Mean loss along one pass over the longest length. A configuration that stays flat beyond the window "
+            "can read there. Configurations whose rotation changes with length are shown as rotated for that length.",
+            figures=(figures.positions(study, leading, drawn),),
+        ),
+        Section(
+            anchor="passkey",
+            title="Passkeys by depth and length",
+            lead="Share of passkeys found, by where in the text the key stood (0 % is the beginning).",
+            figures=figures.passkeys(study, labels),
+            tables=(Listing(title="Found by depth", table=tables.depths(study, labels, bins)),) if study.trials else (),
+        ),
+        Section(
+            anchor="pareto",
+            title="Short lengths against long ones",
+            lead="What each configuration costs inside the window, and what it gives at the longest length. Nothing "
+            "measured beats the joined points in one without losing in the other.",
+            figures=(figures.front(study, block, leading, drawn),),
+        ),
+        Section(
+            anchor="ranking",
+            title="Ranking",
+            lead="One line per method. The best configuration is chosen on half of the documents and judged on the "
+            "other half, both ways; optimism is how much too good it looks on those that chose it. "
+            + ranking.effective_note(run),
+            tables=_ranking_tables(study, block),
+        ),
+        Section(
+            anchor="sensitivity",
+            title="What each parameter does",
+            lead="One parameter moved to its next value, everything else fixed, paired on the same documents"
+            f"{at}. Left of the line is better.",
+            figures=(figures.effects(block, found, drawn),),
+            tables=(Listing(title="Every step", table=parameters.table(block, found)),) if block and found else (),
+        ),
+        Section(
+            anchor="wavelengths",
+            title="What each rotation does to the dimensions",
+            lead="Each point is a pair of dimensions. Pairs left of the window complete a turn in it and were seen "
+            "whole in training; a pair at 1 is untouched, one at the factor is fully interpolated.",
+            figures=(figures.stretch(study, leading, drawn, block),),
+        ),
+        Section(anchor="table", title="Every number", lead="One row per configuration, length and metric."),
+        Section(
+            anchor="duplicates",
+            title="Cells that are one measurement",
+            lead="Equal rotations were measured once; their equal numbers confirm nothing.",
+            tables=(Listing(title="", table=tables.duplicates(run), folded=False),),
+        ),
+        Section(
+            anchor="failures",
+            title="Cells without a value",
+            lead=provenance.unfinished(study),
+            tables=(Listing(title="", table=tables.failures(run), folded=False),),
+        ),
+        Section(
+            anchor="provenance",
+            title="Provenance",
+            lead="What was measured, with what, and how to measure it again.",
+            tables=(
+                Listing(title="", table=provenance.table(run), folded=False),
+                Listing(title="Documents", table=provenance.documents(run)),
+            ),
+            code=provenance.reproduce(run),
+        ),
+    ]
+
+
+def _metric_tables(study: Study, metrics: tuple[str, ...]) -> tuple[Listing, ...]:
+    known = {row.metric for row in study.run.rows}
+    return tuple(
+        Listing(title=tables.heading(metric), table=tables.by_length(study.run, metric))
+        for metric in metrics
+        if metric in known
+    )
+
+
+def _ranking_tables(study: Study, block: Block | None) -> tuple[Listing, ...]:
+    run, found = study.run, list[Listing]()
+    if block is not None:
+        at = f"{block.lengths[0]:,}"
+        found.append(Listing(title=f"By method, at {at}", table=ranking.by_method(run, block), folded=False))
+        found.append(Listing(title=f"Top ten at {at}", table=ranking.top(run, block), folded=False))
+    found.append(Listing(title="Best per length", table=ranking.best_per_length(run)))
+    agree = ranking.correlations(run)
+    if agree.rows:
+        found.append(Listing(title="Do the metrics agree? Rank correlations within a length", table=agree))
+    return tuple(found)

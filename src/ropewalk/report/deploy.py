@@ -1,0 +1,36 @@
+"""The command that turns a recommendation into an engine's configuration; pure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from ropewalk.report.parameters import defaults
+from ropewalk.stats.measured import NONE, Measured
+
+
+def deploy_command(run: Measured, method: str, params: Mapping[str, Any], length: int) -> str | None:
+    """The shell command; None for `none`, which needs nothing. The factor is spelled out, even at its default."""
+    if method == NONE:
+        return None
+    window, factor = run.experiment.get("window"), defaults(method).get("factor")
+    known: dict[str, Any] = {} if factor is None else {"factor": factor}
+    known |= {} if window is None else {"original_max_position_embeddings": window}
+    words = ["ropewalk", "export", method, "--model", model_argument(run)]
+    words += [word for key, value in (known | dict(params)).items() for word in ("-p", f"{key}={_yaml(value)}")]
+    return shlex.join([*words, "--target", "hf", "--length", str(length)])
+
+
+def model_argument(run: Measured) -> str:
+    """The model as `--model` takes it: a hub id, a path or a built-in name."""
+    model = run.experiment.get("model") or run.meta.get("model", {}).get("id", "MODEL")
+    return str(model.get("id", "MODEL") if isinstance(model, Mapping) else model)
+
+
+def _yaml(value: Any) -> str:
+    """A parameter as `-p` reads it: plain for words and whole numbers, JSON otherwise."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,180 @@
+"""What the charts draw: stored outcomes as rows of plain JSON values; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ropewalk.report.costs import Cost, short_costs
+from ropewalk.report.parameters import moved
+from ropewalk.report.recommend import value_of
+from ropewalk.report.study import Study
+from ropewalk.report.tables import depth_bin, depth_names
+from ropewalk.report.wording import TITLES, apart, change, measure
+from ropewalk.stats.blocks import Block
+from ropewalk.stats.effective import pareto_front
+from ropewalk.stats.intervals import Interval
+from ropewalk.stats.measured import TRUNCATE, Measured
+from ropewalk.stats.sensitivity import Step
+
+FIRST_POSITION = 16
+"""Losses before this position are left out of the curve: they are large, and the same for all."""
+Point = dict[str, Any]
+MOST_LINES = 80
+"""Configurations drawn at most in a chart of lines; the leaders of all methods are always among them."""
+
+
+def methods_of(run: Measured) -> dict[str, str]:
+    """Method of each label."""
+    return {row.label: row.method for row in run.rows}
+
+
+def leaders(run: Measured, block: Block) -> dict[str, str]:
+    """Each method's best configuration at the judged length."""
+    found: dict[str, str] = {}
+    for method, labels in run.configurations.items():
+        own = block.only(labels)
+        if own.labels:
+            found[method] = own.labels[int(own.losses_C.argmin())]
+    return found
+
+
+def drawn(run: Measured, leading: Mapping[str, str]) -> list[str]:
+    """Labels that a chart of lines shows, leaders last, so that they lie on top."""
+    others = [label for label in methods_of(run) if label not in leading.values() and label != TRUNCATE]
+    return [*others[: max(0, MOST_LINES - len(leading))], *leading.values()]
+
+
+def ratios(run: Measured, metric: str, reference: str, leading: Mapping[str, str]) -> list[Point]:
+    """Perplexity of every drawn configuration over that of the reference at the same length, paired."""
+    methods, found = methods_of(run), list[Point]()
+    for length in run.lengths:
+        block = run.blocks.get((metric, length))
+        if block is None or reference not in block.labels:
+            continue
+        for label in drawn(run, leading):
+            if label == reference or label not in block.labels:
+                continue
+            interval = block.paired(label, reference).interval
+            if math.isfinite(interval.value) and interval.value > 0:
+                value = measure(metric, block.interval(label).exp())
+                found.append(
+                    _known(label, methods, leading)
+                    | {"length": length, "ratio": interval.value, TITLES[metric]: value}
+                    | _ends(interval)
+                    | {"change": change(interval), "documents": interval.n}
+                )
+    return found
+
+
+def curve(study: Study, leading: Mapping[str, str]) -> list[Point]:
+    """Loss by position; the position of a block is its geometric middle."""
+    methods, wanted = methods_of(study.run), set(drawn(study.run, leading))
+    return [
+        _known(p.label, methods, leading)
+        | {
+            "position": math.sqrt(p.low * max(p.low, p.high - 1)),
+            "positions": f"{p.low:,}" if p.high - p.low == 1 else f"{p.low:,} to {p.high - 1:,}",
+            "nll": p.nll,
+            "documents": p.n,
+        }
+        for p in study.curve
+        if p.label in wanted and p.low >= min(FIRST_POSITION, p.length // FIRST_POSITION)
+    ]
+
+
+def passkey_map(study: Study, label: str, bins: int) -> list[Point]:
+    """Share of passkeys found by depth and length of one configuration."""
+    groups: dict[tuple[int, int], list[bool]] = {}
+    for trial in study.trials:
+        if trial.label == label:
+            groups.setdefault((trial.length, depth_bin(trial.depth, bins)), []).append(trial.found)
+    return [
+        {
+            "configuration": label,
+            "length": length,
+            "depth": (index + 0.5) / bins,
+            "depths": depth_names(bins)[index],
+            "share": sum(found) / len(found),
+            "found": f"{sum(found)} of {len(found)}",
+            "short": f"{sum(found)}/{len(found)}",
+        }
+        for (length, index), found in sorted(groups.items())
+    ]
+
+
+def bins_of(study: Study) -> int:
+    """Parts of the depth that hold about four trials each: 1 to 10."""
+    most: dict[tuple[str, int], int] = {}
+    for trial in study.trials:
+        most[trial.label, trial.length] = most.get((trial.label, trial.length), 0) + 1
+    return max(1, min(10, max(most.values(), default=1) // 4))
+
+
+def pareto(run: Measured, block: Block, leading: Mapping[str, str]) -> list[Point]:
+    """Cost at short lengths against the deciding metric at the judged length, and who is on the front."""
+    length = block.lengths[0]
+    methods, costs = methods_of(run), short_costs(run, length)
+    known = [label for label in block.labels if label in costs and math.isfinite(costs[label].ratio.value)]
+    values = {label: value_of(block, label).value for label in known}
+    known = [label for label in known if math.isfinite(values[label])]
+    losses = [-values[label] if block.counts else values[label] for label in known]
+    front = {known[i] for i in pareto_front([costs[x].ratio.value for x in known], losses)}
+    return [
+        _known(label, methods, leading)
+        | {"cost": costs[label].ratio.value, "cost at short lengths": _cost(costs[label])}
+        | {"value": values[label], TITLES[block.metric]: measure(block.metric, value_of(block, label))}
+        | {"front": label in front, "length": length}
+        for label in known
+    ]
+
+
+def wavelengths(study: Study, leading: Mapping[str, str], length: int) -> list[Point]:
+    """How much slower than unscaled each pair of dimensions turns, for each method's best configuration."""
+    geometry, found = study.run.meta["geometry"], list[Point]()
+    methods, window = methods_of(study.run), study.run.window
+    dim, theta = int(geometry["rotary_dim"]), float(geometry["rope_theta"])
+    for label in leading.values():
+        row = next((r for r in study.run.rows if r.label == label and r.length == length), None)
+        inv_freq, factor = study.rotations.get(row.fingerprint if row else "", ((), 1.0))
+        for index, turned in enumerate(inv_freq):
+            plain = theta ** (-2 * index / dim)
+            if turned > 0:
+                found.append(
+                    _known(label, methods, leading)
+                    | {"pair": index, "unscaled": 2 * math.pi / plain, "stretch": plain / turned}
+                    | {"wavelength": 2 * math.pi / turned, "turns": window * plain / (2 * math.pi)}
+                    | {"attention factor": factor}
+                )
+    return found
+
+
+def effects(block: Block, found: Mapping[str, Iterable[Step]]) -> list[Point]:
+    """Every step of a parameter as a point with its interval; ratios, or differences where the metric is a share."""
+    points: list[Point] = []
+    for method, steps in found.items():
+        for step in steps:
+            interval = step.paired.interval
+            if math.isfinite(interval.value):
+                points.append(
+                    {"method": method, "step": f"{method} {moved(step)}"}
+                    | {"from": step.labels[0], "to": step.labels[1], "ratio": interval.value}
+                    | _ends(interval)
+                    | {"change": apart(block.metric, interval), "p (Holm)": step.adjusted_p, "documents": interval.n}
+                )
+    return points
+
+
+def _known(label: str, methods: Mapping[str, str], leading: Mapping[str, str]) -> Point:
+    return {"configuration": label, "method": methods[label], "leads": label in leading.values()}
+
+
+def _ends(interval: Interval) -> Point:
+    """Ends that can be drawn; null where there is no interval."""
+    drawable = interval.low is not None and interval.high is not None and math.isfinite(interval.high)
+    return {"low": interval.low if drawable else None, "high": interval.high if drawable else None}
+
+
+def _cost(cost: Cost) -> str:
+    return f"{change(cost.ratio)} at {cost.length:,}"

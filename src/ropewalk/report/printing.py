@@ -1,0 +1,136 @@
+"""Recommendations and comparisons as JSON values and as lines for a terminal; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from ropewalk.report import wording
+from ropewalk.report.compare import NOT_MEASURED, Compared, Contrast
+from ropewalk.report.costs import Cost
+from ropewalk.report.recommend import Candidate, Recommendation
+from ropewalk.report.tables import Table
+from ropewalk.report.wording import TITLES, apart, measure, probability
+from ropewalk.stats.intervals import Interval
+from ropewalk.stats.paired import Paired
+
+
+def recommendation_json(answer: Recommendation, command: str | None) -> dict[str, Any]:
+    """The answer for scripts; null where there is no number."""
+    return {
+        "target": answer.target,
+        "judged_at": answer.judged_at,
+        "metric": answer.metric,
+        "max_short_cost_percent": answer.bound_percent,
+        "choice": _candidate(answer.choice),
+        "tied": [_candidate(c) for c in answer.tied],
+        "too_costly": [_candidate(c) for c in answer.too_costly],
+        "compared": len(answer.best.members) + len(answer.best.excluded),
+        "n": answer.best.n,
+        "confidence": wording.confidence(answer),
+        "would_change": wording.would_change(answer),
+        "command": command,
+    }
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "label": candidate.label,
+        "method": candidate.method,
+        "params": dict(candidate.params),
+        **_interval(candidate.value),
+        "against_none": _paired(candidate.against_none),
+        "against_truncate": _paired(candidate.against_truncate),
+        "short_cost": _cost(candidate.cost),
+        "passkey": None if candidate.passkey is None else _interval(candidate.passkey),
+    }
+
+
+def recommendation_lines(answer: Recommendation, command: str | None) -> Iterator[str]:
+    """The answer for people."""
+    yield wording.headline(answer)
+    for name, value in (wording.facts(answer) | {"Confidence": wording.confidence(answer)}).items():
+        yield f"  {name}: {value}"
+    if answer.tied:
+        yield "Not told apart from it:"
+        for c in answer.tied[:10]:
+            yield f"  {c.label}: {measure(answer.metric, c.value)}; cost at short lengths {wording.cost(c)}"
+        if len(answer.tied) > 10:
+            yield f"  and {len(answer.tied) - 10} more (--json lists all)"
+    changes = wording.would_change(answer)
+    if changes:
+        yield "What would change it:"
+        yield from (f"  {text}" for text in changes)
+    if command is not None:
+        yield f"Deploy it:\n  {command}"
+
+
+def compared_json(found: Compared) -> dict[str, Any]:
+    """A comparison for scripts."""
+    return {
+        "differences": [{"what": d.what, "a": d.a, "b": d.b} for d in found.differences],
+        "documents_in_both": found.documents,
+        "not_compared": dict(found.not_compared),
+        "cells": [_contrast(c) for c in found.contrasts],
+    }
+
+
+def compared_lines(found: Compared) -> Iterator[str]:
+    """What differs, and what could not be compared."""
+    if not found.differences:
+        yield "Provenance: nothing recorded differs."
+    else:
+        yield "Differs in provenance (A, B):"
+        yield from (f"  {d.what}: {d.a}, {d.b}" for d in found.differences)
+    yield f"Documents in both: {found.documents}"
+    for metric, reason in found.not_compared.items():
+        if reason != NOT_MEASURED:
+            yield f"Not compared: {TITLES[metric]}, {reason}."
+    yield ""
+
+
+def compared_table(found: Compared) -> Table:
+    """The cells of a comparison."""
+    rows = tuple(
+        (
+            TITLES[c.metric],
+            f"{c.length:,}",
+            c.label + ("" if c.same_rotation else " (another rotation)"),
+            measure(c.metric, c.a),
+            measure(c.metric, c.b),
+            apart(c.metric, c.paired.interval),
+            probability(c.adjusted_p),
+            str(c.paired.interval.n),
+        )
+        for c in found.contrasts
+    )
+    columns = ("metric", "length", "configuration", "A", "B", "B against A", "p (Holm)", "n")
+    return Table(columns=columns, rows=rows, numeric=frozenset({"length", "p (Holm)", "n"}))
+
+
+def _contrast(c: Contrast) -> dict[str, Any]:
+    known = {"metric": c.metric, "length": c.length, "label": c.label, "same_rotation": c.same_rotation}
+    return known | {
+        "a": _interval(c.a),
+        "b": _interval(c.b),
+        "b_against_a": _paired(c.paired),
+        "p_holm": c.adjusted_p,
+    }
+
+
+def _interval(interval: Interval) -> dict[str, Any]:
+    ends = {"value": interval.value, "ci_low": interval.low, "ci_high": interval.high}
+    return {key: _finite(x) for key, x in ends.items()} | {"n": interval.n}
+
+
+def _paired(paired: Paired | None) -> dict[str, Any] | None:
+    return None if paired is None else _interval(paired.interval) | {"p": paired.p}
+
+
+def _cost(cost: Cost | None) -> dict[str, Any] | None:
+    return None if cost is None else {"metric": cost.metric, "length": cost.length} | _interval(cost.ratio)
+
+
+def _finite(x: float | None) -> float | None:
+    return x if x is not None and math.isfinite(x) else None

@@ -1,0 +1,80 @@
+"""Where the numbers come from, and the command that makes them again; pure. Never any text of a document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from ropewalk.report.study import Study
+from ropewalk.report.tables import Table
+from ropewalk.stats.measured import Measured
+
+
+def model_name(run: Measured) -> str:
+    """The model as the user named it."""
+    return str(run.meta.get("model", {}).get("id", "unknown model"))
+
+
+def table(run: Measured) -> Table:
+    """Model, geometry, device, versions, times."""
+    meta, model, geometry = run.meta, run.meta.get("model", {}), run.meta["geometry"]
+    facts: dict[str, Any] = {
+        "model": model.get("id"),
+        "revision": model.get("revision"),
+        "architecture": model.get("architecture"),
+        "parameters": f"{int(model['parameters']):,}" if model.get("parameters") else None,
+        "weights sha256": model.get("weights_sha256"),
+        "dtype": model.get("dtype"),
+        "device": model.get("device"),
+        "attention": meta.get("attention"),
+        "window": f"{run.window:,} tokens ({geometry.get('window_source')})",
+        "rotary": f"rotary_dim {geometry.get('rotary_dim')}, rope_theta {geometry.get('rope_theta')}, "
+        f"rope_type {geometry.get('rope_type')}",
+        "LongPPL evaluator": ((meta.get("evaluator") or {}).get("model") or {}).get("id"),
+        "seed": run.experiment.get("seed"),
+        "started": meta.get("started"),
+        "wall time": f"{meta['wall_s']:,.0f} s" if meta.get("wall_s") else None,
+        "versions": ", ".join(f"{name} {version}" for name, version in (meta.get("versions") or {}).items()),
+    }
+    rows = tuple((name, str(value)) for name, value in facts.items() if value not in (None, ""))
+    return Table(columns=("what", "value"), rows=rows)
+
+
+def documents(run: Measured) -> Table:
+    """Titles, sizes and hashes; no text."""
+    rows = tuple(
+        (
+            str(d.get("id")),
+            str(d.get("title")),
+            str(d.get("kind")),
+            f"{d.get('tokens', 0):,}",
+            str(d.get("sha256"))[:16],
+        )
+        for d in run.meta.get("documents") or ()
+    )
+    return Table(columns=("id", "title", "kind", "tokens", "sha256"), rows=rows, numeric=frozenset({"tokens"}))
+
+
+def reproduce(run: Measured) -> str:
+    """The experiment as resolved, and the commands that run and check it."""
+    exact = " --exact" if (run.meta.get("identity") or {}).get("exact") else ""
+    text = yaml.safe_dump(dict(run.experiment), sort_keys=False, allow_unicode=True, width=100)
+    return (
+        "cat > experiment.yaml <<'END'\n"
+        f"{text}END\n"
+        f"ropewalk run experiment.yaml --out again{exact}\n"
+        "ropewalk verify again\n"
+        "ropewalk report again"
+    )
+
+
+def unfinished(study: Study) -> str:
+    """How much is missing, in a sentence."""
+    failed = sum(row.status != "ok" for row in study.run.rows)
+    parts = [f"{failed} of {len(study.run.rows)} finished cells have no value." if failed else ""]
+    if study.unfinished:
+        parts.append(
+            f"{study.unfinished} cells are not measured yet; the same `ropewalk run` goes on where it stopped."
+        )
+    return " ".join(part for part in parts if part) or "Every cell that was asked for has a value."

@@ -1,0 +1,152 @@
+"""Who is best, by method, by length and overall, as tables; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import combinations
+
+from ropewalk.report.costs import Cost, short_costs
+from ropewalk.report.recommend import value_of
+from ropewalk.report.tables import Table, cell
+from ropewalk.report.wording import MISSING, TITLES, change, measure
+from ropewalk.stats.best import BestSet, best_set
+from ropewalk.stats.blocks import BITS, PASSKEY, Block
+from ropewalk.stats.correlation import rank_agreement
+from ropewalk.stats.crossfit import HeldOut, cross_fit
+from ropewalk.stats.effective import THRESHOLD, TOLERANCE, effective_length, reference_tail
+from ropewalk.stats.measured import NONE, Measured
+
+
+def by_method(run: Measured, block: Block) -> Table:
+    """Each method's best configuration, chosen on one half of the units and judged on the other, both ways."""
+    costs = short_costs(run, block.lengths[0])
+    fitted = cross_fit(block, run.configurations)
+    if fitted is None:
+        return _not_held_out(run, block, costs)
+    tied = best_set(fitted.block)
+    rows = tuple(
+        (
+            entry.method,
+            entry.best,
+            measure(block.metric, value_of(fitted.block, entry.method)),
+            _optimism(block, entry.optimism),
+            _verdict(entry, tied),
+            _cost(costs.get(entry.best)),
+            reach(run, entry.best),
+        )
+        for entry in fitted.methods
+    )
+    columns = ("method", "best configuration", f"held-out {TITLES[block.metric]}", "optimism", "verdict")
+    return Table(columns=(*columns, "cost at short lengths", "effective length"), rows=rows)
+
+
+def _not_held_out(run: Measured, block: Block, costs: Mapping[str, Cost]) -> Table:
+    """Without two units to make halves of: in-sample values, said to be that."""
+    rows: list[tuple[str, ...]] = []
+    for method, labels in run.configurations.items():
+        own = block.only(labels)
+        if own.labels:
+            best = own.labels[int(own.losses_C.argmin())]
+            value = measure(block.metric, value_of(block, best))
+            rows.append((method, best, value, _cost(costs.get(best)), reach(run, best)))
+    columns = ("method", "best configuration", f"{TITLES[block.metric]}, not held out")
+    return Table(columns=(*columns, "cost at short lengths", "effective length"), rows=tuple(rows))
+
+
+def reach(run: Measured, label: str) -> str:
+    """Effective length of a configuration: `16,384 (tail)`, `at least 16,384`, or a dash where it is unknown."""
+    tails = {row.length: row.value for row in run.rows if row.label == label and row.metric == "tail"}
+    plain = {row.length: row.value for row in run.rows if row.label == NONE and row.metric == "tail"}
+    reference = reference_tail(plain, run.shipped_window)
+    if reference is None or not tails:
+        return MISSING
+    found = {row.length: row.value for row in run.rows if row.label == label and row.metric == PASSKEY}
+    effective = effective_length(tails, found or None, reference)
+    if effective.length is None:
+        return f"below {effective.stopped_at:,} ({effective.stopped_by})"
+    if effective.stopped_at is None:
+        return f"at least {effective.length:,}"
+    return f"{effective.length:,} ({effective.stopped_by})"
+
+
+def effective_note(run: Measured) -> str:
+    """What effective length means in this run."""
+    trials = any(row.metric == PASSKEY for row in run.rows)
+    passkey = f" and at least {100 * THRESHOLD:.0f} % of passkeys are found" if trials else ""
+    return (
+        f"Effective length: the longest measured length up to which tail perplexity stays within {100 * TOLERANCE:.0f} "
+        f"% of the unscaled model's inside its window{passkey}; what ended it is in brackets."
+    )
+
+
+def best_per_length(run: Measured) -> Table:
+    """The winner of every length and metric, and how many cannot be told apart from it."""
+    rows: list[tuple[str, ...]] = []
+    for length in run.lengths:
+        for metric in TITLES:
+            block = run.block(metric, length)
+            best = best_set(block) if block is not None and block.labels else None
+            if block is None or best is None or best.winner is None:
+                continue
+            alone = (
+                "only one measurement" if best.distinct < 2 else f"{len(best.members) - 1} of {len(block.labels) - 1}"
+            )
+            value = measure(metric, value_of(block, best.winner))
+            rows.append((f"{length:,}", TITLES[metric], best.winner, value, alone, str(best.n)))
+    columns = ("length", "metric", "best", "value [95 % interval]", "not told apart", "n")
+    return Table(columns=columns, rows=tuple(rows), numeric=frozenset({"length", "n"}))
+
+
+def top(run: Measured, block: Block, count: int = 10) -> Table:
+    """The best configurations at one length, with their other metrics beside the deciding one."""
+    length = block.lengths[0]
+    metrics = [metric for metric in TITLES if any(r.metric == metric and r.length == length for r in run.rows)]
+    order = [block.labels[i] for i in block.losses_C.argsort(kind="stable")][:count]
+    rows = tuple(
+        (str(place), label, *(cell(run.row(label, metric, length)) for metric in metrics))
+        for place, label in enumerate(order, 1)
+    )
+    return Table(
+        columns=("rank", "configuration", *(TITLES[m] for m in metrics)), rows=rows, numeric=frozenset({"rank"})
+    )
+
+
+def correlations(run: Measured) -> Table:
+    """Spearman's rank correlation of each pair of metrics over the configurations, one column per length."""
+    blocks = {(m, x): b for x in run.lengths for m in TITLES if (b := run.block(m, x)) is not None and b.labels}
+    rows: list[tuple[str, ...]] = []
+    for one, other in combinations(TITLES, 2):
+        found = [_agreement(blocks.get((one, x)), blocks.get((other, x))) for x in run.lengths]
+        if any(text != MISSING for text in found):
+            rows.append((f"{TITLES[one]}, {TITLES[other]}", *found))
+    return Table(columns=("metrics", *(f"{x:,}" for x in run.lengths)), rows=tuple(rows))
+
+
+def _agreement(one: Block | None, other: Block | None) -> str:
+    found = rank_agreement(one, other) if one is not None and other is not None else None
+    if found is None:
+        return MISSING
+    ends = "" if found.low is None else f" [{found.low:+.2f}, {found.high:+.2f}]"
+    return f"{found.value:+.2f}{ends}"
+
+
+def _verdict(entry: HeldOut, tied: BestSet) -> str:
+    if tied.distinct < 2:
+        return MISSING
+    if entry.method not in tied.members:
+        return "worse"
+    if entry.method == tied.winner:
+        return "best" if len(tied.members) == 1 else "best, tied"
+    return "tied with the best"
+
+
+def _cost(cost: Cost | None) -> str:
+    return MISSING if cost is None else change(cost.ratio)
+
+
+def _optimism(block: Block, optimism: float) -> str:
+    """How much too good the in-sample best looked."""
+    if block.metric in (PASSKEY, BITS):
+        return f"{100 * optimism:.1f} points" if block.counts else f"{optimism:.3g}"
+    return f"{100 * math.expm1(min(optimism, 50.0)):+.2f} %"

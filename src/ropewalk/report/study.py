@@ -1,0 +1,139 @@
+"""Everything a report is made of, read once; behind this edge nothing touches files or pandas."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from ropewalk.experiment.results import Run
+from ropewalk.experiment.store import DOCUMENTS, Store
+from ropewalk.stats.measured import Measured, measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One passkey trial: where the key stood (0 to 1) and whether it was found."""
+
+    label: str
+    length: int
+    depth: float
+    found: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Mean loss of a configuration over scored tokens low..high-1 of a pass of `length` tokens; nll in nats."""
+
+    label: str
+    length: int
+    low: int
+    high: int
+    nll: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A run with everything beside its table that a report shows.
+
+    Attributes:
+        run: table, raw outcomes and provenance.
+        trials: every passkey trial.
+        curve: loss by position.
+        rotations: inv_freq (rad/token) and attention_factor by fingerprint.
+        token_hashes: document id to a hash of its token ids; two runs with equal hashes scored the same tokens.
+        unfinished: cells that were asked for and are not measured yet.
+        directory: where the run lies, as the user wrote it.
+    """
+
+    run: Measured
+    trials: tuple[Trial, ...] = ()
+    curve: tuple[Position, ...] = ()
+    rotations: Mapping[str, tuple[tuple[float, ...], float]] = field(default_factory=dict)
+    token_hashes: Mapping[str, str] = field(default_factory=dict)
+    unfinished: int = 0
+    directory: str = "RUN"
+
+
+def read(directory: Path) -> Study:
+    """Read a run directory.
+
+    Raises:
+        StoreError: there is no run, nothing was begun, or it is damaged.
+    """
+    found = Run.open(directory)
+    unfinished = found.unfinished()
+    samples = found.samples()
+    store = Store.open_run(directory, read_only=True)
+    try:
+        rotations = _rotations(store)
+        hashes = _token_hashes(store)
+    finally:
+        store.close()
+    return Study(
+        run=measured(found.frame(), samples, found.meta),
+        trials=trials(samples),
+        curve=positions(found.curve()),
+        rotations=rotations,
+        token_hashes=hashes,
+        unfinished=unfinished,
+        directory=str(directory),
+    )
+
+
+def read_measured(directory: Path) -> Measured:
+    """The part of a run that statistics need.
+
+    Raises:
+        StoreError: there is no run, nothing was begun, or it is damaged.
+    """
+    found = Run.open(directory)
+    found.unfinished()  # refuses a run that was never begun
+    return measured(found.frame(), found.samples(), found.meta)
+
+
+def trials(samples: pd.DataFrame) -> tuple[Trial, ...]:
+    """The passkey trials among `run.samples()`."""
+    chosen = samples[samples["metric"] == "passkey"]
+    columns = [chosen[name].tolist() for name in ("label", "length", "depth", "numerator")]
+    return tuple(
+        Trial(label=str(label), length=int(length), depth=float(depth), found=success > 0)
+        for label, length, depth, success in zip(*columns, strict=True)
+        if math.isfinite(float(depth))
+    )
+
+
+def positions(curve: pd.DataFrame) -> tuple[Position, ...]:
+    """`run.curve()` as values."""
+    columns = [curve[name].tolist() for name in ("label", "length", "position_low", "position_high", "nll", "n")]
+    return tuple(
+        Position(label=str(label), length=int(length), low=int(low), high=int(high), nll=float(nll), n=int(n))
+        for label, length, low, high, nll, n in zip(*columns, strict=True)
+        if math.isfinite(float(nll))
+    )
+
+
+def _rotations(store: Store) -> dict[str, tuple[tuple[float, ...], float]]:
+    rows = store.rows("SELECT fingerprint, inv_freq, attention_factor FROM rotations")
+    return {
+        str(name): (tuple(float(f) for f in store.parsed(inv_freq, f"rotation {name}")), float(factor))
+        for name, inv_freq, factor in rows
+    }
+
+
+def _token_hashes(store: Store) -> dict[str, str]:
+    digest = store.meta("documents_sha256")
+    if not digest:
+        return {}
+    arrays = store.read_arrays(DOCUMENTS, digest)
+    names = store.rows("SELECT document, id FROM documents ORDER BY document")
+    return {
+        str(name): hashlib.sha256(arrays[f"{index}.ids"].tobytes()).hexdigest()
+        for index, name in names
+        if f"{index}.ids" in arrays
+    }

@@ -1,0 +1,171 @@
+"""How numbers and answers read; the only place that rounds."""
+
+from __future__ import annotations
+
+import math
+
+from ropewalk.report.recommend import Candidate, Recommendation
+from ropewalk.stats.findings.finding import listed, percent, shown
+from ropewalk.stats.intervals import Interval
+from ropewalk.stats.measured import NONE
+
+MISSING = "–"
+TITLES = {
+    "perplexity": "perplexity",
+    "tail": "tail perplexity",
+    "bits_per_byte": "bits per byte",
+    "longppl": "LongPPL",
+    "passkey": "passkey",
+}
+
+
+def number(value: float | None) -> str:
+    """Four significant digits; a dash where there is no number."""
+    if value is None or math.isnan(value):
+        return MISSING
+    return "infinite" if math.isinf(value) else f"{value:.4g}" if abs(value) < 1e5 else f"{value:.2e}"
+
+
+def measure(metric: str, interval: Interval) -> str:
+    """A value with its 95 % interval: `12.31 [11.2, 13.5]`; without one, the value alone."""
+    low, high = interval.low, interval.high
+    value = _scaled(metric, interval.value)
+    if low is None or high is None or not math.isfinite(high):
+        return value
+    return f"{value} [{_scaled(metric, low)}, {_scaled(metric, high)}]"
+
+
+def _scaled(metric: str, value: float) -> str:
+    return shown(metric, value) if metric == "passkey" else number(value)
+
+
+def change(interval: Interval) -> str:
+    """A ratio of perplexities as a change with its interval: `-3.0 % [-4.1 %, -1.9 %]`."""
+    if not math.isfinite(interval.value):
+        return "infinitely worse"
+    if interval.low is None or interval.high is None or not math.isfinite(interval.high):
+        return percent(interval.value)
+    if interval.low == interval.high == 1:
+        return "identical"
+    return f"{percent(interval.value)} [{percent(interval.low)}, {percent(interval.high)}]"
+
+
+def apart(metric: str, interval: Interval) -> str:
+    """A paired comparison in the unit of its metric: change of a perplexity, difference of bits or of shares."""
+    if metric in ("perplexity", "tail", "longppl"):
+        return change(interval)
+    scale, unit = (100.0, " points") if metric == "passkey" else (1.0, "")
+    ends = ""
+    if interval.low is not None and interval.high is not None:
+        ends = f" [{scale * interval.low:+.3g}, {scale * interval.high:+.3g}]"
+    return f"{scale * interval.value:+.3g}{ends}{unit}"
+
+
+def probability(p: float | None) -> str:
+    """A p value; a dash where there is no test."""
+    return MISSING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def units(metric: str, n: int) -> str:
+    """`8 documents`, `1 trial`."""
+    return f"{n} {'trial' if metric == 'passkey' else 'document'}{'s' * (n != 1)}"
+
+
+def headline(answer: Recommendation) -> str:
+    """The answer in a sentence."""
+    choice, tied, target = answer.choice, [c.label for c in answer.tied], f"{answer.target:,}"
+    if answer.best.distinct < 2 and not tied:
+        return f"Nothing to choose between at {answer.judged_at:,} tokens: only {choice.label} can be compared."
+    if choice.label == NONE:
+        return f"For {target} tokens, leave the model as it is."
+    if NONE in tied:
+        return f"For {target} tokens, nothing is shown to beat leaving the model as it is."
+    if choice.against_truncate is not None and not beats(choice.against_truncate.interval):
+        return f"For {target} tokens, {choice.label} is best, but not shown to beat dropping the context."
+    return f"For {target} tokens, use {choice.label}."
+
+
+def beats(ratio: Interval) -> bool:
+    """A ratio of perplexities whose whole interval lies below 1."""
+    return ratio.high is not None and ratio.high < 1
+
+
+def confidence(answer: Recommendation) -> str:
+    """How sure the choice is."""
+    best, tied = answer.best, len(answer.tied)
+    if best.distinct < 2:
+        return "There is nothing to compare it with."
+    if best.n == 1:
+        return f"Unknown: with {units(answer.metric, 1)} no test is possible."
+    if tied:
+        return (
+            f"Not certain: {tied} of {len(best.members) + len(best.excluded) - 1} others cannot be told apart from it "
+            f"with {units(answer.metric, best.n)} ({listed([c.label for c in answer.tied])})."
+        )
+    return (
+        f"Each of the {len(best.excluded)} others is worse, at most 5 % chance of any error "
+        f"({units(answer.metric, best.n)})."
+    )
+
+
+def cost(candidate: Candidate) -> str:
+    """The cost at short lengths in a phrase; a dash where it is unknown."""
+    if candidate.label == NONE:
+        return "nothing"
+    if candidate.cost is None:
+        return MISSING
+    if candidate.cost.ratio.low == candidate.cost.ratio.high == 1:
+        return f"nothing, the same {TITLES[candidate.cost.metric]} as unscaled"
+    return f"{change(candidate.cost.ratio)} {TITLES[candidate.cost.metric]}, at worst, at {candidate.cost.length:,}"
+
+
+def facts(answer: Recommendation) -> dict[str, str]:
+    """What supports the answer, term by term."""
+    choice, metric = answer.choice, answer.metric
+    found = {
+        f"{TITLES[metric].capitalize()} at {answer.judged_at:,}": f"{measure(metric, choice.value)} "
+        f"({units(metric, choice.value.n)})"
+    }
+    if choice.against_none is not None:
+        found["Against the unscaled model"] = apart(metric, choice.against_none.interval)
+    if choice.against_truncate is not None:
+        ratio = choice.against_truncate.interval
+        found["Against dropping the context"] = change(ratio) + ("" if beats(ratio) else ": not shown to be better")
+    found["Cost at short lengths"] = cost(choice) if not answer.no_cost else f"unknown: {answer.no_cost}"
+    if choice.passkey is not None and metric != "passkey":
+        found[f"Passkeys found at {answer.judged_at:,}"] = (
+            f"{measure('passkey', choice.passkey)} ({units('passkey', choice.passkey.n)})"
+        )
+    return found
+
+
+def would_change(answer: Recommendation) -> list[str]:
+    """What would make the answer another one."""
+    choice, said = answer.choice, list[str]()
+    if answer.judged_at != answer.target:
+        said.append(
+            f"{answer.target:,} tokens were not measured; the next longer length, {answer.judged_at:,}, decided."
+        )
+    cheaper = [c for c in answer.tied if c.cost and choice.cost and c.cost.ratio.value < choice.cost.ratio.value]
+    if cheaper:
+        best = min(cheaper, key=lambda c: c.cost.ratio.value if c.cost else math.inf)
+        said.append(
+            f"If cost at short lengths decides among the tied: {best.label} ({cost(best)}; "
+            f"{TITLES[answer.metric]} {measure(answer.metric, best.value)})."
+        )
+    finders = [c for c in answer.tied if c.passkey and choice.passkey and c.passkey.value > choice.passkey.value]
+    if finders and answer.metric != "passkey":
+        best = max(finders, key=lambda c: c.passkey.value if c.passkey else 0.0)
+        assert best.passkey is not None
+        said.append(f"If retrieval decides: {best.label} finds {measure('passkey', best.passkey)} of passkeys.")
+    if answer.too_costly:
+        named = ", ".join(f"{c.label} ({cost(c)})" for c in answer.too_costly[:3])
+        said.append(f"A larger bound than {answer.bound_percent:g} % at short lengths would allow {named}.")
+    if answer.rotates:
+        said.append(
+            f"{choice.label} turns differently at every length, and its costs hold where the engine follows; an "
+            "exported fixed rotation was not measured at the other lengths."
+        )
+    if answer.tied or answer.best.n == 1:
+        said.append(f"More {'trials' if answer.metric == 'passkey' else 'documents'} may separate those that tie.")
+    return said

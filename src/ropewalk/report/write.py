@@ -1,0 +1,85 @@
+"""Report files: the only effects of the report. Each file is whole or not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import vl_convert
+
+from ropewalk.errors import StoreError
+from ropewalk.report import study
+from ropewalk.report.content import Content, content
+from ropewalk.report.markdown import markdown
+from ropewalk.report.marks import Spec, inline
+from ropewalk.report.page import page
+from ropewalk.report.theme import picture_config
+
+FIGURES = "figures"
+WIDTH = 760
+OURS = ("ratio", "tail", "position", "passkey", "pareto", "sensitivity", "wavelengths")
+"""Pictures that a report may hold; one that this report lacks is removed."""
+
+
+def report(directory: Path) -> list[Path]:
+    """Write report.html, report.md and figures/*.png into a run directory; gives the files, the page first.
+
+    Raises:
+        StoreError: there is no run in it, or it cannot be written.
+    """
+    return save(content(study.read(directory)), directory)
+
+
+def save(made: Content, directory: Path) -> list[Path]:
+    """Write a report's files; a file that is there is replaced whole.
+
+    Raises:
+        StoreError: they cannot be written.
+    """
+    pictures = {f"{FIGURES}/{name}.png": png(spec, made) for name, spec in drawings(made).items()}
+    names = ["report.html", "report.md", *pictures]
+    texts = {"report.html": page(made), "report.md": markdown(made, names)}
+    files = {name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()} | pictures
+    try:
+        (directory / FIGURES).mkdir(exist_ok=True, parents=True)
+        for name, data in files.items():
+            _write(directory / name, data)
+        for name in OURS:
+            if f"{FIGURES}/{name}.png" not in files:
+                (directory / FIGURES / f"{name}.png").unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename or directory}: the report cannot be written ({error.strerror or error}); free space or "
+            "mend the permissions, then run `ropewalk report` again."
+        ) from None
+    return [directory / name for name in files]
+
+
+def drawings(made: Content) -> dict[str, Spec]:
+    """Specs by figure name; small ones of a section side by side in one."""
+    found: dict[str, Spec] = {}
+    for section in made.sections:
+        small = [f for f in section.figures if f.small and f.spec is not None]
+        found |= {f.name: f.spec | {"width": WIDTH} for f in section.figures if f.spec is not None and not f.small}
+        if small:
+            parts = [inline(f.spec) | {"title": f.title, "width": 200} for f in small if f.spec is not None]
+            found[section.anchor] = {"concat": parts, "columns": 3}
+    return found
+
+
+def png(spec: Spec, made: Content) -> bytes:
+    """A picture of a chart, with its legend."""
+    return vl_convert.vegalite_to_png(spec, scale=2, config=picture_config(made.styles))
+
+
+def _write(path: Path, data: bytes) -> None:
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,160 @@
+import json
+import math
+import shlex
+
+import pytest
+from studies import failed, frames, study
+
+from ropewalk.errors import ExperimentError
+from ropewalk.report import wording
+from ropewalk.report.costs import short_costs
+from ropewalk.report.deploy import deploy_command
+from ropewalk.report.printing import recommendation_json, recommendation_lines
+from ropewalk.report.recommend import recommend
+
+
+@pytest.fixture(scope="module")
+def run():
+    return study({"linear": {"factor": [2, 4]}, "yarn": {"factor": [2, 4, 8]}, "dynamic_ntk": {"factor": 2}}).run
+
+
+def test_chooses_the_lowest_tail_at_the_target(run):
+    answer = recommend(run, 8192)
+    values = {row.label: row.value for row in run.rows if row.metric == "tail" and row.length == 8192}
+    del values["truncate"]
+    assert answer.metric == "tail"
+    assert answer.choice.label == min(values, key=values.__getitem__)
+    assert answer.choice.value.value == pytest.approx(min(values.values()), rel=1e-12)
+    assert answer.choice.against_none is not None
+    assert answer.choice.against_none.interval.n == 8
+
+
+def test_the_next_longer_length_decides_and_says_so(run):
+    answer = recommend(run, 5000)
+    assert answer.judged_at == 8192
+    assert "5,000 tokens were not measured; the next longer length, 8,192, decided." in wording.would_change(answer)
+
+
+def test_cost_is_the_worst_ratio_inside_the_window(run):
+    cost = short_costs(run, 8192)["yarn factor=4"]
+    ratios = {
+        length: run.row("yarn factor=4", "perplexity", length).value / run.row("none", "perplexity", length).value
+        for length in (1024, 2048)
+    }
+    assert cost.ratio.value == pytest.approx(max(ratios.values()), rel=1e-9)
+    assert cost.length == max(ratios, key=ratios.__getitem__)
+    assert set(short_costs(run, 2048))
+    assert short_costs(run, 2048)["none"].length == 1024
+    assert short_costs(run, 1024) == {}
+
+
+def test_a_bound_on_cost_excludes_and_names_what_it_excludes(run):
+    free, bound = recommend(run, 8192), recommend(run, 8192, 1.0)
+    assert free.choice.cost.ratio.value > 1.01
+    assert bound.choice.cost.ratio.value <= 1.01
+    assert free.choice.label in [c.label for c in bound.too_costly]
+    said = " ".join(wording.would_change(bound))
+    assert "A larger bound than 1 % at short lengths would allow" in said
+    assert free.choice.label in said
+
+
+@pytest.mark.parametrize("bound", [-1.0, math.nan, math.inf])
+def test_refuses_impossible_bounds(run, bound):
+    with pytest.raises(ExperimentError, match="must be a number of per cent >= 0"):
+        recommend(run, 8192, bound)
+
+
+def test_refuses_a_bound_without_short_lengths():
+    run = study({"yarn": {"factor": 2}}, (4096,)).run
+    with pytest.raises(ExperimentError, match="costs at short lengths are unknown: no length inside the window"):
+        recommend(run, 4096, 2.0)
+    assert "no length inside the window (2048 tokens) and below 4096" in recommend(run, 4096).no_cost
+
+
+def test_refuses_beyond_what_was_measured_and_says_what_to_run(run):
+    with pytest.raises(ExperimentError) as refusal:
+        recommend(run, 16384)
+    assert str(refusal.value) == (
+        "length 16384: nothing was measured at or beyond it (the longest length is 8192); run the experiment file with "
+        "--lengths 1024,2048,4096,8192,16384 and a new --out."
+    )
+
+
+def test_refuses_where_every_cell_failed():
+    spoil = lambda cell: failed("out_of_memory", "8192 tokens did not fit") if cell.length == 8192 else None  # noqa: E731
+    run = study({"yarn": {"factor": 2}}, spoil=spoil).run
+    with pytest.raises(ExperimentError, match=r"no configuration has a value .* \(8192 tokens did not fit\)"):
+        recommend(run, 8192)
+
+
+def test_ties_are_listed_and_none_among_them_changes_the_headline():
+    close = study({"yarn": {"factor": [1.001, 1.002]}}, (1024, 2048)).run
+    answer = recommend(close, 2048)
+    assert answer.tied
+    assert "cannot be told apart from it with 8 documents" in wording.confidence(answer)
+    assert wording.headline(answer) in (
+        "For 2,048 tokens, leave the model as it is.",
+        "For 2,048 tokens, nothing is shown to beat leaving the model as it is.",
+    )
+
+
+def test_one_document_has_no_interval_and_no_test():
+    answer = recommend(study({"yarn": {"factor": 4}}, documents=1).run, 8192)
+    assert answer.choice.value.low is None
+    assert answer.choice.against_none.interval.low is None
+    assert answer.choice.against_none.p is None
+    assert "with 1 document no test is possible" in wording.confidence(answer)
+    assert "not shown to be better" in wording.facts(answer)["Against dropping the context"]
+    assert "[" not in wording.facts(answer)["Tail perplexity at 8,192"]
+
+
+def test_a_single_configuration_leaves_nothing_to_choose():
+    answer = recommend(study(["none"], (1024,), metrics={"perplexity": {}}).run, 1024)
+    assert wording.headline(answer) == "Nothing to choose between at 1,024 tokens: only none can be compared."
+    assert wording.confidence(answer) == "There is nothing to compare it with."
+    assert deploy_command(study(["none"], (1024,)).run, "none", {}, 1024) is None
+
+
+def test_dropping_the_context_is_in_the_headline():
+    run = study({"linear": {"factor": 4}, "dynamic_ntk": {"factor": 2}}).run
+    assert wording.headline(recommend(run, 8192)).endswith("is best, but not shown to beat dropping the context.")
+
+
+def test_passkey_alone_can_decide():
+    run = study({"linear": {"factor": 4}, "yarn": {"factor": 4}}, metrics={"passkey": {"trials": 20}}).run
+    answer = recommend(run, 8192)
+    assert answer.metric == "passkey"
+    assert "yarn" in answer.choice.label
+    assert "20 trials" in wording.confidence(answer) + " ".join(wording.facts(answer).values())
+    assert wording.facts(answer)["Cost at short lengths"].startswith("unknown")
+
+
+def test_rotations_that_change_with_length_are_said_to():
+    run = study({"dynamic_ntk": {"factor": 2}}, (1024, 4096)).run
+    answer = recommend(run, 4096)
+    assert answer.rotates
+    assert any("turns differently at every length" in text for text in wording.would_change(answer))
+
+
+def test_command_spells_out_the_factor_and_quotes_for_the_shell():
+    found = frames({"llama3": {"low_freq_factor": 2}}, (4096,))
+    found.meta["experiment"] = found.meta["experiment"] | {"model": "my models/it's", "window": 512}
+    run = found.study().run
+    words = shlex.split(deploy_command(run, "llama3", {"low_freq_factor": 2.5}, 4096) or "")
+    assert words[:5] == ["ropewalk", "export", "llama3", "--model", "my models/it's"]
+    assert "factor=8" in words
+    assert "low_freq_factor=2.5" in words
+    assert "original_max_position_embeddings=512" in words
+    assert words[-2:] == ["--length", "4096"]
+
+
+def test_json_holds_what_the_text_says(run):
+    answer = recommend(run, 8192, 5.0)
+    found = json.loads(json.dumps(recommendation_json(answer, "command"), allow_nan=False))
+    assert found["choice"]["label"] == answer.choice.label
+    assert found["choice"]["short_cost"]["value"] == answer.choice.cost.ratio.value
+    assert [c["label"] for c in found["tied"]] == [c.label for c in answer.tied]
+    assert found["max_short_cost_percent"] == 5.0
+    lines = "\n".join(recommendation_lines(answer, "the command"))
+    assert wording.headline(answer) in lines
+    assert "the command" in lines

@@ -1,0 +1,72 @@
+"""report, recommend and compare on the command line."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from ropewalk.cli import main
+
+
+@pytest.fixture
+def ropewalk(monkeypatch, capsys):
+    """Runs a command line; gives exit code, stdout and stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ropewalk", *map(str, words)])
+        with pytest.raises(SystemExit) as done:
+            main()
+        out, err = capsys.readouterr()
+        return int(done.value.code or 0), out, err
+
+    return run
+
+
+def test_report_prints_its_paths(real, tmp_path, ropewalk):
+    run = shutil.copytree(real, tmp_path / "run")
+    code, out, _ = ropewalk("report", run)
+    assert code == 0
+    assert out.splitlines()[0] == str(run / "report.html")
+    assert all((run / line).exists() for line in out.splitlines())
+
+
+def test_recommend_says_which_and_why(real, ropewalk):
+    code, out, _ = ropewalk("recommend", real, "--length", 256)
+    assert code == 0
+    assert out.startswith("For 256 tokens, ")
+    assert "Cost at short lengths" in out
+    assert "What would change it" in out
+
+
+def test_recommend_for_scripts(real, ropewalk):
+    code, out, _ = ropewalk("recommend", real, "--length", 200, "--max-short-cost", 50, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["target"], found["judged_at"], found["max_short_cost_percent"]) == (200, 256, 50.0)
+    assert {"label", "value", "short_cost", "against_none"} <= set(found["choice"])
+
+
+def test_recommend_refuses_in_a_sentence(real, ropewalk):
+    code, out, err = ropewalk("recommend", real, "--length", 4096)
+    assert (code, out) == (2, "")
+    assert err == (
+        "ropewalk: length 4096: nothing was measured at or beyond it (the longest length is 256); run the experiment "
+        "file with --lengths 192,256,4096 and a new --out.\n"
+    )
+
+
+def test_compare_a_run_with_itself(real, ropewalk):
+    code, out, _ = ropewalk("compare", real, real)
+    assert code == 0
+    assert out.startswith("Provenance: nothing recorded differs.\nDocuments in both: 3\n")
+    assert "identical" in out
+    code, out, _ = ropewalk("compare", real, real, "--json")
+    found = json.loads(out)
+    assert {cell["b_against_a"]["value"] for cell in found["cells"]} == {0.0, 1.0}
+
+
+def test_compare_needs_two_runs(real, tmp_path, ropewalk):
+    code, _, err = ropewalk("compare", real, tmp_path)
+    assert code == 2
+    assert "holds no run" in err
