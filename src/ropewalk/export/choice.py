@@ -1,0 +1,51 @@
+"""A run's recommendation as something to export."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ropewalk.errors import ExportError
+from ropewalk.export.checkpoint import Described, describe
+from ropewalk.export.request import Request, request
+from ropewalk.models.spec import ModelSpec
+from ropewalk.report.recommend import Recommendation, recommend
+from ropewalk.report.study import read_measured
+from ropewalk.stats.measured import Measured
+
+
+def recommended(directory: Path, length: int) -> tuple[Described, Request, str]:
+    """What the run recommends at a length, resolved to the length that was measured; and one sentence about it.
+
+    Raises:
+        ExportError: the model is no longer the one that was measured, or is more than a checkpoint.
+        ExperimentError: nothing was measured at or beyond the length.
+        StoreError: there is no run, or it is damaged.
+    """
+    run = read_measured(directory)
+    answer = recommend(run, length)
+    spec = ModelSpec.parse(run.experiment["model"])
+    if spec.adapter is not None or spec.quantization is not None:
+        part = "adapter" if spec.adapter is not None else "quantization"
+        raise ExportError(
+            f"{directory}: its model has {part}={getattr(spec, part)!r}, which no configuration holds; merge or save "
+            "that model into a directory, and export METHOD with --model DIRECTORY."
+        )
+    found = describe(spec)
+    window = run.experiment.get("window")
+    geometry = found.geometry if window is None else replace(found.geometry, window_override=int(window))
+    choice = answer.choice
+    asked = request(geometry, choice.method, choice.params, answer.judged_at, found.checkpoint)
+    _check_measured(run, answer, asked, directory)
+    said = f"{choice.label}, recommended by {directory} for {length} tokens (measured at {answer.judged_at})."
+    return found, asked, said
+
+
+def _check_measured(run: Measured, answer: Recommendation, asked: Request, directory: Path) -> None:
+    label, length = answer.choice.label, answer.judged_at
+    measured = {row.fingerprint for row in run.rows if row.label == label and row.length == length and row.fingerprint}
+    if measured and asked.rotation.fingerprint not in measured:
+        raise ExportError(
+            f"{directory}: measured {label} with rotation {sorted(measured)[0]}, and the model gives "
+            f"{asked.rotation.fingerprint} today; its configuration has changed since, so run the experiment again."
+        )

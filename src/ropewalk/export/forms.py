@@ -1,0 +1,176 @@
+"""A rotation in Hugging Face's `rope_parameters`: by name where there is one, else in the universal longrope form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ropewalk.export.request import Request
+from ropewalk.methods.abf import Abf
+from ropewalk.methods.blend import temperature
+from ropewalk.methods.dynamic_ntk import DynamicNtk
+from ropewalk.methods.linear import Linear
+from ropewalk.methods.llama3 import Llama3
+from ropewalk.methods.ntk_aware import NtkAware
+from ropewalk.methods.ntk_by_parts import NtkByParts
+from ropewalk.methods.proportional import Proportional
+from ropewalk.methods.yarn import Yarn
+
+Rope = dict[str, Any]
+"""`rope_parameters` of one kind of layers, Hugging Face keys."""
+
+CARRIED = ("partial_rotary_factor", "mrope_section", "mrope_interleaved")
+"""Keys that say how a model lays out its heads, and not how it is scaled."""
+
+LONGROPE_ONLY = frozenset({"phi3", "phi4_multimodal", "phimoe"})
+"""Models whose configuration takes `default` and `longrope` alone; transformers turns yarn into longrope there."""
+
+STILL = 1e30
+"""lambda of a pair that does not turn; over 1e7 tokens it then turns by less than 1e-22 rad."""
+
+
+def named(asked: Request) -> Rope | None:
+    """The rotation under the name that transformers has for it; None where there is none."""
+    if asked.unscaled:
+        return based(asked, asked.geometry.rope_theta)
+    if asked.stacked or asked.method not in NAMED:
+        return None
+    rope = NAMED[asked.method](asked)
+    if rope is None or (asked.checkpoint.model_type in LONGROPE_ONLY and rope["rope_type"] != "default"):
+        return None
+    return rope
+
+
+def universal(asked: Request) -> Rope:
+    """Any (lambda, A): longrope with the same list inside and beyond the window, so that nothing ever switches.
+
+    transformers reads A from attention_factor, vLLM and SGLang from short_mscale and long_mscale.
+    """
+    divisors = divisors_of(asked)
+    factor = asked.rotation.attention_factor
+    return plain(asked, "longrope") | {
+        "factor": max(1.0, asked.length / asked.window),
+        "original_max_position_embeddings": asked.window,
+        "short_factor": divisors,
+        "long_factor": divisors,
+        "attention_factor": factor,
+        "short_mscale": factor,
+        "long_mscale": factor,
+    }
+
+
+def divisors_of(asked: Request) -> list[float]:
+    """lambda_i = f_i / inv_freq_i, one number per pair; STILL where inv_freq is 0."""
+    inv_freq = asked.rotation.inv_freq
+    turning = inv_freq > 0
+    ratio = asked.geometry.unscaled_inv_freq / np.where(turning, inv_freq, 1.0)
+    return np.where(turning, ratio, STILL).tolist()
+
+
+def stands_still(asked: Request) -> bool:
+    """Some pairs carry no position."""
+    return bool((asked.rotation.inv_freq == 0).any())
+
+
+def plain(asked: Request, rope_type: str) -> Rope:
+    """What every form has: its type, the unscaled base, and the layout of the heads."""
+    shipped = asked.geometry.rope_parameters
+    own = asked.shipped_type == "proportional"  # its partial_rotary_factor is part of the scaling
+    kept = {key: shipped[key] for key in CARRIED if key in shipped and not (own and key == "partial_rotary_factor")}
+    return {"rope_type": rope_type, "rope_theta": asked.geometry.rope_theta} | kept
+
+
+def based(asked: Request, rope_theta: float) -> Rope:
+    """No scaling over another base."""
+    return plain(asked, "default") | {"rope_theta": rope_theta}
+
+
+def larger_base(asked: Request, alpha: float) -> Rope:
+    """theta' = b alpha^(d/(d-2))."""
+    d = asked.geometry.rotary_dim
+    return based(asked, asked.geometry.rope_theta * alpha ** (d / (d - 2)))
+
+
+def _linear(asked: Request) -> Rope:
+    assert isinstance(asked.params, Linear)
+    return plain(asked, "linear") | {"factor": asked.params.s}
+
+
+def _ntk_aware(asked: Request) -> Rope:
+    assert isinstance(asked.params, NtkAware)
+    return larger_base(asked, asked.params.s)
+
+
+def _dynamic_ntk(asked: Request) -> Rope:
+    assert isinstance(asked.params, DynamicNtk)
+    return larger_base(asked, 1.0 + asked.params.s * (max(asked.length, asked.window) / asked.window - 1.0))
+
+
+def _abf(asked: Request) -> Rope:
+    assert isinstance(asked.params, Abf)
+    return based(asked, asked.params.rope_theta)
+
+
+def _ntk_by_parts(asked: Request) -> Rope:
+    assert isinstance(asked.params, NtkByParts)
+    return _by_parts(asked, asked.params.s, asked.params.alpha, asked.params.beta)
+
+
+def _llama3(asked: Request) -> Rope:
+    assert isinstance(asked.params, Llama3)
+    return _by_parts(asked, asked.params.s, asked.params.low_freq_factor, asked.params.high_freq_factor)
+
+
+def _by_parts(asked: Request, s: float, low: float, high: float) -> Rope:
+    return plain(asked, "llama3") | {
+        "factor": s,
+        "low_freq_factor": low,
+        "high_freq_factor": high,
+        "original_max_position_embeddings": asked.window,
+    }
+
+
+def _yarn(asked: Request) -> Rope | None:
+    """A is always written out. None with a ramp in turns, and with bounds that are not rounded: engines round them."""
+    params = asked.params
+    assert isinstance(params, Yarn)
+    if params.ramp != "index" or not params.truncate:
+        return None
+    return plain(asked, "yarn") | {
+        "factor": params.s,
+        "original_max_position_embeddings": asked.window,
+        "beta_fast": params.beta_fast,
+        "beta_slow": params.beta_slow,
+        "attention_factor": asked.rotation.attention_factor,
+    }
+
+
+def _proportional(asked: Request) -> Rope | None:
+    """None for heads that are rotated in part: transformers takes the whole head here."""
+    assert isinstance(asked.params, Proportional)
+    rope = plain(asked, "proportional")
+    if rope.get("partial_rotary_factor", 1) != 1:
+        return None
+    return rope | {"factor": asked.params.s, "partial_rotary_factor": asked.params.partial_rotary_factor}
+
+
+def usual_temperature(asked: Request) -> bool:
+    """A is 0.1 ln s + 1, what every engine takes when nothing is said."""
+    assert isinstance(asked.params, Yarn)
+    return math.isclose(asked.rotation.attention_factor, temperature(asked.params.s), rel_tol=1e-9)
+
+
+NAMED: dict[str, Callable[[Request], Rope | None]] = {
+    "linear": _linear,
+    "ntk_aware": _ntk_aware,
+    "ntk_by_parts": _ntk_by_parts,
+    "dynamic_ntk": _dynamic_ntk,
+    "yarn": _yarn,
+    "llama3": _llama3,
+    "abf": _abf,
+    "proportional": _proportional,
+}
+"""Method -> its form; a method that is not here goes out in the universal one."""

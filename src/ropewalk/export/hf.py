@@ -1,0 +1,99 @@
+"""transformers: the keys to change in config.json, in the words of version 5 and of version 4.
+
+Version 5 reads `rope_parameters`, version 4 `rope_scaling` and a top-level `rope_theta`; without the latter, readers
+fall back to 10000 in silence. Where both stand, version 5 takes `rope_scaling`, so both say the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ropewalk.errors import ExportError
+from ropewalk.export.forms import LONGROPE_ONLY, NAMED, Rope, named, stands_still, universal
+from ropewalk.export.request import Export, Request, common_notes
+
+GEMMA_3 = frozenset({"gemma3", "gemma3_text"})
+LAYERED_V4 = GEMMA_3 | {"olmo3"}
+"""Models with several kinds of layers that transformers 4 knew, in its own words."""
+
+
+def export(asked: Request) -> Export:
+    """The keys to change; none for `none`.
+
+    Raises:
+        ExportError: the model's configuration takes no longrope, and the rotation has no other name.
+    """
+    if asked.method == "none":
+        return Export(
+            engine="hf", fidelity="exact", config={}, notes=("Nothing to change: none is the model as it ships.",)
+        )
+    rope = named(asked)
+    approximated = rope is None and stands_still(asked)
+    if rope is None and asked.checkpoint.uneven:
+        raise ExportError(
+            f"hf: transformers reads no longrope for {asked.checkpoint.model_type}, whose layers differ in head_dim, "
+            f"and {asked.method} has no other name here; the nearest that has are {', '.join(NAMED)}."
+        )
+    rope = universal(asked) if rope is None else rope
+    config = text_config(asked, rope)
+    return Export(
+        engine="hf",
+        fidelity="approximated" if approximated else "exact",
+        config={"text_config": config} if asked.checkpoint.nested else config,
+        notes=(*common_notes(asked), *_notes(asked, rope)),
+    )
+
+
+def text_config(asked: Request, rope: Rope) -> dict[str, Any]:
+    """The keys of the text model's configuration."""
+    config: dict[str, Any] = {
+        "max_position_embeddings": max(asked.length, asked.window),
+        "rope_parameters": layered(asked, rope),
+    }
+    if asked.checkpoint.original_beside:
+        config["original_max_position_embeddings"] = asked.window
+    return config | _version_4(asked, rope)
+
+
+def layered(asked: Request, rope: Rope) -> Rope:
+    """`rope_parameters` as a whole: with the other kinds of layers as they ship, where there are any."""
+    layer_type = asked.geometry.layer_type
+    if layer_type is None:
+        return rope
+    return {**{name: dict(other) for name, other in asked.checkpoint.layers.items()}, layer_type: rope}
+
+
+def _version_4(asked: Request, rope: Rope) -> dict[str, Any]:
+    model_type = asked.checkpoint.model_type
+    scaling = None if rope["rope_type"] == "default" else {k: v for k, v in rope.items() if k != "rope_theta"}
+    if asked.geometry.layer_type is not None and model_type not in LAYERED_V4:
+        return {}
+    if model_type == "olmo3":  # one base for all layers
+        return {"rope_scaling": scaling}
+    config: dict[str, Any] = {"rope_theta": rope["rope_theta"]}
+    if model_type in GEMMA_3:
+        config["rope_local_base_freq"] = asked.checkpoint.layers["sliding_attention"]["rope_theta"]
+    if model_type == "gpt_neox":
+        config["rotary_emb_base"] = rope["rope_theta"]
+    if model_type in LONGROPE_ONLY:  # version 4 takes three keys there and no A, and version 5 would read them first
+        return config | {"rope_scaling": None}
+    return config | {"rope_scaling": scaling}
+
+
+def _notes(asked: Request, rope: Rope) -> list[str]:
+    notes = []
+    kind, model_type = rope["rope_type"], asked.checkpoint.model_type
+    if kind == "longrope":
+        notes.append(
+            "Written as longrope with the same list inside and beyond the window; transformers warns of short_mscale "
+            "and long_mscale, which vLLM and SGLang read."
+        )
+    if stands_still(asked) and kind == "longrope":
+        notes.append("Pairs that do not turn get lambda 1e30, under 1e-22 rad over 10 million tokens.")
+    if model_type in LONGROPE_ONLY and kind != "default":
+        notes.append(f"Needs transformers 5: version 4 takes no attention_factor for {model_type}.")
+    if kind == "proportional":
+        notes.append("Needs transformers 5: version 4 has no rope_type proportional.")
+    if model_type == "olmo3" and rope["rope_theta"] != asked.geometry.rope_theta:
+        notes.append("Needs transformers 5: version 4 has one rope_theta for all layers of OLMo 3.")
+    return notes

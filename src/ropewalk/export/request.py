@@ -1,0 +1,154 @@
+"""What is to be exported, and what comes out: the two values that every engine's file stands between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from ropewalk import methods
+from ropewalk.errors import ExportError
+from ropewalk.methods import Extension, Params, Scaled
+from ropewalk.methods.none import shipped_varies
+from ropewalk.methods.resolving import with_numbers
+from ropewalk.rope import RopeGeometry, Rotation
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+TRUNCATE = "truncate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What an engine's configuration depends on beside the geometry.
+
+    Attributes:
+        name: as an engine's command line takes it: a Hub id, a directory or a file.
+        model_type: of the text model, Hugging Face's word.
+        nested: the text model's configuration sits under `text_config`.
+        layers: rope_parameters of every layer type, where a model has several; empty where it has one.
+        original_beside: `original_max_position_embeddings` stands beside rope_parameters and wins over it (Phi-3).
+        uneven: kinds of layers differ in head_dim (Gemma 4).
+    """
+
+    name: str = "MODEL"
+    model_type: str = "llama"
+    nested: bool = False
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: NOTHING, hash=False)
+    original_beside: bool = False
+    uneven: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One rotation to be put into an engine.
+
+    Attributes:
+        params: every number filled in (window, `factor: auto`).
+        rotation: for this length.
+        length: the context to be served, tokens.
+        auto: the method has another rotation at another length.
+    """
+
+    geometry: RopeGeometry
+    method: str
+    params: Params
+    rotation: Rotation
+    length: int
+    auto: bool
+    checkpoint: Checkpoint
+
+    @property
+    def window(self) -> int:
+        """L0 in tokens."""
+        return self.params.window if isinstance(self.params, Extension) else self.geometry.window().length
+
+    @property
+    def shipped_type(self) -> str:
+        return str(self.geometry.rope_parameters.get("rope_type") or "default")
+
+    @property
+    def stacked(self) -> bool:
+        """On top of a scaling that the checkpoint ships."""
+        on_top = isinstance(self.params, Extension) and self.params.compose == "stack"
+        return on_top and self.shipped_type != "default"
+
+    @property
+    def unscaled(self) -> bool:
+        """The rotation is f itself."""
+        return self.rotation == Rotation(inv_freq=self.geometry.unscaled_inv_freq)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """The configuration of one engine.
+
+    Attributes:
+        engine: hf, vllm, sglang or llama.cpp.
+        fidelity: `exact` to float32, or `approximated`; what is impossible is an ExportError.
+        config: keys to change in config.json, or to override; empty where there is nothing to change.
+        command: the command line; empty for hf.
+        notes: what this engine does differently, one sentence each.
+    """
+
+    engine: str
+    fidelity: Literal["exact", "approximated"]
+    config: Mapping[str, Any]
+    command: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def request(
+    geometry: RopeGeometry, method: str, params: Mapping[str, Any], length: int | None, checkpoint: Checkpoint
+) -> Request:
+    """Resolve a method for export.
+
+    Raises:
+        ExportError: `truncate`; no length for a method whose parameters name none.
+        MethodError: an unknown method, or parameters that it cannot take.
+    """
+    if method == TRUNCATE:
+        half = geometry.window().length // 2
+        raise ExportError(
+            "truncate: drops the context and is no rotation, so no engine has a setting for it; serve the model as it "
+            f"ships and send only the last {half} tokens (window/2, as measured) of a longer prompt."
+        )
+    made = methods.make_params(method, params)
+    tokens = default_length(geometry, method, made) if length is None else length
+    return Request(
+        geometry=geometry,
+        method=method,
+        params=with_numbers(geometry, made, tokens),
+        rotation=methods.resolve(geometry, method, made, tokens).rotation,
+        length=tokens,
+        auto=methods.depends_on_length(geometry, method, made),
+        checkpoint=checkpoint,
+    )
+
+
+def default_length(geometry: RopeGeometry, method: str, params: Params) -> int:
+    """factor x window, tokens; of `none` what the checkpoint says that it can do.
+
+    Raises:
+        ExportError: there is no number to take as factor.
+    """
+    if method == "none":
+        return geometry.max_position_embeddings
+    if isinstance(params, Scaled) and not isinstance(params.factor, str):
+        window = params.original_max_position_embeddings or geometry.window(params.compose).length
+        return round(params.factor * window)
+    asked = "factor='auto'" if isinstance(params, Scaled) else "no factor"
+    raise ExportError(f"{method}: {asked} does not say for which length; give --length, in tokens.")
+
+
+def common_notes(asked: Request) -> tuple[str, ...]:
+    """What holds for every engine."""
+    notes = []
+    if asked.auto and (asked.method != "none" or not shipped_varies(asked.geometry)):
+        notes.append(
+            f"{asked.method} rotates differently at every length; this is its rotation for {asked.length} tokens, "
+            "used at all lengths."
+        )
+    if asked.geometry.layer_type is not None:
+        notes.append(f"Only {asked.geometry.layer_type} layers are scaled; the others never look beyond their window.")
+    return tuple(notes)
