@@ -1,0 +1,342 @@
+"""The command line: parse, wire, print. stdout is data, stderr is progress; exit 0 done, 1 a cell failed, 2 usage."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from ropewalk.errors import ExperimentError, RopewalkError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Measure which RoPE context-extension method works on your model, at which length.",
+)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+DEMO_DIRECTORY = Path("ropewalk-demo")
+DEMO_METRICS = ("perplexity", "tail", "passkey")
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+ParamList = Annotated[
+    list[str] | None, typer.Option("-p", metavar="KEY=VALUE", help="A parameter; YAML value; repeats.")
+]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    from ropewalk.terminal import run_app
+
+    sys.exit(run_app(app, err))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Run directory; one that holds the demo goes on.")] = DEMO_DIRECTORY,
+) -> None:
+    """Run the built-in sweep on the built-in model, and print what it says."""
+    from ropewalk.experiment.results import Run
+    from ropewalk.report import study, wording, write
+    from ropewalk.report.recommend import recommend
+    from ropewalk.terminal import results_table
+
+    experiment, source = _experiment("preset:demo", None, None)
+    _run(experiment, source, out, False)
+    longest = experiment.lengths[-1]
+    rows = [row for row in Run.open(out).labelled_rows() if row["length"] == longest and row["metric"] in DEMO_METRICS]
+    Console(width=None if sys.stdout.isatty() else 160).print(results_table(rows))
+    page, *_ = write.report(out)
+    print(wording.headline(recommend(study.read(out).run, longest)))
+    print(page)
+
+
+@app.command()
+def methods(as_json: JsonFlag = False) -> None:
+    """List the methods with their parameters, ranges, defaults and papers."""
+    from ropewalk.methods import describe, registered
+
+    found = [describe(name) for name in registered()]
+    if as_json:
+        return _print_json(found)
+    table = Table("method", "parameters", "paper", "when to use", show_lines=False, box=None, pad_edge=False)
+    for method in found:
+        own = [p for p in method["parameters"] if p["name"] not in ("original_max_position_embeddings", "compose")]
+        table.add_row(
+            method["name"], ", ".join(_parameter(p) for p in own) or "-", method["paper"] or "-", method["summary"]
+        )
+    Console().print(table)
+    return None
+
+
+def _parameter(parameter: dict[str, Any]) -> str:
+    if parameter.get("required"):
+        return f"{parameter['name']} ({parameter['range']})"
+    return f"{parameter['name']}={json.dumps(parameter['default'])}"
+
+
+@app.command()
+def rotation(
+    method: Annotated[str, typer.Argument(help="A method's name, see `ropewalk methods`.")],
+    length: Annotated[int, typer.Option(min=1, help="Target length, tokens.")],
+    model: Annotated[str | None, typer.Option(help="Hub id, directory, .gguf file or built-in name.")] = None,
+    rotary_dim: Annotated[int | None, typer.Option(help="Rotated dimensions per head, without a model.")] = None,
+    rope_theta: Annotated[float | None, typer.Option(help="Unscaled base, without a model.")] = None,
+    window: Annotated[int | None, typer.Option(min=1, help="Trained window, tokens.")] = None,
+    p: ParamList = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Print one method's inv_freq (rad/token) and attention_factor."""
+    import dataclasses
+
+    from ropewalk.methods import make_params, resolve
+    from ropewalk.rope import RopeGeometry
+
+    params = make_params(method, parse_parameters(p))
+    if model is not None:
+        if rotary_dim is not None or rope_theta is not None:
+            raise ExperimentError(f"--model {model} already gives rotary_dim and rope_theta; leave one of them out.")
+        from ropewalk.models import ModelSpec, read_geometry  # imports torch
+
+        geometry = read_geometry(ModelSpec.parse(model))
+        if window is not None:
+            geometry = dataclasses.replace(geometry, window_override=window)
+    elif rotary_dim is None or rope_theta is None or window is None:
+        raise ExperimentError("rotation: give either --model, or all of --rotary-dim, --rope-theta and --window.")
+    else:
+        geometry = RopeGeometry(rotary_dim=rotary_dim, rope_theta=rope_theta, max_position_embeddings=window)
+    found = resolve(geometry, method, params, length).rotation
+    values = {
+        "inv_freq": found.inv_freq.tolist(),
+        "attention_factor": found.attention_factor,
+        "fingerprint": found.fingerprint,
+    }
+    if as_json:
+        return _print_json(values)
+    print(f"fingerprint {found.fingerprint}  attention_factor {found.attention_factor:.6g}")
+    for index, (plain, scaled) in enumerate(zip(geometry.unscaled_inv_freq, found.inv_freq, strict=True)):
+        ratio = plain / scaled if scaled else float("inf")
+        print(
+            f"{index:4d}  inv_freq {scaled:.9e}  wavelength {2 * 3.141592653589793 / scaled if scaled else 0:14.2f}"
+            f"  lambda {ratio:.6g}"
+        )
+    return None
+
+
+@app.command()
+def inspect(model: str, as_json: JsonFlag = False) -> None:
+    """Show a model's RoPE geometry: window, wavelengths, dimensions that never complete a turn in the window."""
+    from ropewalk.experiment.inspect import facts
+    from ropewalk.models import ModelSpec, read_geometry
+
+    found = facts(read_geometry(ModelSpec.parse(model)))
+    if as_json:
+        return _print_json(found)
+    slow = found["dimensions_below_one_turn"]
+    print(
+        f"{model}: window {found['window']} tokens ({found['window_source']}), rope_type {found['rope_type']}, "
+        f"rope_theta {found['rope_theta']:g}, rotary_dim {found['rotary_dim']}, fingerprint {found['fingerprint']}"
+    )
+    print(
+        f"wavelengths {found['wavelengths'][0]:.2f} to {found['wavelengths'][-1]:.0f} tokens; "
+        f"{len(slow)} of {found['rotary_dim'] // 2} pairs never complete a turn in the window"
+        + (f" (from pair {slow[0]} on)" if slow else "")
+    )
+    return None
+
+
+@app.command()
+def plan(
+    file: str,
+    out: Annotated[Path | None, typer.Option(help="A run directory, to count what is done.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show cells, duplicates, passes and tokens of an experiment, without running it."""
+    from ropewalk.experiment.overview import lines, overview
+    from ropewalk.experiment.prepare import ask
+
+    experiment, _ = _experiment(file, None, None)
+    found = overview(ask(experiment), out)
+    if as_json:
+        return _print_json(found)
+    print("\n".join(lines(found)))
+    return None
+
+
+@app.command()
+def run(
+    file: Annotated[str, typer.Argument(help="Experiment file, or preset:NAME.")],
+    out: Annotated[Path, typer.Option(help="Run directory; new, or of the same experiment to resume.")],
+    model: Annotated[str | None, typer.Option(help="Replaces `model` of the file.")] = None,
+    lengths: Annotated[list[str] | None, typer.Option(help="Replaces `lengths`; comma-separated or repeated.")] = None,
+    exact: Annotated[bool, typer.Option(help="Float32, eager attention, one row at a time.")] = False,
+) -> None:
+    """Run an experiment, or resume it."""
+    experiment, source = _experiment(file, model, lengths)
+    _run(experiment, source, out, exact)
+
+
+@app.command()
+def results(
+    directory: Path,
+    as_json: JsonFlag = False,
+    csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
+) -> None:
+    """Print one row per (method, params, length, metric)."""
+    from ropewalk.experiment.results import Run
+    from ropewalk.terminal import csv_text, results_table
+
+    found = Run.open(directory)
+    left = found.unfinished()
+    if left:
+        err.print(
+            f"{left} cells are not measured yet; `ropewalk run` with the same file and --out {directory} goes on."
+        )
+    if as_json:
+        return _print_json(found.rows())
+    if csv:
+        print(csv_text(found.rows()), end="")
+        return None
+    Console(width=None if sys.stdout.isatty() else 160).print(results_table(found.labelled_rows()))
+    return None
+
+
+@app.command()
+def verify(
+    directory: Path,
+    cells: Annotated[int, typer.Option(min=0, help="Passes and trials to run through the model again.")] = 2,
+) -> None:
+    """Recompute every reported number from raw outcomes, and some raw outcomes from the model."""
+    from ropewalk.experiment.rerun import verify_passes
+    from ropewalk.experiment.verify import verify_rows
+
+    checked, wrong = verify_rows(directory)
+    again = 0
+    if cells and not wrong:
+        again, wrong = verify_passes(directory, cells)
+    for mismatch in wrong[:20]:
+        err.print(str(mismatch), markup=False)
+    print(
+        f"{checked} cells recomputed from raw outcomes, {again} passes and trials run again: "
+        f"{len(wrong) or 'no'} mismatch{'es' if len(wrong) != 1 else ''}"
+    )
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(directory: Path) -> None:
+    """Write report.html, report.md and figures/*.png into a run directory; prints their paths."""
+    from ropewalk.report.write import report as write
+
+    print(*write(directory), sep="\n")
+
+
+@app.command()
+def recommend(
+    directory: Path,
+    length: Annotated[int, typer.Option(min=1, help="Target length, tokens.")],
+    max_short_cost: Annotated[
+        float | None, typer.Option(metavar="PCT", help="Largest loss of perplexity inside the window, per cent.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say which configuration to use at a length, on what evidence, and what is tied with it."""
+    from ropewalk.report.deploy import deploy_command
+    from ropewalk.report.printing import recommendation_json, recommendation_lines
+    from ropewalk.report.recommend import recommend as choose
+    from ropewalk.report.study import read_measured
+
+    found = read_measured(directory)
+    answer = choose(found, length, max_short_cost)
+    command = deploy_command(found, answer.choice.method, answer.choice.params, answer.judged_at)
+    if as_json:
+        return _print_json(recommendation_json(answer, command))
+    print(*recommendation_lines(answer, command), sep="\n")
+    return None
+
+
+@app.command()
+def compare(directory_a: Path, directory_b: Path, as_json: JsonFlag = False) -> None:
+    """Compare two runs: what differs in provenance, then every common cell, paired where documents agree."""
+    from ropewalk.report.compare import compare as contrast
+    from ropewalk.report.printing import compared_json, compared_lines, compared_table
+    from ropewalk.report.study import read
+
+    found = contrast(read(directory_a), read(directory_b))
+    if as_json:
+        return _print_json(compared_json(found))
+    print(*compared_lines(found), sep="\n")
+    shown = compared_table(found)
+    columns = (Column(name, justify="right" if name in shown.numeric else "left") for name in shown.columns)
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in shown.rows:
+        table.add_row(*map(escape, row))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    return None
+
+
+def parse_parameters(pairs: list[str] | None) -> dict[str, Any]:
+    """`key=value` pairs with YAML values."""
+    from ropewalk.experiment.schema import load_yaml
+
+    found: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key or key in found:
+            raise ExperimentError(f"-p {pair!r}: must be key=value, each key once; such as -p factor=2.")
+        found[key] = load_yaml(value, f"-p {key}")
+    return found
+
+
+def parse_lengths(asked: list[str] | None) -> list[int] | None:
+    """`128,256`, or the option repeated, to tokens; None if it was not given."""
+    if not asked:
+        return None
+    parts = [part.strip() for item in asked for part in item.split(",")]
+    if not all(part.isdecimal() and len(part) < 10 for part in parts):
+        raise ExperimentError(f"--lengths {' '.join(asked)}: must be whole numbers of tokens, such as 2048,4096.")
+    return [int(part) for part in parts]
+
+
+def _experiment(file: str, model: str | None, lengths: list[str] | None) -> tuple[Any, str]:
+    from ropewalk.experiment import presets, schema
+
+    preset = file.startswith("preset:")
+    text = presets.text(file.removeprefix("preset:")) if preset else schema.read(Path(file))
+    raw = schema.load_yaml(text, file)
+    asked = {"model": model, "lengths": parse_lengths(lengths)}
+    if isinstance(raw, dict):
+        raw |= {key: value for key, value in asked.items() if value is not None}
+    return schema.parse(raw, file), text
+
+
+def _run(experiment: Any, source: str, out: Path, exact: bool) -> None:
+    from ropewalk.experiment.prepare import ask
+    from ropewalk.experiment.run import sweep
+    from ropewalk.terminal import progress
+
+    asked = ask(experiment)
+    with progress(err) as report:
+        found = sweep(asked, out, source=source, exact=exact, progress=report)
+    rows = found.labelled_rows()
+    failed = [row for row in rows if row["status"] in ("error", "out_of_memory")]
+    err.print(f"{len(rows)} cells in {out}", markup=False)
+    for row in failed[:5]:
+        err.print(f"{row['label']} @ {row['length']} {row['metric']}: {row['status']}: {row['reason']}", markup=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+__all__ = ["RopewalkError", "app", "main"]

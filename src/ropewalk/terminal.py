@@ -1,0 +1,111 @@
+"""What the command line looks like: errors, progress, tables."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ropewalk.errors import RopewalkError
+
+Report = Callable[[str, int, int], None]
+"""Called with (what, tokens done, tokens in all)."""
+
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended, as shells have it."""
+
+
+def run_app(app: typer.Typer, err: Console) -> int:
+    """Run the command line; the user's mistakes are one sentence and exit code 2, an interrupt is 130."""
+    try:
+        code = app(standalone_mode=False, prog_name="ropewalk") or 0
+        if code == INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
+        return code
+    except RopewalkError as error:
+        err.print(f"ropewalk: {error}", markup=False, soft_wrap=True)
+        return 2
+    except typer.Exit as done:
+        return done.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        err.print("ropewalk: interrupted; finished work is kept, the same command goes on from there.", markup=False)
+        return INTERRUPTED
+    except Exception as error:  # typer's usage errors share no public class
+        if not hasattr(error, "format_message"):
+            raise
+        if error.format_message():  # empty where help was printed instead
+            err.print(f"ropewalk: {error.format_message()}", markup=False, soft_wrap=True)
+        return 2
+
+
+@contextlib.contextmanager
+def progress(err: Console) -> Iterator[Report]:
+    """Live progress with time left on a terminal; a line per tenth elsewhere."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
+        task = bar.add_task("starting", total=None)
+        last = -1
+
+        def report(what: str, done: int, total: int) -> None:
+            nonlocal last
+            bar.update(task, description=what, completed=done, total=total or None)
+            tenth = 10 * done // total if total else -1
+            if not err.is_terminal and tenth > last:
+                last = tenth
+                err.print(f"{what}: {done} of {total} tokens", markup=False)
+
+        yield report
+
+
+def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """One line per configuration and length, metrics side by side."""
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    table = Table("configuration", "length", *metrics, box=None, pad_edge=False)
+    cells = {(row["label"], row["length"], row["metric"]): row for row in rows}
+    for label, length in dict.fromkeys((row["label"], row["length"]) for row in rows):
+        table.add_row(label, str(length), *(cell_text(cells.get((label, length, metric))) for metric in metrics))
+    return table
+
+
+def cell_text(row: Mapping[str, Any] | None) -> str:
+    """A value with its interval, or why there is none."""
+    if row is None:
+        return "-"
+    if row["value"] is None:
+        return str(row["status"])
+    if row["ci_low"] is None:
+        return f"{row['value']:.4g}"
+    return f"{row['value']:.4g} [{row['ci_low']:.4g}, {row['ci_high']:.4g}]"
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """CSV; text that a spreadsheet would run as a formula gets a leading apostrophe."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if rows:
+        writer.writerow(rows[0])
+    for row in rows:
+        writer.writerow([_safe(value) for value in row.values()])
+    return out.getvalue()
+
+
+def _safe(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        value = json.dumps(value)
+    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

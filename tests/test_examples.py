@@ -1,0 +1,57 @@
+"""The examples run, and the experiment files that take longer at least plan."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ropewalk.experiment import schema
+from ropewalk.experiment.overview import lines, overview
+from ropewalk.experiment.prepare import ask
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+
+
+def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    quiet = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "error"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=quiet, check=False)
+
+
+def readme_blocks() -> tuple[str, str]:
+    """README's Python code, and the output that stands below it."""
+    after = (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n")[1]
+    code, _, rest = after.partition("```")
+    return code, rest.split("```\n")[1]
+
+
+def test_quickstart(tmp_path):
+    done = run(sys.executable, str(EXAMPLES / "quickstart.py"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    code, output = readme_blocks()
+    assert code in (EXAMPLES / "quickstart.py").read_text(encoding="utf-8")
+    here, there = done.stdout.split(), output.split()
+    assert len(here) == len(there)
+    for printed, documented in zip(here, there, strict=True):
+        assert printed == documented or agree(printed, documented), (printed, documented)
+
+
+def agree(printed: str, documented: str) -> bool:
+    """One decimal, on a processor with bfloat16 or without: 0.2 % covers the kernels, and no change of a formula."""
+    decimal = r"\d+\.\d"
+    if not (re.fullmatch(decimal, printed) and re.fullmatch(decimal, documented)):
+        return False
+    return abs(float(printed) - float(documented)) <= 0.1 + 0.002 * float(documented)
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_experiment_files_plan(file):
+    experiment = schema.parse(schema.load_yaml(schema.read(file), str(file)), str(file))
+    said = lines(overview(ask(experiment), None))
+    assert " distinct rotations" in said[0]
+    assert not any("extends nothing" in line for line in said)
