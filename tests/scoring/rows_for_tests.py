@@ -37,7 +37,7 @@ def random_model(stem: str, **changes: Any) -> Any:
     """A tiny random model of an architecture."""
     torch.manual_seed(0)
     values = {**SMALL, **changes}
-    kind = getattr(transformers, f"{stem}Config", None) or getattr(transformers, f"{stem}TextConfig")
+    kind = getattr(transformers, f"{stem}TextConfig", None) or getattr(transformers, f"{stem}Config")
     return getattr(transformers, f"{stem}ForCausalLM")(kind(**values)).eval().requires_grad_(False)
 
 

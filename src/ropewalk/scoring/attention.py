@@ -1,6 +1,6 @@
 """Causal attention for scoring: no mask tensor, the fastest kernel first, and prefixes that many rows share.
 
-Registered with transformers as the attention implementation "ropewalk". Layers that need a mask (sliding windows) go
+Registered with transformers as the attention implementation "ropewalk". Sliding windows get a mask, other masks go
 through transformers' own `sdpa`. Nothing is cached across forward passes except what a `Prefix` is asked to hold.
 
 Shapes: B rows, H query heads, G key/value heads, S positions fed, P prefix positions, D head dimension.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from ropewalk.errors import ModelError
 
 NAME = "ropewalk"
 BACKENDS = [
@@ -38,14 +40,15 @@ class Prefix:
     values: dict[int, Tensor] = field(default_factory=dict)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, frozen=True, kw_only=True, eq=False)
 class _Mode:
-    """What attention layers do beside attending: record into a prefix, or continue one after `length` positions."""
+    """What attention layers do beside attending: record into a prefix, continue one after `length` positions, and
+    leave out of the last layer all positions but the last `tail` (0: none is left out)."""
 
     record: Prefix | None = None
     proceed: Prefix | None = None
     length: int = 0
-    rows: slice = field(default_factory=lambda: slice(None))
+    tail: int = 0
 
 
 _mode = _Mode()
@@ -64,25 +67,37 @@ def installed(model: Any) -> Iterator[None]:
 
 @contextmanager
 def recording(prefix: Prefix) -> Iterator[None]:
-    """Forward passes inside the block keep every layer's keys and values in `prefix`."""
-    with _switched(_Mode(record=prefix)):
+    """Forward passes inside the block keep every layer's keys and values in `prefix`; their output is not wanted."""
+    with _switched(record=prefix, tail=1):
         yield
 
 
 @contextmanager
-def continuing(prefix: Prefix, length: int, rows: slice) -> Iterator[None]:
-    """Forward passes inside the block attend to the first `length` positions of `prefix` (rows `rows`) as well.
+def continuing(prefix: Prefix, length: int, tail: int) -> Iterator[None]:
+    """Forward passes inside the block attend to the first `length` positions of `prefix` as well.
 
-    The caller feeds `position_ids` that start at `length`.
+    The caller feeds `position_ids` that start at `length`, and reads the last `tail` positions of what comes out.
     """
-    with _switched(_Mode(proceed=prefix, length=length, rows=rows)):
+    with _switched(proceed=prefix, length=length, tail=tail):
         yield
 
 
 @contextmanager
-def _switched(mode: _Mode) -> Iterator[None]:
+def only_last(tail: int) -> Iterator[None]:
+    """Forward passes inside the block owe the caller the last `tail` positions; the last layer skips the others."""
+    with _switched(tail=tail):
+        yield
+
+
+def wanted_tail() -> int:
+    """How many last positions are wanted of the last layer; 0 for all."""
+    return _mode.tail
+
+
+@contextmanager
+def _switched(**changes: Any) -> Iterator[None]:
     global _mode
-    before, _mode = _mode, mode
+    before, _mode = _mode, replace(_mode, **changes)
     try:
         yield
     finally:
@@ -101,13 +116,25 @@ def attend(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention function: query `[B, H, S, D]`, key and value `[B, G, S, D]` to `[B, S, H, D]`."""
-    if attention_mask is not None or query.shape[2] != key.shape[2] or kwargs.get("softcap") is not None:
+    if query.shape[2] != key.shape[2] or kwargs.get("softcap") is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     if _mode.record is not None:
         _mode.record.keys[module.layer_idx] = key
         _mode.record.values[module.layer_idx] = value
-    if _mode.proceed is not None:
+    window = kwargs.get("sliding_window")
+    if attention_mask is not None and window is None and _mode.proceed is not None:
+        raise ModelError(f"{type(module).__name__}: its mask is no sliding window, so no prefix can be shared; --exact.")
+    slides = window is not None and window < query.shape[2] + _mode.length
+    last = module.layer_idx == module.config.num_hidden_layers - 1
+    if last and 0 < _mode.tail < query.shape[2] and (attention_mask is None or slides):
+        out = torch.zeros_like(query)
+        out[:, :, -_mode.tail :] = _masked(module.layer_idx, query[:, :, -_mode.tail :], key, value, scaling, window)
+    elif _mode.proceed is not None and slides:
+        out = _masked(module.layer_idx, query, key, value, scaling, window)
+    elif _mode.proceed is not None:
         out = _after_prefix(module.layer_idx, query, key, value, scaling)
+    elif attention_mask is not None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     else:
         with sdpa_kernel(BACKENDS, set_priority=True):
             grouped = query.shape[1] != key.shape[1]
@@ -115,12 +142,27 @@ def attend(
     return out.transpose(1, 2), None
 
 
+def _masked(
+    layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
+) -> Tensor:
+    """Causal attention of the last S positions to the K of the prefix (as far as a window reaches) and of this pass."""
+    if (prefix := _mode.proceed) is not None:
+        reach = slice(0 if window is None else max(0, _mode.length - window + 1), _mode.length)
+        key = torch.cat((prefix.keys[layer][:, :, reach], key), dim=2)
+        value = torch.cat((prefix.values[layer][:, :, reach], value), dim=2)
+    asks = torch.arange(key.shape[2] - query.shape[2], key.shape[2], device=query.device)[:, None]
+    keys = torch.arange(key.shape[2], device=query.device)
+    mask_SK = keys <= asks if window is None else (keys <= asks) & (keys > asks - window)
+    grouped = query.shape[1] != key.shape[1]
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask_SK, scale=scaling, enable_gqa=grouped)
+
+
 def _after_prefix(layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
     """Full attention over the prefix and causal attention over the rest, merged by their log-sum-exps."""
     prefix = _mode.proceed
     assert prefix is not None
-    earlier_key = prefix.keys[layer][_mode.rows, :, : _mode.length]
-    earlier_value = prefix.values[layer][_mode.rows, :, : _mode.length]
+    earlier_key = prefix.keys[layer][:, :, : _mode.length]
+    earlier_value = prefix.values[layer][:, :, : _mode.length]
     far, far_lse = _with_lse(query, earlier_key, earlier_value, causal=False, scaling=scaling)
     near, near_lse = _with_lse(query, key, value, causal=True, scaling=scaling)
     share = torch.sigmoid(far_lse - near_lse).unsqueeze(-1)

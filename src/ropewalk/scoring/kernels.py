@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ropewalk.scoring.attention import installed
+from ropewalk.scoring.attention import installed, wanted_tail
 from ropewalk.scoring.head import Split, token_nll
 
 MLP_CHUNK_TOKENS = 32_768
@@ -36,9 +36,11 @@ def fast(model: Any, parts: Split, *, compiled: bool) -> Iterator[Split]:
     """
     with ExitStack() as stack:
         stack.enter_context(installed(model))
-        for layer in layers_of(model):
+        layers = layers_of(model)
+        for layer in layers:
             if isinstance(mlp := getattr(layer, "mlp", None), nn.Module):
-                stack.enter_context(_forward_replaced(mlp, _chunked(mlp.forward, compiled=compiled)))
+                chunked = _chunked(mlp.forward, compiled=compiled)
+                stack.enter_context(_forward_replaced(mlp, _tail_only(chunked) if layer is layers[-1] else chunked))
             if compiled:
                 stack.enter_context(_forward_replaced(layer, torch.compile(layer.forward, dynamic=True)))
         if compiled:
@@ -65,6 +67,21 @@ def _chunked(forward: Callable[[Tensor], Tensor], *, compiled: bool) -> Callable
         return in_chunks(x_BTH)
 
     return chunked
+
+
+def _tail_only(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The last layer's MLP `[B, T, H] -> [B, T, H]`, zero where nothing is wanted of it (`attention.only_last`)."""
+
+    @torch.compiler.disable
+    def tail_only(x_BTH: Tensor) -> Tensor:
+        tail = wanted_tail()
+        if not 0 < tail < x_BTH.shape[1]:
+            return forward(x_BTH)
+        out = torch.zeros_like(x_BTH)
+        out[:, -tail:] = forward(x_BTH[:, -tail:])
+        return out
+
+    return tail_only
 
 
 @contextmanager

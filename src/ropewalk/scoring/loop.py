@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ropewalk.models.patch import patched
 from ropewalk.rope import Rotation
+from ropewalk.scoring.attention import only_last
 from ropewalk.scoring.head import Split
 
 
@@ -122,7 +123,9 @@ def _forward(model: Any, parts: Split, rows: Sequence[Row]) -> list[Pending]:
     device = parts.head.weight.device
     ids_BT = torch.from_numpy(np.stack([row.ids for row in rows]).astype(np.int64)).to(device)
     rotations = [row.rotation for row in rows]
-    with patched(model, rotations[0] if len(set(rotations)) == 1 else rotations):
+    tails = [row.answer_tokens + 1 if isinstance(row, AnswerRow) else 0 for row in rows]
+    wanted = max(tails) if all(tails) else 0
+    with patched(model, rotations[0] if len(set(rotations)) == 1 else rotations), only_last(wanted):
         hidden_BTH = parts.body(ids_BT)
     pending: list[Pending] = []
     for row, hidden_TH, ids_T in zip(rows, hidden_BTH, ids_BT, strict=True):

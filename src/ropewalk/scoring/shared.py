@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ropewalk.models.patch import patched
 from ropewalk.rope import Rotation
-from ropewalk.scoring.attention import Prefix, continuing, recording
+from ropewalk.scoring.attention import Prefix, continuing, only_last, recording
 from ropewalk.scoring.head import Split
 from ropewalk.scoring.loop import AnswerRow, Outcome, Pending, answers, finish, is_out_of_memory, release, score
 
@@ -125,10 +125,11 @@ def _chunk(
             start = min(shared[column[0]], len(row.ids) - row.answer_tokens - 1)
             ids = torch.from_numpy(row.ids[start:].astype(np.int64)).to(device).expand(len(rotations), -1)
             if start == 0:
-                hidden_BSH = parts.body(ids)
+                with only_last(row.answer_tokens + 1):
+                    hidden_BSH = parts.body(ids)
             else:
                 positions = torch.arange(start, len(row.ids), device=device)[None]
-                with continuing(prefix, start, slice(None)):
+                with continuing(prefix, start, row.answer_tokens + 1):
                     hidden_BSH = parts.body(ids, positions)
             tail = hidden_BSH[:, -row.answer_tokens - 1 :]
             answer = torch.from_numpy(row.ids[-row.answer_tokens :].astype(np.int64)).to(device)
