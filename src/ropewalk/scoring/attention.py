@@ -123,7 +123,9 @@ def attend(
         _mode.record.values[module.layer_idx] = value
     window = kwargs.get("sliding_window")
     if attention_mask is not None and window is None and _mode.proceed is not None:
-        raise ModelError(f"{type(module).__name__}: its mask is no sliding window, so no prefix can be shared; --exact.")
+        raise ModelError(
+            f"{type(module).__name__}: its mask is no sliding window, so prompts cannot share prefixes; run with --exact."
+        )
     slides = window is not None and window < query.shape[2] + _mode.length
     last = module.layer_idx == module.config.num_hidden_layers - 1
     if last and 0 < _mode.tail < query.shape[2] and (attention_mask is None or slides):
