@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +33,8 @@ ParamList = Annotated[
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script; SIGTERM, which batch systems send, ends a run as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from ropewalk.terminal import run_app
 
     sys.exit(run_app(app, err))

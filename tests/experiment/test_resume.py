@@ -286,19 +286,27 @@ def test_lost_documents_are_written_again(swept):
     assert verify_rows(run.directory)[1] == []
 
 
-def test_an_altered_raw_file_is_refused_and_its_remedy_works(swept):
+def test_a_torn_raw_file_is_refused_to_readers_and_measured_again(swept, caplog):
+    """One flipped bit in each kind of raw file: losses, documents, an evaluator's losses."""
     run = swept()
-    name = sorted(finished_passes(run.directory))[0]
-    path = run.directory / name
-    rows, data = run.rows(), bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(StoreError) as refusal:
-        swept()
-    assert str(refusal.value).startswith(f"{path}: its sha256 is not ")
-    assert str(refusal.value).endswith("the file was altered or torn; delete it and run again to measure it anew.")
-    path.unlink()
-    assert swept().rows() == rows
+    rows, before = run.rows(), finished_passes(run.directory)
+    for name in (sorted(before)[0], "documents.safetensors", "evaluator/1.safetensors"):
+        path = run.directory / name
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        assert verify_rows(run.directory)[1][0].what == f"raw file {name}"
+        if name != "evaluator/1.safetensors":
+            with pytest.raises(StoreError) as refusal:
+                run.samples()
+            assert str(refusal.value).startswith(f"{path}: its sha256 is not ")
+            assert str(refusal.value).endswith("was altered or torn; run again to measure it anew.")
+        caplog.clear()
+        assert swept().rows() == rows
+        assert caplog.messages == [f"{run.directory}: {name} is gone or torn; it is measured again."]
+        assert path.read_bytes() == data
+        assert verify_rows(run.directory)[1] == []
+    after = finished_passes(run.directory)
+    assert {name for name in before if before[name] != after[name]} == {sorted(before)[0]}
 
 
 class TestFullDisk:

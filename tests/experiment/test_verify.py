@@ -168,6 +168,11 @@ RECORDS = [
     ("key_spans", [1, "spans"], []),
     ("documents_sha256", [], "0" * 64),
     ("evaluator", ["files", "evaluator/1.safetensors"], "0" * 64),
+    ("canary", ["nll", 3], 1.5),
+    ("canary", ["nll"], None),
+    ("canary", ["fingerprint"], "0" * 16),
+    ("canary", ["tokens"], 40),
+    ("canary", ["checks", 0, "difference"], 1.0),
 ]
 
 

@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 
 from ropewalk.corpus import KeySpans
-from ropewalk.experiment import trials
+from ropewalk.errors import StoreError
+from ropewalk.experiment import canary, trials
 from ropewalk.experiment.measure import continued
 from ropewalk.experiment.plan import Feed
 from ropewalk.experiment.prepare import Prepared, ask, prepare, prompts
 from ropewalk.experiment.raw import Raw
+from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.spans import document_arrays
 from ropewalk.experiment.store import DOCUMENTS, Store
 from ropewalk.experiment.verify import Mismatch
 from ropewalk.metrics.readings import fed_ids
+from ropewalk.models import ModelSpec
 from ropewalk.scoring import AnswerRow, Answers, NllRow, Split, score, split
 
 NATS_TOLERANCE = {"float32": 2e-4, "bfloat16": 0.05, "float16": 0.02}
@@ -30,7 +33,7 @@ NATS_TOLERANCE = {"float32": 2e-4, "bfloat16": 0.05, "float16": 0.02}
 ANSWER_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.5, "float16": 0.2}
 """The same for the few tokens of an answer, whose errors do not average out."""
 
-PROVENANCE = ("id", "revision", "architecture", "weights_sha256", "parameters", "chat_template")
+PROVENANCE = ("id", "revision", "architecture", "weights_sha256", "parameters", "chat_template", "trust_remote_code")
 
 
 def verify_passes(directory: Path, count: int, seed: int = 0) -> tuple[int, list[Mismatch]]:
@@ -39,17 +42,28 @@ def verify_passes(directory: Path, count: int, seed: int = 0) -> tuple[int, list
     store = Store.open_run(directory, read_only=True)
     try:
         raw = Raw.read(store)
+        _require_no_code(directory, raw.experiment)
         prepared = prepare(ask(raw.experiment), exact=bool(store.meta("identity")["exact"]))
         wrong = [*_record(store, prepared), *_prompts(raw, prepared)]
         if wrong:
             return 0, wrong
         parts = split(prepared.model.model)
+        wrong = list(_canary(raw, prepared, parts))
         chosen = _chosen(raw, count, seed)
         for one in chosen:
             wrong += _trial(raw, prepared, parts, one) if isinstance(one, dict) else _pass(raw, prepared, parts, *one)
         return len(chosen), wrong
     finally:
         store.close()
+
+
+def _require_no_code(directory: Path, experiment: Experiment) -> None:
+    """A run directory may come from anybody: what it says of trust is no consent of whoever reads it."""
+    if ModelSpec.parse(experiment.model).trust_remote_code:
+        raise StoreError(
+            f"{directory}: was made with trust_remote_code, and a run directory cannot consent to code of others "
+            "that runs here; verify it with --cells 0, or run its experiment file yourself and compare."
+        )
 
 
 def _chosen(raw: Raw, count: int, seed: int) -> list[Any]:
@@ -70,8 +84,8 @@ def _record(store: Store, prepared: Prepared) -> Iterator[Mismatch]:
     """The model's identity, and the documents with their tokens, bytes and key tokens."""
     model, known = asdict(prepared.model.provenance), store.meta("model")
     for name in PROVENANCE:
-        if known[name] != model[name]:
-            yield Mismatch(what=f"model {name}", stored=known[name], found=model[name])
+        if known.get(name) != model[name]:
+            yield Mismatch(what=f"model {name}", stored=known.get(name), found=model[name])
     names = ("document", "id", "title", "kind", "source", "licence", "sha256", "tokens")
     stored = store.rows(f"SELECT {', '.join(names)} FROM documents ORDER BY document")
     found = [
@@ -90,6 +104,21 @@ def _record(store: Store, prepared: Prepared) -> Iterator[Mismatch]:
     for name in sorted(arrays.keys() | expected.keys()):
         if not np.array_equal(arrays.get(name, np.empty(0)), expected.get(name, np.empty(0))):
             yield Mismatch(what=f"{DOCUMENTS} {name}", stored=arrays.get(name), found=expected.get(name))
+
+
+def _canary(raw: Raw, prepared: Prepared, parts: Split) -> Iterator[Mismatch]:
+    """The canary's losses, under the shipped rotation, and that every session's were the same."""
+    known, dtypes = raw.store.meta("canary"), _dtypes(raw, prepared)
+    if known is None:
+        return
+    found, allowed = canary.losses(prepared, parts), max(canary.TOLERANCE[name] for name in dtypes)
+    if not canary.difference(known, found) <= allowed:
+        yield Mismatch(what="meta canary", stored=known, found=found)
+    for check in known["checks"]:
+        if not check["difference"] <= allowed:
+            yield Mismatch(
+                what="meta canary: difference", stored=check, found=f"at most {allowed} in a run that goes on"
+            )
 
 
 def _spans(values: dict[str, Any]) -> KeySpans:

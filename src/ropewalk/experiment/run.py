@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import socket
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.errors import StoreError
-from ropewalk.experiment import measure, spans
+from ropewalk.experiment import canary, measure, spans
 from ropewalk.experiment.measure import Progress, now
 from ropewalk.experiment.prepare import Asked, Prepared, geometry_facts, prepare, versions
 from ropewalk.experiment.results import Run
@@ -21,6 +22,8 @@ from ropewalk.experiment.store import LOCK, Store, canonical, require_empty, wri
 from ropewalk.scoring import fast, split
 from ropewalk.scoring.attention import NAME
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
+
+_LOG = logging.getLogger(__name__)
 
 
 def sweep(asked: Asked, out: Path, *, source: str = "", exact: bool = False, progress: Progress | None = None) -> Run:
@@ -53,7 +56,10 @@ def sweep(asked: Asked, out: Path, *, source: str = "", exact: bool = False, pro
             model, parts = prepared.model.model, split(prepared.model.model)
             budget = 1 if exact else batch_tokens(model, asked.experiment.lengths[-1])
             compiled = pays_to_compile(model, prepared.plan.tokens)
-            with contextlib.nullcontext(parts) if exact else fast(model, parts, compiled=compiled) as parts:
+            with (
+                contextlib.nullcontext(parts) if exact else fast(model, parts, compiled=compiled) as parts,
+                canary.watched(store, prepared, parts),
+            ):
                 spans.keep_documents(store, prepared, parts, budget, report)
                 measure.all_passes(store, prepared, parts, budget, report, exact=exact)
             with store.transaction():
@@ -125,7 +131,8 @@ def _begin(store: Store, prepared: Prepared, identity: Mapping[str, Any], source
             )
     with store.transaction():
         store.delete_failures()
-        store.delete_lost()
+        for name in store.delete_lost():
+            _LOG.warning("%s: %s is gone or torn; it is measured again.", store.directory, name)
         if known is not None:
             return
         facts = {

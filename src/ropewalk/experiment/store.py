@@ -33,6 +33,8 @@ SCHEMA_VERSION = 1
 DATABASE = "run.sqlite"
 DOCUMENTS = "documents.safetensors"
 LOCK = "run.lock"
+BUSY_S = 30.0
+"""How long a writer waits for other programs that read the database."""
 UNBORN = (LOCK, DATABASE + ".new", DATABASE + ".new-journal")
 """What a process killed while it made a run leaves in its directory; nothing is lost with them."""
 SCHEMA = """
@@ -109,28 +111,32 @@ class Store:
             try:
                 # Readers too open for writing where they may: only so can they undo a commit that a kill cut short.
                 connection = sqlite3.connect(
-                    f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=30, isolation_level=None
+                    f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None
                 )
                 on_error.callback(connection.close)
+                connection.execute("PRAGMA trusted_schema = OFF")
                 connection.execute(f"PRAGMA query_only = {int(read_only)}")
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
-                tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+                parts = connection.execute("SELECT type, name FROM sqlite_master").fetchall()
             except sqlite3.Error as error:
                 raise StoreError(
                     f"{path}: is no readable database ({error}); restore it or start a new directory."
                 ) from None
-            cls._require_schema(path, version, tables)
+            cls._require_schema(path, version, parts)
             on_error.pop_all()
         return cls(directory, connection)
 
     @staticmethod
-    def _require_schema(path: Path, version: int, tables: set[str]) -> None:
+    def _require_schema(path: Path, version: int, parts: Sequence[tuple[str, str]]) -> None:
         if version > SCHEMA_VERSION:
             raise StoreError(
                 f"{path}: has schema {version}, this ropewalk reads up to {SCHEMA_VERSION}; upgrade ropewalk."
             )
-        if version != SCHEMA_VERSION or "cells" not in tables:
+        if version != SCHEMA_VERSION or ("table", "cells") not in parts:
             raise StoreError(f"{path}: is not a ropewalk run (schema {version}); name another directory.")
+        for kind, name in parts:
+            if kind not in ("table", "index"):  # triggers and views would change what is read and written
+                raise StoreError(f"{path}: holds the {kind} {name!r}, which no run does; name another directory.")
 
     def close(self) -> None:
         self._db.close()
@@ -165,16 +171,36 @@ class Store:
         self._db.execute("DELETE FROM passes WHERE status != 'ok'")
         self._db.execute("DELETE FROM trials WHERE status != 'ok'")
 
-    def delete_lost(self) -> None:
-        """Forget passes whose raw file is gone, so that they are measured anew, and remove what a kill left half
-        written; call inside `transaction`."""
-        for (name,) in self.rows("SELECT file FROM passes WHERE status = 'ok'"):
-            if not (self.directory / str(name)).is_file():
+    def delete_lost(self) -> list[str]:
+        """Forget what raw files that are gone or torn held, so that it is measured anew, and remove what a kill left
+        half written; returns the files; call inside `transaction`."""
+        lost = []
+        for name, digest in self.rows("SELECT file, sha256 FROM passes WHERE status = 'ok'"):
+            if not self._is_whole(str(name), str(digest)):
                 self._db.execute("DELETE FROM passes WHERE file = ?", [name])
-        if not (self.directory / DOCUMENTS).is_file():
+                lost.append(str(name))
+        digest = self.meta("documents_sha256")
+        files = {DOCUMENTS: digest} | (self.meta("evaluator") or {}).get("files", {}) if digest is not None else {}
+        if torn := [name for name, digest in files.items() if not self._is_whole(name, digest)]:
             self._db.execute("DELETE FROM meta WHERE key = 'documents_sha256'")
-        for torn in (*self.directory.glob("*.tmp"), *self.directory.glob("*/*.tmp")):
-            torn.unlink()
+            lost += torn
+        for left in (*self.directory.glob("*.tmp"), *self.directory.glob("*/*.tmp")):
+            left.unlink()
+        return lost
+
+    def marks(self) -> dict[str, int]:
+        """Where passes and trials stand, and whether documents are there; for `delete_since`."""
+        newest = {name: self.rows(f"SELECT MAX(rowid) FROM {name}")[0][0] or 0 for name in ("passes", "trials")}
+        return newest | {"documents": int(self.meta("documents_sha256") is not None)}
+
+    def delete_since(self, marks: Mapping[str, int]) -> None:
+        """Forget what was measured since `marks`, and every value, as some are made of it; call inside
+        `transaction`."""
+        for name in ("passes", "trials"):
+            self._db.execute(f"DELETE FROM {name} WHERE rowid > ?", [marks[name]])
+        self._db.execute("DELETE FROM cells")
+        if not marks["documents"]:
+            self._db.execute("DELETE FROM meta WHERE key = 'documents_sha256'")
 
     def meta(self, key: str) -> Any:
         found = self.rows("SELECT value FROM meta WHERE key = ?", [key])
@@ -188,7 +214,7 @@ class Store:
         """
         try:
             return json.loads(text)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             raise self.damaged(what) from None
 
     def damaged(self, what: str) -> StoreError:
@@ -215,21 +241,30 @@ class Store:
                 raise
         return sha256(data)
 
+    def _inside(self, name: str) -> Path:
+        """A raw file's path. Raises StoreError where that lies outside the run."""
+        path = (self.directory / name).resolve()
+        if not path.is_relative_to(self.directory.resolve()):
+            raise StoreError(f"{self.directory / DATABASE}: names the raw file {name!r} outside the run; restore it.")
+        return path
+
+    def _is_whole(self, name: str, digest: str) -> bool:
+        path = self._inside(name)
+        return path.is_file() and sha256(path.read_bytes()) == digest
+
     def read_arrays(self, name: str, expected: str) -> dict[str, NDArray[Any]]:
         """Read arrays back.
 
         Raises:
             StoreError: the file is missing, lies outside the run, or is not what was written.
         """
-        path = (self.directory / name).resolve()
-        if not path.is_relative_to(self.directory.resolve()):
-            raise StoreError(f"{self.directory / DATABASE}: names the raw file {name!r} outside the run; restore it.")
+        path = self._inside(name)
         try:
             data = path.read_bytes()
             if sha256(data) != expected:
                 raise StoreError(
                     f"{path}: its sha256 is not {expected[:16]}..., the file was altered or torn; "
-                    "delete it and run again to measure it anew."
+                    "run again to measure it anew."
                 )
             return load_safetensors(data)
         except OSError as error:

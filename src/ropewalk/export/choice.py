@@ -25,6 +25,11 @@ def recommended(directory: Path, length: int) -> tuple[Described, Request, str]:
     run = read_measured(directory)
     answer = recommend(run, length)
     spec = ModelSpec.parse(run.experiment["model"])
+    if spec.trust_remote_code:  # a run directory may come from anybody, and is no consent
+        raise ExportError(
+            f"{directory}: was made with trust_remote_code, and a run directory cannot consent to code of others "
+            "that runs here; export METHOD with --model DIRECTORY."
+        )
     if spec.adapter is not None or spec.quantization is not None:
         part = "adapter" if spec.adapter is not None else "quantization"
         raise ExportError(

@@ -13,6 +13,8 @@ from ropewalk.rope import Rotation
 
 CosSin = tuple[torch.Tensor, torch.Tensor]
 
+_ROTATIONS = "ropewalk_rotations"
+
 
 def forward_of(
     rotations: tuple[Rotation, ...],
@@ -53,6 +55,7 @@ def forward_of(
         cos, sin = angle_BTD.cos() * factor, angle_BTD.sin() * factor
         return (cos.to(x.dtype), sin.to(x.dtype)) if casts else (cos, sin)
 
+    setattr(forward, _ROTATIONS, rotations)
     return forward
 
 
@@ -67,6 +70,6 @@ def _text_positions(position_ids: torch.Tensor) -> torch.Tensor:
     )
 
 
-def is_ours(forward: Callable[..., Any]) -> bool:
-    """Whether `forward_of` made it."""
-    return getattr(forward, "__qualname__", "") == f"{forward_of.__qualname__}.<locals>.forward"
+def rotations_of(forward: Callable[..., Any]) -> tuple[Rotation, ...] | None:
+    """What `forward_of` made it for; None if something else made it."""
+    return getattr(forward, _ROTATIONS, None)

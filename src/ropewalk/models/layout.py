@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ropewalk.errors import ModelError
-from ropewalk.models.forward import CosSin, forward_of, is_ours
+from ropewalk.models.forward import CosSin, forward_of, rotations_of
 from ropewalk.rope import Rotation
 
 PROBE = (0, 1, 2, 1023)
@@ -39,7 +39,7 @@ def stock_forward(module: torch.nn.Module) -> Callable[..., CosSin]:
     Raises:
         ModelError: it is ours already, or would compute from rounded frequencies.
     """
-    if is_ours(module.forward):
+    if rotations_of(module.forward) is not None:
         raise ModelError("The model is patched already; leave the first `with patched(...)` before entering another.")
     for name, buffer in module.named_buffers():
         if buffer.is_floating_point() and buffer.dtype != torch.float32:

@@ -33,6 +33,7 @@ class ModelProvenance:
         device: "cpu", "cuda:0 NVIDIA H100 80GB HBM3", ...
         parameters: how many.
         chat_template: whether the tokenizer has one.
+        trust_remote_code: whether code that the checkpoint brings along was allowed to run.
     """
 
     id: str
@@ -43,6 +44,7 @@ class ModelProvenance:
     device: str
     parameters: int
     chat_template: bool
+    trust_remote_code: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +165,7 @@ def _provenance(
         device=", ".join(_name(device) for device in devices),
         parameters=model.num_parameters(),
         chat_template=bool(getattr(tokenizer, "chat_template", None)),
+        trust_remote_code=spec.trust_remote_code,
     )
 
 
