@@ -1,0 +1,220 @@
+"""Kill a small strand sweep with its report at random moments, resume it, and compare with a run left in peace.
+
+    python benchmarks/kills.py --kills 240 --fresh 30
+
+Two ways to die, both by SIGKILL: from outside at a time drawn from the sweep's whole duration, and from inside at a
+step drawn from everything that touches the disk (a raw file, a row in a transaction, a rename, a page of the report).
+`--fresh` of the kills hit `python -m ropewalk run` and `report` from the start of the interpreter on; the others hit
+children of a server that has everything imported, which spares four seconds each. After each kill every finished row
+must still be there, unaltered, and every raw file that a row names whole. After some kills the run is finished and
+compared: tables, raw files and printed results, byte for byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+from typing import Any
+
+EXPERIMENT: dict[str, Any] = {
+    "model": "strand",
+    "dtype": "float32",
+    "lengths": [192, 256, 512],
+    "documents": {"corpus": "builtin", "count": 2},
+    "methods": {"linear": {"factor": 2}, "yarn": {"factor": [2, 4]}},
+    "metrics": {"perplexity": {}, "passkey": {"trials": 3}},
+    "seed": 7,
+}
+PHASES = ("interpreter and imports", "start", "scoring", "raw file", "transaction", "report", "after the end")
+ROUND = 6
+"""Kills before a run is finished and compared."""
+STEPS = 400
+"""Steps on the disk of one sweep with its report, about."""
+
+TIMES = {"finished_at"}
+
+
+def victim(out: Path, phase: Synchronized[int], die_at: int | None) -> None:
+    """Sweep and report in this process, telling the phase; die at the n-th step on the disk."""
+    import torch
+
+    from ropewalk.experiment import canary, run, schema
+    from ropewalk.experiment.prepare import ask
+    from ropewalk.experiment.store import Store
+    from ropewalk.report.write import report
+
+    torch.set_num_threads(1)
+    phase.value = PHASES.index("start")
+    run.batch_tokens = lambda *_: 1024
+    steps = 0
+
+    def inside(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @contextlib.contextmanager
+        def marked() -> Any:
+            nonlocal steps
+            before, phase.value = phase.value, PHASES.index(name) if name else phase.value
+            steps += 1
+            if steps == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield
+            phase.value = before
+
+        def marking(*args: Any, **kwargs: Any) -> Any:
+            with marked():
+                return function(*args, **kwargs)
+
+        return marking
+
+    Store.write_arrays = inside("raw file", Store.write_arrays)  # type: ignore[method-assign]
+    Store.insert = inside("transaction", Store.insert)  # type: ignore[method-assign]
+    os.replace, os.fsync = inside("", os.replace), inside("", os.fsync)
+    scored = canary.watched
+
+    @contextlib.contextmanager
+    def watched(*args: Any) -> Any:
+        phase.value = PHASES.index("scoring")
+        with scored(*args):
+            yield
+
+    run.canary.watched = watched
+    run.sweep(ask(schema.parse(EXPERIMENT, "kills")), out)
+    phase.value = PHASES.index("report")
+    Path.write_text = inside("", Path.write_text)  # type: ignore[method-assign]
+    Path.write_bytes = inside("", Path.write_bytes)  # type: ignore[method-assign]
+    report(out)
+    phase.value = PHASES.index("after the end")
+
+
+def rows(out: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of passes, trials and cells but its time; nothing before there is a run."""
+    if not (out / "run.sqlite").is_file():
+        return {}
+    with contextlib.closing(sqlite3.connect(out / "run.sqlite")) as db:
+        found = {}
+        for table in ("documents", "rotations", "passes", "trials", "cells"):
+            names = [row[1] for row in db.execute(f"PRAGMA table_info({table})") if row[1] not in TIMES]
+            found[table] = sorted(db.execute(f"SELECT {', '.join(names)} FROM {table}").fetchall(), key=repr)
+        return found
+
+
+def whole(out: Path, found: dict[str, list[tuple[Any, ...]]]) -> None:
+    """Every raw file that a row names is what was written."""
+    for *_, file, digest in found.get("passes", []):
+        assert hashlib.sha256((out / file).read_bytes()).hexdigest() == digest, file
+
+
+def content(out: Path) -> dict[str, Any]:
+    """What a finished run is: rows, raw bytes, printed results."""
+    from ropewalk.experiment.results import Run
+    from ropewalk.experiment.verify import verify_rows
+
+    count, wrong = verify_rows(out)
+    assert not wrong, wrong
+    raw = {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*.safetensors"))}
+    assert not list(out.rglob("*.tmp"))
+    assert (out / "report.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
+    pictures = sorted(path.name for path in (out / "figures").glob("*.png"))
+    return {"cells": count, "rows": rows(out), "raw": raw, "printed": json.dumps(Run.open(out).rows()), "png": pictures}
+
+
+class Killer:
+    """Starts victims and ends them."""
+
+    def __init__(self, seed: int) -> None:
+        self.draw = random.Random(seed)
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["ropewalk.report.write", "ropewalk.experiment.run", "ropewalk.api",
+                                             "transformers.models.llama.modeling_llama", "scipy.stats"])  # fmt: skip
+        self.deaths: Counter[str] = Counter()
+
+    def run(self, out: Path, after: float | None = None, die_at: int | None = None) -> float:
+        """One session, killed after so many seconds or at a step, or not at all; returns its seconds."""
+        phase = self.context.Value("i", 0)
+        process = self.context.Process(target=victim, args=(out, phase, die_at))
+        started = time.monotonic()
+        process.start()
+        process.join(after)
+        process.kill()
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
+            self.deaths[PHASES[phase.value]] += 1
+        elif process.exitcode != 0:
+            raise RuntimeError(f"a victim ended with {process.exitcode}")
+        return time.monotonic() - started
+
+    def fresh(self, out: Path, file: Path, longest: float) -> None:
+        """`python -m ropewalk run` and `report`, killed at a random moment from the interpreter's start on."""
+        command = f'"{sys.executable}" -m ropewalk run "{file}" --out "{out}" && exec "{sys.executable}" -m ropewalk report "{out}"'  # noqa: E501
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(["bash", "-c", command], start_new_session=True, **quiet)  # type: ignore[call-overload]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(self.draw.uniform(0, longest))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            self.deaths["a fresh process"] += 1
+        process.wait()
+
+
+def campaign(kills: int, fresh: int, seed: int) -> dict[str, Any]:
+    killer = Killer(seed)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        peace = Path(scratch) / "peace"
+        duration = killer.run(peace)
+        expected = content(peace)
+        file = Path(scratch) / "kills.yaml"
+        file.write_text(json.dumps(EXPERIMENT), encoding="utf-8")
+        compared, kept = 0, 0
+        while sum(killer.deaths.values()) < kills:
+            out = Path(scratch) / f"run-{compared}"
+            before: dict[str, list[tuple[Any, ...]]] = {}
+            for _ in range(ROUND):
+                if killer.deaths["a fresh process"] < fresh and killer.draw.random() < 2 * fresh / kills:
+                    killer.fresh(out, file, 3 * duration)
+                elif killer.draw.random() < 0.5:
+                    killer.run(out, after=killer.draw.uniform(0, duration))
+                else:
+                    killer.run(out, die_at=killer.draw.randint(1, STEPS))
+                now = rows(out)
+                whole(out, now)
+                for table in before:
+                    assert set(before[table]) <= set(now[table]), f"rows of {table} were lost or altered"
+                kept += sum(map(len, before.values()))
+                before = now
+            killer.run(out)
+            found = content(out)
+            for name in expected:
+                assert found[name] == expected[name], f"{out}: {name} differs"
+            compared += 1
+            print(f"{sum(killer.deaths.values())} kills, {compared} runs compared: {dict(killer.deaths)}", flush=True)
+    deaths = dict(killer.deaths.most_common())
+    found = {"kills": sum(deaths.values()), "by_phase": deaths, "runs_compared": compared, "cells": expected["cells"]}
+    return found | {"rows_checked": kept, "seconds": round(time.monotonic() - started), "peace_s": round(duration, 1)}
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("--kills", type=int, default=240)
+    asked.add_argument("--fresh", type=int, default=30)
+    asked.add_argument("--seed", type=int, default=0)
+    given = asked.parse_args()
+    print(json.dumps(campaign(given.kills, given.fresh, given.seed), indent=2))
+
+
+if __name__ == "__main__":
+    main()
