@@ -44,7 +44,7 @@ class ModelProvenance:
     device: str
     parameters: int
     chat_template: bool
-    trust_remote_code: bool
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
