@@ -36,6 +36,14 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "abf": {"rope_theta": 4e6},
     "mrrope": {"factor": 4},
     "proportional": {"factor": 4, "partial_rotary_factor": 0.25},
+    "searched": {
+        "file": {
+            "schema": 1,
+            "rope_theta": 5e5,
+            "lambda": [1 + i / 8 for i in range(32)],
+            "attention_factor": 1.1,
+        }
+    },
 }
 
 
@@ -56,7 +64,7 @@ def drawn(draw: st.DrawFn) -> tuple[str, dict[str, Any], int]:
     """Any method with any parameters, and a length; the ramps are wide for float32's sake, as in method parity."""
     method = draw(st.sampled_from(sorted(EXAMPLES)))
     params: dict[str, Any] = {}
-    if method not in ("none", "abf"):
+    if method not in ("none", "abf", "searched"):
         params["factor"] = draw(log_uniform(1, 16) | st.just("auto") | st.sampled_from([2, 4]))
     low = draw(log_uniform(0.25, 4))
     high = low * draw(log_uniform(4, 16))
@@ -69,6 +77,12 @@ def drawn(draw: st.DrawFn) -> tuple[str, dict[str, Any], int]:
         params |= {"truncate": draw(st.booleans()), "mscale": draw(st.none() | st.floats(0.5, 2))}
     if method in ("yarn", "longrope"):
         params["attention_factor"] = draw(st.just("auto") | st.floats(0.5, 2))
+    if method == "searched":
+        divisors = sorted(draw(st.lists(log_uniform(1, 16), min_size=32, max_size=32)))
+        params["file"] = EXAMPLES["searched"]["file"] | {
+            "lambda": divisors,
+            "attention_factor": draw(st.floats(0.5, 2)),
+        }
     if method == "mrrope":
         params["mode"] = draw(st.sampled_from(["pro", "uni"]))
     if method == "abf":

@@ -24,7 +24,7 @@ from ropewalk.export.checkpoint import checkpoint_of, patched_config
 from ropewalk.methods import METHODS
 from ropewalk.models import geometry_of
 from ropewalk.models.layout import rotary_module
-from ropewalk.rope import Rotation
+from ropewalk.rope import RopeGeometry, Rotation
 
 RTOL = 5e-6
 
@@ -91,7 +91,16 @@ SMALLER = {"gemma4": {"vocab_size_per_layer_input": 128}}
 
 def of_architecture(architecture: str, method: str, length: int) -> Request:
     config = tiny_models.config_of(architecture, **SMALLER.get(architecture, {}))
-    return request(geometry_of(config), method, EXAMPLES[method], length, checkpoint_of(config))
+    geometry = geometry_of(config)
+    return request(geometry, method, fitted(method, geometry), length, checkpoint_of(config))
+
+
+def fitted(method: str, geometry: RopeGeometry) -> dict[str, Any]:
+    """The example; a list of divisors as long as this geometry needs."""
+    if method != "searched":
+        return EXAMPLES[method]
+    divisors = [1 + i / 8 for i in range(geometry.rotary_dim // 2)]
+    return {"file": EXAMPLES[method]["file"] | {"rope_theta": geometry.rope_theta, "lambda": divisors}}
 
 
 @pytest.mark.parametrize("architecture", tiny_models.ARCHITECTURES)
@@ -100,7 +109,7 @@ def test_every_architecture_reads_its_form(architecture: str) -> None:
     plain = tiny_models.config_of(architecture, **SMALLER.get(architecture, {}))
     for method in EXAMPLES:
         wanted = of_architecture(architecture, method, 1024)
-        if architecture == "gemma4" and method in ("longrope", "mrrope"):
+        if architecture == "gemma4" and method in ("longrope", "mrrope", "searched"):
             with pytest.raises(ExportError, match=f"reads no longrope for gemma4_text.*{method} has no other name"):
                 hf.export(wanted)
             continue

@@ -41,6 +41,8 @@ class Row:
     largest: Callable[[float, float, RopeGeometry], float] | None = lambda s, stretch, geometry: s
     monotone: bool = True
     depends_on_length: bool = False
+    fit: Callable[[dict[str, Any], RopeGeometry], dict[str, Any]] = lambda raw, geometry: raw
+    """Parameters that only fit one geometry, made for another."""
 
     @property
     def examples(self) -> tuple[dict[str, Any], ...]:
@@ -48,6 +50,20 @@ class Row:
         extended = ({**self.minimal, **auto},) if "factor" in self.minimal else ()
         windowed = ({**self.minimal, "original_max_position_embeddings": 1024},) if self.minimal else ()
         return (self.minimal, *self.variants, *extended, *windowed)
+
+
+def listed(raw: dict[str, Any], geometry: RopeGeometry) -> dict[str, Any]:
+    """The file of `raw` with its first and last lambda, for this geometry."""
+    first, last = (raw["file"]["lambda"][i] for i in (0, -1))
+    pairs = geometry.rotary_dim // 2
+    divisors = [first + (last - first) * i / max(1, pairs - 1) for i in range(pairs)]
+    return {**raw, "file": {**raw["file"], "rope_theta": geometry.rope_theta, "lambda": divisors}}
+
+
+def file(last: float, attention_factor: float) -> dict[str, Any]:
+    """Divisors from 1 to `last`, for LLAMA."""
+    found = {"schema": 1, "rope_theta": 0, "lambda": [1.0, last], "attention_factor": attention_factor}
+    return listed({"file": found}, LLAMA)
 
 
 UNIT = {"factor": 1}
@@ -95,6 +111,14 @@ ROWS = (
         identity={"partial_rotary_factor": 1},
         largest=None,  # pairs that do not turn have lambda = infinity
         monotone=False,
+    ),
+    Row(
+        name="searched",
+        minimal=file(4.0, 1.1),
+        variants=({**file(6.0, 1.0), "compose": "stack"},),
+        identity=file(1.0, 1.0),
+        largest=lambda s, stretch, geometry: 6.0,
+        fit=listed,
     ),
 )
 EXAMPLES = [(row, raw) for row in ROWS for raw in row.examples]

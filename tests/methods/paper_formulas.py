@@ -152,6 +152,10 @@ def proportional(
     return [f / factor if i < turning else mp.mpf(0) for i, f in enumerate(plain(d, b))], mp.mpf(1)
 
 
+def searched(d: int, b: float, window: int, length: int, file: dict[str, Any]) -> Reference:
+    return [f / mp.mpf(each) for f, each in zip(plain(d, b), file["lambda"], strict=True)], mp.mpf(1.2)
+
+
 FORMULAS: dict[str, Any] = {
     "linear": linear,
     "ntk_aware": ntk_aware,
@@ -163,4 +167,5 @@ FORMULAS: dict[str, Any] = {
     "abf": abf,
     "mrrope": mrrope,
     "proportional": proportional,
+    "searched": searched,
 }

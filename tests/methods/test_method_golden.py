@@ -53,6 +53,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("mrrope", {"factor": 4, "mode": "uni"}),
     ("proportional", {"factor": 2, "partial_rotary_factor": 0.25}),
     ("proportional", {"partial_rotary_factor": 0.9995}),  # just under a whole pair more
+    ("searched", {"lists": True}),
 ]
 IDS = [f"{name}-{n}" for n, (name, _) in enumerate(CASES)]
 Golden = tuple[str, RopeGeometry, methods.Params, int, np.ndarray, float]
@@ -67,11 +68,17 @@ def with_lists(raw: dict[str, Any], d: int) -> dict[str, Any]:
     return {**plain, "long_factor": long_factor, "short_factor": short_factor}
 
 
+def searched_file(d: int, b: float) -> dict[str, Any]:
+    """A file for this geometry."""
+    divisors = [1.0 + i / 7 for i in range(d // 2)]
+    return {"file": {"schema": 1, "rope_theta": b, "lambda": divisors, "attention_factor": 1.2}}
+
+
 def golden(name: str, raw: dict[str, Any]) -> Iterator[Golden]:
     steep = [STEEP] if (name, raw) == ("yarn", {"factor": 4}) else []
     for d, b, window in [*GEOMETRIES, *steep]:
         for length in (window // 2, window, window + 1, 3 * window):
-            given = with_lists(raw, d)
+            given = with_lists(raw, d) if name != "searched" else searched_file(d, b)
             inv_freq, attention = FORMULAS[name](d, b, window, length, **given)
             geometry = RopeGeometry(rotary_dim=d, rope_theta=b, max_position_embeddings=window)
             expected = np.array([float(f) for f in inv_freq])

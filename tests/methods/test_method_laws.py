@@ -25,7 +25,7 @@ geometries = st.builds(
 
 
 def rotation(row: Row, raw: dict, length: int, geometry: RopeGeometry = LLAMA) -> Rotation:
-    return methods.resolve(geometry, row.name, methods.make_params(row.name, raw), length).rotation
+    return methods.resolve(geometry, row.name, methods.make_params(row.name, row.fit(raw, geometry)), length).rotation
 
 
 def test_every_method_has_exactly_one_row() -> None:

@@ -24,7 +24,10 @@ FACTOR = (
     "must be a number >= 1 and <= 1e+06 or 'auto' (s, target length / trained window; 'auto' takes it from each "
     "measured length); to measure the unscaled model use the method 'none'."
 )
-ALL = "all: none, linear, ntk_aware, ntk_by_parts, dynamic_ntk, yarn, llama3, longrope, abf, mrrope, proportional"
+ALL = (
+    "all: none, linear, ntk_aware, ntk_by_parts, dynamic_ntk, yarn, llama3, longrope, abf, mrrope, proportional, "
+    "searched"
+)
 YARN = (
     "all: factor, beta_fast, beta_slow, attention_factor, mscale, mscale_all_dim, truncate, ramp, "
     "original_max_position_embeddings, compose"

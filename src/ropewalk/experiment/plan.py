@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -126,6 +128,8 @@ def _short(value: Any) -> str:
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     if isinstance(value, list):
         return "[" + ",".join(_short(item) for item in value) + "]"
+    if isinstance(value, Mapping):  # the content of a file, which has no name of its own
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
     return str(value)
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from typing_extensions import override
 
 from ropewalk.errors import ExperimentError
+from ropewalk.methods import inline
 
 MAX_FILE_BYTES = 1_000_000
 MAX_LENGTH = 2**24
@@ -79,6 +80,42 @@ class Metrics(_Section):
         return self
 
 
+class Weights(_Section):
+    """What a search minimises: a weighted sum of mean losses, nats per token.
+
+    `long`: beyond the window. `retrieval`: of the answers of passkey probes; null is 0.3 where the file asks for
+    passkey and 0 where it does not. `keys`: of key tokens beyond the window, where ready spans exist.
+    """
+
+    long: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    retrieval: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    keys: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+class Search(_Section):
+    """What `ropewalk search` varies and what it looks for; nothing to a sweep.
+
+    `max_short_cost`: largest loss of perplexity inside the window against `none`, per cent. `max_retrieval`: largest
+    loss of the probes' answers, nats per token. `probes`: passkeys per length. `method`: whose parameters `refine`
+    varies.
+    """
+
+    family: Literal["spline", "free", "refine"] = "spline"
+    knots: Annotated[int, Field(ge=2, le=256)] = 8
+    method: str | None = None
+    sampler: Literal["cmaes", "nsga2", "tpe"] = "cmaes"
+    weights: Weights = Weights()
+    max_short_cost: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    max_retrieval: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    probes: Annotated[int, Field(ge=1, le=1000)] = 5
+
+    @model_validator(mode="after")
+    def _refines_something(self) -> Search:
+        if (self.family == "refine") != (self.method is not None):
+            raise ValueError("needs `method` with family refine, and with no other family")
+        return self
+
+
 class Experiment(_Section):
     """One sweep: model x methods x lengths x metrics on the same documents and passkeys."""
 
@@ -90,6 +127,7 @@ class Experiment(_Section):
     metrics: Metrics
     window: Annotated[int, Field(ge=1, le=MAX_LENGTH)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    search: Search | None = None
 
     @field_validator("model", mode="before")
     @classmethod
@@ -112,7 +150,7 @@ class Experiment(_Section):
             methods = dict.fromkeys(methods)
         if not isinstance(methods, Mapping) or not methods:
             raise ValueError("must map method names to their parameters, such as yarn: {factor: [2, 4]}")
-        return dict(methods)
+        return {name: inline(name, grid) for name, grid in methods.items()}
 
     @model_validator(mode="after")
     def _windows_overlap(self) -> Experiment:
@@ -125,8 +163,8 @@ class Experiment(_Section):
         return self
 
     def resolved(self) -> dict[str, Any]:
-        """JSON value of everything asked, defaults filled in; what is None is left out."""
-        return self.model_dump(mode="json", exclude_none=True)
+        """JSON value of everything that a sweep is asked, defaults filled in; what is None is left out."""
+        return self.model_dump(mode="json", exclude_none=True, exclude={"search"})
 
 
 def parse(raw: Any, place: str) -> Experiment:
@@ -243,6 +281,8 @@ def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
         "perplexity": Perplexity,
         "longppl": LongPPL,
         "passkey": Passkey,
+        "search": Search,
+        "weights": Weights,
     }
     names = [part for part in loc if isinstance(part, str) and part in sections]
     return list((sections[names[-1]] if names else Experiment).model_fields)

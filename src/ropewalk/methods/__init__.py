@@ -24,6 +24,7 @@ from ropewalk.methods import (
     proportional,
     reading,
     resolving,
+    searched,
     yarn,
 )
 from ropewalk.methods.method import Extension, Method, Params, Scaled
@@ -43,6 +44,7 @@ __all__ = [
     "describe",
     "expand",
     "find",
+    "inline",
     "make_params",
     "registered",
     "resolve",
@@ -60,6 +62,7 @@ METHODS: dict[str, Method] = {
     "abf": abf.METHOD,
     "mrrope": mrrope.METHOD,
     "proportional": proportional.METHOD,
+    "searched": searched.METHOD,
 }
 
 OTHER_NAMES = {
@@ -107,6 +110,16 @@ def expand(method: str, raw: Mapping[str, object]) -> tuple[Params, ...]:
         MethodError: as make_params; also an empty list.
     """
     return reading.expand(find(method), raw)
+
+
+def inline(method: str, raw: object) -> object:
+    """A grid as an experiment file writes it, with the content of files in place of their paths, so that what is
+    recorded needs no file and a file that changed is another experiment. An unknown method is left as it is.
+
+    Raises:
+        MethodError: a file that cannot be read.
+    """
+    return reading.inline(registered()[method], raw) if method in registered() else raw
 
 
 def asked(params: Params) -> dict[str, Any]:

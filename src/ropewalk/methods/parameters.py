@@ -44,6 +44,14 @@ class Kind(ABC):
     def admit(self, value: object) -> Any:
         """The value as it is stored (numbers as float, lists as tuple). Raises Refused."""
 
+    def plain(self, value: Any) -> Any:
+        """A stored value as JSON."""
+        return list(value) if isinstance(value, tuple) else value
+
+    def inline(self, value: object) -> object:
+        """A written value (or an axis of them) with the content of files in place of their paths."""
+        return value
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Number(Kind):

@@ -69,15 +69,23 @@ def _axis(entry: Method, name: str, value: object, listed: bool) -> list[object]
 
 def plain(params: Params) -> dict[str, Any]:
     """The parameters that differ from their default, as JSON values in a stable order; read() takes them back."""
-    values = {
-        name: (parameter.admit(getattr(params, name), params.method), parameter.default)
-        for name, parameter in parameters(type(params)).items()
-    }
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, (value, default) in values.items()
-        if value != default
-    }
+    known = parameters(type(params))
+    values = {name: known[name].admit(getattr(params, name), params.method) for name in known}
+    return {name: known[name].kind.plain(value) for name, value in values.items() if value != known[name].default}
+
+
+def inline(entry: Method, raw: object) -> object:
+    """A grid, or a list of them, with the content of files in place of their paths; what is no grid stays as it is.
+
+    Raises:
+        MethodError: a file that cannot be read.
+    """
+    if isinstance(raw, list):
+        return [inline(entry, each) for each in raw]
+    if not isinstance(raw, Mapping):
+        return raw
+    known = parameters(entry.params)
+    return {name: known[name].kind.inline(value) if name in known else value for name, value in raw.items()}
 
 
 def describe(entry: Method) -> dict[str, Any]:

@@ -1,0 +1,128 @@
+"""The file of a searched rotation: one divisor per pair and a temperature, as JSON with a schema version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from ropewalk.errors import MethodError
+from ropewalk.methods.parameters import LARGEST, Kind, Refused, finite, short
+from ropewalk.rope import RopeGeometry, Rotation
+
+SCHEMA = 1
+MAX_FILE_BYTES = 1_000_000
+KEYS = ("schema", "rope_theta", "lambda", "attention_factor")
+NOTE = "note"
+"""A key that says where a file comes from; it is no part of what the file is."""
+REMEDY = "name a winner.json that `ropewalk search` wrote"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divisors:
+    """What a file holds.
+
+    Attributes:
+        rope_theta: the base that the divisors are meant for.
+        divisors: lambda per pair.
+        attention_factor: multiplies cos and sin.
+    """
+
+    rope_theta: float
+    divisors: tuple[float, ...]
+    attention_factor: float
+
+    @classmethod
+    def of(cls, geometry: RopeGeometry, rotation: Rotation) -> Divisors:
+        """The file that gives this rotation of pairs that all turn."""
+        divisors = tuple((geometry.unscaled_inv_freq / rotation.inv_freq).tolist())
+        return cls(rope_theta=geometry.rope_theta, divisors=divisors, attention_factor=rotation.attention_factor)
+
+    def plain(self) -> dict[str, Any]:
+        """The content as JSON values."""
+        values = (SCHEMA, self.rope_theta, list(self.divisors), self.attention_factor)
+        return dict(zip(KEYS, values, strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotationFile(Kind):
+    """The path of a JSON file, or its content; stored as the content, so that a file that changes is another value."""
+
+    @property
+    @override
+    def type(self) -> str:
+        return "file"
+
+    @property
+    @override
+    def range(self) -> str:
+        return "the path of a JSON file, or its content as a mapping"
+
+    @override
+    def admit(self, value: object) -> Divisors:
+        if isinstance(value, Divisors):
+            return value
+        if isinstance(value, str) and value:
+            return content(_read(value), value)
+        if isinstance(value, Mapping):
+            return content(value, "file")
+        raise Refused
+
+    @override
+    def plain(self, value: Any) -> Any:
+        return value.plain() if isinstance(value, Divisors) else value
+
+    @override
+    def inline(self, value: object) -> object:
+        if isinstance(value, list):
+            return [self.inline(each) for each in value]
+        return self.admit(value).plain() if isinstance(value, str) and value else value
+
+
+def _read(name: str) -> object:
+    try:
+        path = Path(name)
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise MethodError(f"searched: file={name} has more than {MAX_FILE_BYTES} bytes; {REMEDY}.")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
+        raise MethodError(f"searched: file={short(name)} cannot be read ({reason}); {REMEDY}.") from None
+
+
+def content(raw: object, place: str) -> Divisors:
+    """Check what a file holds.
+
+    Raises:
+        MethodError: a newer schema, a key that is missing or unknown, or a value that cannot be.
+    """
+    if not isinstance(raw, Mapping) or set(raw) - {NOTE} != set(KEYS):
+        keys = f"{short(sorted(map(str, raw)))} as keys" if isinstance(raw, Mapping) else "no mapping"
+        raise MethodError(f"searched: {short(place)} has {keys}, and {', '.join(KEYS)} are needed; {REMEDY}.")
+    if raw["schema"] != SCHEMA or isinstance(raw["schema"], bool):
+        raise MethodError(
+            f"searched: {short(place)} has schema {short(raw['schema'])}, this ropewalk reads {SCHEMA}; {REMEDY}."
+        )
+    listed = raw["lambda"]
+    return Divisors(
+        rope_theta=_number(raw["rope_theta"], "rope_theta", place, above=1.0),
+        divisors=tuple(_number(each, "lambda", place) for each in (listed if isinstance(listed, list) else [listed])),
+        attention_factor=_number(raw["attention_factor"], "attention_factor", place),
+    )
+
+
+def _number(value: object, name: str, place: str, above: float = 0.0) -> float:
+    try:
+        number = finite(value)
+        if above < number <= LARGEST:
+            return number
+    except Refused:
+        pass
+    raise MethodError(
+        f"searched: {short(place)} has {name} {short(value)}, which must be a number > {above:g} and <= {LARGEST:g}; "
+        f"{REMEDY}."
+    )

@@ -1,0 +1,48 @@
+"""A rotation that was found by search: one divisor per pair and a temperature, from a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from ropewalk.errors import MethodError
+from ropewalk.methods.method import KIND, Extension, Method
+from ropewalk.methods.rotation_file import REMEDY, Divisors, RotationFile
+from ropewalk.rope import RopeGeometry, Rotation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searched(Extension):
+    method: ClassVar[str] = "searched"
+    file: Divisors = field(
+        metadata={KIND: RotationFile(doc="lambda per pair and A, as found by search", remedy=REMEDY)}
+    )
+
+
+def searched(geometry: RopeGeometry, params: Searched, length: int) -> Rotation:
+    """lambda_i and A as the file says (`ropewalk search`), at every length.
+
+    Raises:
+        MethodError: the file is for another number of pairs or another base.
+    """
+    found, pairs = params.file, geometry.rotary_dim // 2
+    if len(found.divisors) != pairs or found.rope_theta != geometry.rope_theta:
+        raise MethodError(
+            f"searched: file is for {len(found.divisors)} pairs over rope_theta {found.rope_theta:g}, and this model "
+            f"has {pairs} over {geometry.rope_theta:g}; search again on this model."
+        )
+    return Rotation(
+        inv_freq=geometry.unscaled_inv_freq / np.array(found.divisors), attention_factor=found.attention_factor
+    )
+
+
+METHOD = Method(
+    name="searched",
+    params=Searched,
+    function=searched,
+    paper="`ropewalk search`; the idea of a searched list: Ding et al. 2024, arXiv:2402.13753",
+    summary="A rotation found for this one model by `ropewalk search`; the file says lambda per pair.",
+    formula="lambda_i and A as the file says",
+)
