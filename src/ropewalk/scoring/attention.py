@@ -124,7 +124,7 @@ def attend(
     window = kwargs.get("sliding_window")
     if attention_mask is not None and window is None and _mode.proceed is not None:
         raise ModelError(
-            f"{type(module).__name__}: its mask is no sliding window, so prompts cannot share prefixes; run with --exact."
+            f"{type(module).__name__}: its mask is no sliding window, so prompts cannot share prefixes; use --exact."
         )
     slides = window is not None and window < query.shape[2] + _mode.length
     last = module.layer_idx == module.config.num_hidden_layers - 1
@@ -144,9 +144,7 @@ def attend(
     return out.transpose(1, 2), None
 
 
-def _masked(
-    layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
-) -> Tensor:
+def _masked(layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
     """Causal attention of the last S positions to the K of the prefix (as far as a window reaches) and of this pass."""
     if (prefix := _mode.proceed) is not None:
         reach = slice(0 if window is None else max(0, _mode.length - window + 1), _mode.length)
