@@ -48,7 +48,7 @@ def run_app(app: typer.Typer, err: Console) -> int:
 
 
 @contextlib.contextmanager
-def progress(err: Console) -> Iterator[Report]:
+def progress(err: Console, unit: str = "tokens") -> Iterator[Report]:
     """Live progress with time left on a terminal; a line per tenth elsewhere."""
     columns = (
         TextColumn("{task.description}"),
@@ -68,7 +68,7 @@ def progress(err: Console) -> Iterator[Report]:
             tenth = 10 * done // total if total else -1
             if not err.is_terminal and tenth > last:
                 last = tenth
-                err.print(f"{what}: {done} of {total} tokens", markup=False)
+                err.print(f"{what}: {done} of {total} {unit}", markup=False)
 
         yield report
 

@@ -43,11 +43,11 @@ def sweep(asked: Asked, out: Path, *, source: str = "", exact: bool = False, pro
     identity = _identity(asked, exact)
     _require_ours(out, identity)
     if Store.exists(out):
-        with _locked(out):  # rather now than after the model is loaded
+        with locked(out):  # rather now than after the model is loaded
             pass
     report("loading the model", 0, 0)
     prepared = prepare(asked, exact=exact)
-    with _locked(out):
+    with locked(out):
         _require_ours(out, identity)
         store = Store.open_run(out) if Store.exists(out) else Store.create(out)
         try:
@@ -88,21 +88,22 @@ def _require_ours(out: Path, identity: Mapping[str, Any]) -> None:
     finally:
         store.close()
     if found is not None and found != identity:
-        differs = _first_difference(found, identity)
+        differs = first_difference(found, identity)
         raise StoreError(f"{out}: holds another experiment ({differs}); choose another --out, it is never overwritten.")
 
 
-def _first_difference(found: Any, asked: Any, path: str = "") -> str:
+def first_difference(found: Any, asked: Any, path: str = "") -> str:
+    """The first key in which two identities differ, with both values."""
     if isinstance(found, Mapping) and isinstance(asked, Mapping):
         for key in [*found, *asked]:
             if found.get(key) != asked.get(key):
-                return _first_difference(found.get(key), asked.get(key), f"{path}.{key}" if path else str(key))
+                return first_difference(found.get(key), asked.get(key), f"{path}.{key}" if path else str(key))
     there, here = (repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..." for value in (found, asked))
     return f"{path.removeprefix('experiment.')} is {there} there and {here} here"
 
 
 @contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
+def locked(out: Path) -> Iterator[None]:
     """One process at a time writes to a run directory."""
     with contextlib.ExitStack() as held:
         with writing(out):
