@@ -43,7 +43,7 @@ def save(made: Content, directory: Path) -> list[Path]:
     try:
         (directory / FIGURES).mkdir(exist_ok=True, parents=True)
         for name, data in files.items():
-            _write(directory / name, data)
+            write_file(directory / name, data)
         for name in OURS:
             if f"{FIGURES}/{name}.png" not in files:
                 (directory / FIGURES / f"{name}.png").unlink(missing_ok=True)
@@ -72,7 +72,8 @@ def png(spec: Spec, made: Content) -> bytes:
     return vl_convert.vegalite_to_png(spec, scale=2, config=picture_config(made.styles))
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with aside.open("wb") as file:
