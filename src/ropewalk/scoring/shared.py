@@ -28,7 +28,7 @@ def score_shared(
 ) -> Iterator[list[tuple[int, Outcome]]]:
     """As `score`, for prompts that share a beginning; same answers, fewer tokens."""
     stream, shared = common_stream([row.ids for row in rows])
-    if sum(shared) < LEAST_SHARE * sum(len(row.ids) for row in rows):
+    if not any(shared):
         yield from score(model, parts, rows, batch_tokens)
         return
     by_rotation: dict[Rotation, list[int]] = {}
@@ -79,7 +79,7 @@ def common_stream(prompts: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int3
     """The prompt that most others begin like, and how many tokens each shares with it (never all of them).
 
     Returns:
-        The stream, cut to the longest share; per prompt the number of tokens it shares.
+        The stream, cut to the longest share; per prompt the number of tokens it shares, 0 for all where that is little.
     """
     longest = max(len(prompt) for prompt in prompts)
     unique = {id(prompt): prompt for prompt in prompts}
@@ -92,6 +92,8 @@ def common_stream(prompts: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int3
     assert best is not None
     _, stream, counts = best
     shared = [min(counts[id(prompt)], len(prompt) - 1) for prompt in prompts]
+    if sum(shared) < LEAST_SHARE * sum(len(prompt) for prompt in prompts):
+        return stream[:0], [0] * len(prompts)
     return stream[: max(shared)], shared
 
 

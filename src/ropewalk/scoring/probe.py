@@ -1,0 +1,101 @@
+"""How long passes take on this device with this model: a short probe, and what follows from it for a whole run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from ropewalk.rope import Rotation
+from ropewalk.scoring.head import Split
+from ropewalk.scoring.loop import AnswerRow, NllRow, Row, score
+
+TINY, SHORT = 16, 256
+SHARE = 0.02
+"""The longest pass of a probe may be this part of the run that it predicts."""
+
+ANSWER_TOKENS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fed:
+    """A pass: `rows` of `new` positions each, after `before` positions that are not computed again."""
+
+    rows: int
+    new: int
+    before: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.new
+
+    @property
+    def pairs(self) -> float:
+        """Query-key pairs under causal attention."""
+        return self.tokens * (self.before + self.new / 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Seconds per pass, per token, and per query-key pair."""
+
+    pass_s: float
+    token_s: float
+    pair_s: float
+
+    def seconds(self, passes: Iterable[Fed]) -> float:
+        return sum(self.pass_s + fed.tokens * self.token_s + fed.pairs * self.pair_s for fed in passes)
+
+
+def fit(passes: list[Fed], seconds: list[float]) -> Pace:
+    """The non-negative pace that is nearest to the measured seconds, in relative terms."""
+    facts = np.array([[1.0, fed.tokens, fed.pairs] for fed in passes])
+    (pass_s, token_s, pair_s), _ = nnls(facts / np.array(seconds)[:, None], np.ones(len(passes)))
+    return Pace(pass_s=float(pass_s), token_s=float(token_s), pair_s=float(pair_s))
+
+
+def probe(
+    model: Any, parts: Split, ids: NDArray[np.int32], rotation: Rotation, budget: int, tokens: int
+) -> tuple[Pace, Pace]:
+    """Time a few passes over `ids` (int32 `[longest length]`): the pace of scored documents, and of answers.
+
+    The longest pass is all of `ids`, or half, a quarter, ... until it is no more than SHARE of a run of `tokens`.
+    """
+
+    def timed(fed: Fed, *, answers: bool = False) -> float:
+        part = np.ascontiguousarray(ids[: fed.new])
+        row: Row = (
+            AnswerRow(ids=part, rotation=rotation, answer_tokens=min(ANSWER_TOKENS, fed.new - 1))
+            if answers
+            else NllRow(ids=part, rotation=rotation)
+        )
+        start = time.perf_counter()
+        for _ in score(model, parts, [row] * fed.rows, fed.tokens):
+            pass
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    def shape(length: int) -> Fed:
+        return Fed(rows=max(1, budget // length), new=length)
+
+    tiny, short = Fed(rows=1, new=min(TINY, len(ids))), shape(min(SHORT, len(ids)))
+    for fed in (tiny, short):
+        timed(fed), timed(fed, answers=True)  # what is compiled or allocated once
+    shapes, spent = [tiny, short], [timed(tiny), timed(short)]
+    answer_s = timed(short, answers=True)
+    long = len(ids)
+    while long > 2 * short.new and shape(long).tokens > SHARE * tokens:
+        long //= 2
+    if long > short.new:
+        shapes.append(shape(long))
+        spent.append(timed(shapes[-1]))
+    pace = fit(shapes, spent)
+    saved = max(0.0, spent[1] - answer_s) / short.tokens  # the head, and most of the last layer
+    return pace, Pace(pass_s=pace.pass_s, token_s=max(0.0, pace.token_s - saved), pair_s=pace.pair_s)

@@ -1,0 +1,73 @@
+"""The plan's passes are the passes that are fed, and a pace is what its seconds say."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from ropewalk.experiment import schema
+from ropewalk.experiment.estimate import document_passes, estimate, passkey_passes
+from ropewalk.experiment.prepare import ask, prepare
+from ropewalk.experiment.run import sweep
+from ropewalk.scoring import fast, split
+from ropewalk.scoring.budget import batch_tokens
+from ropewalk.scoring.probe import Fed, Pace, fit, probe
+
+
+@pytest.fixture
+def asked(experiment, loaded):
+    methods = {"yarn": {"factor": [2, 4]}, "dynamic_ntk": {"factor": 2}}
+    metrics = {"perplexity": {}, "passkey": {"trials": 4}}
+    return ask(schema.parse(experiment(methods=methods, metrics=metrics, lengths=[192, 256]), "test"), loaded)
+
+
+@pytest.fixture
+def fed(loaded):
+    """Shapes `(rows, positions)` of everything that goes through the model."""
+    shapes = Counter()
+    body = loaded.model.base_model
+    hook = body.register_forward_pre_hook(
+        lambda _, __, given: shapes.update([given["input_ids"].shape]), with_kwargs=True
+    )
+    yield shapes
+    hook.remove()
+
+
+def test_every_planned_pass_is_fed_and_hardly_any_other(asked, fed, loaded, tmp_path):
+    prepared = prepare(asked)
+    budget = batch_tokens(loaded.model, asked.experiment.lengths[-1])
+    planned = [*document_passes(prepared, budget), *passkey_passes(prepared, budget, exact=False)]
+    sweep(asked, tmp_path / "run")
+    expected = Counter((each.rows, each.new) for each in planned)
+    assert not expected - fed
+    more = fed - expected  # the parts are proved once, and a canary is scored twice
+    assert sum(more.values()) <= 5
+    whole = sum(length for _, length in prepared.plan.passkeys) * prepared.plan.trials
+    assert sum(each.tokens for each in passkey_passes(prepared, budget, exact=False)) < 0.75 * whole
+    assert sum(each.tokens for each in passkey_passes(prepared, budget, exact=True)) == whole
+
+
+def test_a_pace_is_found_from_its_own_seconds():
+    pace = Pace(pass_s=0.01, token_s=1e-4, pair_s=2e-8)
+    passes = [Fed(rows=1, new=16), Fed(rows=8, new=256), Fed(rows=1, new=4096)]
+    found = fit(passes, [pace.seconds([each]) for each in passes])
+    unseen = [Fed(rows=1, new=16384), Fed(rows=2, new=300, before=3000)]
+    assert found.seconds(unseen) == pytest.approx(pace.seconds(unseen), rel=1e-6)
+    assert found.seconds([Fed(rows=1, new=300, before=3000)]) > found.seconds([Fed(rows=1, new=300)])
+
+
+def test_a_probe_feeds_little_and_its_pace_is_positive(asked, fed, loaded):
+    prepared = prepare(asked)
+    parts = split(loaded.model)
+    fed.clear()
+    with fast(loaded.model, parts, compiled=False) as quick:
+        found = estimate(prepared, quick, 512, exact=False)
+    assert found.seconds > 0
+    assert found.fed_tokens == sum(
+        each.tokens for each in (*document_passes(prepared, 512), *passkey_passes(prepared, 512, exact=False))
+    )
+    assert sum(rows * positions for rows, positions in fed.elements()) < 0.5 * found.fed_tokens
+    rotation = next(iter(prepared.plan.rotations.values()))
+    for pace in probe(loaded.model, parts, prepared.tokens[0].ids[:256], rotation, 512, 10**6):
+        assert min(pace.pass_s, pace.token_s, pace.pair_s) >= 0 < pace.seconds([Fed(rows=1, new=256)])
