@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from ropewalk.errors import ModelError
 
+STILL = 1e30
+"""lambda of a pair that does not turn; over 1e7 tokens it then turns by less than 1e-22 rad."""
+
 Compose = Literal["replace", "stack"]
 
 
@@ -47,6 +50,12 @@ class Rotation:
         """16 hex digits: two rotations that a float32 forward pass cannot tell apart have the same one."""
         raw = self.inv_freq.astype("<f4").tobytes() + np.array(self.attention_factor, dtype="<f4").tobytes()
         return hashlib.sha256(raw).hexdigest()[:16]
+
+    def divisors(self, geometry: RopeGeometry) -> list[float]:
+        """lambda_i = f_i / inv_freq_i, `[rotary_dim/2]`; STILL where inv_freq is 0."""
+        turning = self.inv_freq > 0
+        ratio = geometry.unscaled_inv_freq / np.where(turning, self.inv_freq, 1.0)
+        return np.where(turning, ratio, STILL).tolist()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Rotation) and self.fingerprint == other.fingerprint

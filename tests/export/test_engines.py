@@ -113,8 +113,8 @@ def test_llama_cpp_stacks_on_llama_3_files_and_cannot_replace(method: str) -> No
     with pytest.raises(ExportError) as refusal:
         ENGINES["llama.cpp"](ask_of(LLAMA_3, method, 200000, **EXAMPLES[method]))
     assert str(refusal.value) == (
-        f"llama.cpp: the file ships llama3, and flags cannot replace it with {method}; "
-        "export with -p compose=stack, after measuring that."
+        f"llama.cpp: the file ships llama3, and flags cannot replace it with {method}; use --gguf IN --out OUT, which "
+        "writes it into the file, or -p compose=stack, after measuring that."
     )
 
 
@@ -131,10 +131,10 @@ LAYERED = RopeGeometry(rotary_dim=64, rope_theta=1e6, max_position_embeddings=40
         (
             "llama.cpp",
             ask("mrrope", factor=2),
-            "llama.cpp: has no flags for mrrope (its own are linear, yarn and another base); the nearest that has is "
-            "yarn with its defaults, or --target hf.",
+            "llama.cpp: has no flags for mrrope (its own are linear, yarn and another base); use --gguf IN --out OUT, "
+            "which writes it into the file.",
         ),
-        ("llama.cpp", ask("llama3", factor=2), "convert DIR with llama.cpp's convert_hf_to_gguf.py"),
+        ("llama.cpp", ask("llama3", factor=2), "has no flags for llama3"),
         ("llama.cpp", ask("yarn", factor=2, ramp="turns"), "yarn with ramp turns or truncate false"),
         ("llama.cpp", ask_of(LAYERED, "linear", factor=2), "flags scale every layer of llama, linear only full_atten"),
         ("sglang", on(ask("linear", factor=2), model_type="gemma3_text"), "ignores every scaling of gemma3_text"),

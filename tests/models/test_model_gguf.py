@@ -145,7 +145,7 @@ def header(rope: Mapping[str, Any], factors: Mapping[str, list[float]] | None = 
             {
                 "scaling.type": "yarn",
                 "scaling.factor": 2.0,
-                "scaling.yarn_attn_factor": 0.5,
+                "scaling.attn_factor": 0.5,
                 "scaling.yarn_beta_fast": 8.0,
             },
             {},
@@ -154,7 +154,6 @@ def header(rope: Mapping[str, Any], factors: Mapping[str, list[float]] | None = 
                 "factor": 2.0,
                 "original_max_position_embeddings": 4096,
                 "attention_factor": 0.5 * (0.1 * math.log(2.0) + 1.0),
-                "beta_fast": 8.0,
             },
         ),
         (

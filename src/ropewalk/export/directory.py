@@ -43,7 +43,7 @@ def write_directory(found: Described, asked: Request, export: Export, out: Path,
         out.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     except OSError as wrong:
-        raise _unwritable(out, wrong) from wrong
+        raise unwritable(out, wrong) from wrong
     try:
         _fill(source, scratch, export)
         read_back(scratch, asked)
@@ -51,7 +51,7 @@ def write_directory(found: Described, asked: Request, export: Export, out: Path,
         scratch.chmod(0o755)
         _rename(scratch, out)
     except OSError as wrong:
-        raise _unwritable(out, wrong) from wrong
+        raise unwritable(out, wrong) from wrong
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -66,7 +66,7 @@ def write_text(text: str, out: Path, *, force: bool) -> None:
         scratch.write_text(text, encoding="utf-8")
         scratch.replace(out)
     except OSError as wrong:
-        raise _unwritable(out, wrong) from wrong
+        raise unwritable(out, wrong) from wrong
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -144,5 +144,5 @@ def _rename(scratch: Path, out: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _unwritable(out: Path, wrong: OSError) -> ExportError:
+def unwritable(out: Path, wrong: OSError) -> ExportError:
     return ExportError(f"{out} cannot be written ({wrong.strerror or wrong}); choose another --out, or make room.")

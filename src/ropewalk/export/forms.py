@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from ropewalk.export.request import Request
 from ropewalk.methods.abf import Abf
 from ropewalk.methods.blend import temperature
@@ -28,9 +26,6 @@ CARRIED = ("partial_rotary_factor", "mrope_section", "mrope_interleaved")
 LONGROPE_ONLY = frozenset({"phi3", "phi4_multimodal", "phimoe"})
 """Models whose configuration takes `default` and `longrope` alone; transformers turns yarn into longrope there."""
 
-STILL = 1e30
-"""lambda of a pair that does not turn; over 1e7 tokens it then turns by less than 1e-22 rad."""
-
 
 def named(asked: Request) -> Rope | None:
     """The rotation under the name that transformers has for it; None where there is none."""
@@ -49,7 +44,7 @@ def universal(asked: Request) -> Rope:
 
     transformers reads A from attention_factor, vLLM and SGLang from short_mscale and long_mscale.
     """
-    divisors = divisors_of(asked)
+    divisors = asked.rotation.divisors(asked.geometry)
     factor = asked.rotation.attention_factor
     return plain(asked, "longrope") | {
         "factor": max(1.0, asked.length / asked.window),
@@ -60,14 +55,6 @@ def universal(asked: Request) -> Rope:
         "short_mscale": factor,
         "long_mscale": factor,
     }
-
-
-def divisors_of(asked: Request) -> list[float]:
-    """lambda_i = f_i / inv_freq_i, one number per pair; STILL where inv_freq is 0."""
-    inv_freq = asked.rotation.inv_freq
-    turning = inv_freq > 0
-    ratio = asked.geometry.unscaled_inv_freq / np.where(turning, inv_freq, 1.0)
-    return np.where(turning, ratio, STILL).tolist()
 
 
 def stands_still(asked: Request) -> bool:

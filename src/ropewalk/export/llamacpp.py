@@ -1,21 +1,23 @@
-"""llama.cpp: flags of `llama-server`. Written from a reading of llama.cpp of October 2026; not run live."""
+"""llama.cpp: flags of `llama-server`."""
 
 from __future__ import annotations
 
 from ropewalk.errors import ExportError
-from ropewalk.export.forms import larger_base, usual_temperature
+from ropewalk.export.native import DIVISORS, Native, native, spares_layers
 from ropewalk.export.request import Export, Request, common_notes
-from ropewalk.methods.abf import Abf
-from ropewalk.methods.blend import temperature
-from ropewalk.methods.dynamic_ntk import DynamicNtk
-from ropewalk.methods.linear import Linear
-from ropewalk.methods.ntk_aware import NtkAware
 from ropewalk.methods.yarn import Yarn
 
 Flags = tuple[str, ...]
 
 ARCHITECTURES = {"mistral": "llama", "gpt_neox": "gptneox", "gemma3_text": "gemma3"}
 """model_type -> general.architecture of the GGUF, where they differ."""
+
+REWRITE = "--gguf IN --out OUT, which writes it into the file"
+
+OLLAMA = (
+    "Ollama takes no rope parameters in a Modelfile, only num_ctx: give it a rewritten GGUF (--gguf IN --out {file}) "
+    "with the Modelfile lines `FROM ./{file}` and `PARAMETER num_ctx {length}`."
+)
 
 
 def export(asked: Request) -> Export:
@@ -27,8 +29,7 @@ def export(asked: Request) -> Export:
     name = asked.checkpoint.name
     file = name if name.lower().endswith(".gguf") else "MODEL.gguf"
     flags = () if asked.method == "none" else _flags(asked)
-    context = ("--ctx-size", str(asked.length))
-    command = ("llama-server", "-m", file, *context, *flags, *_raised(asked))
+    command = (*served(file, asked.length), *flags, *_raised(asked))
     return Export(
         engine="llama.cpp",
         fidelity="exact",
@@ -38,34 +39,28 @@ def export(asked: Request) -> Export:
     )
 
 
+def served(file: str, length: int) -> Flags:
+    """The command for a file whose rotation is its own."""
+    return "llama-server", "-m", file, "--ctx-size", str(length)
+
+
 def _flags(asked: Request) -> Flags:
     _check_file(asked)
-    params = asked.params
-    base = asked.geometry.rope_theta
-    if isinstance(params, Linear):
-        return "--rope-scaling", "linear", "--rope-scale", repr(params.s)
-    if isinstance(params, NtkAware):
-        base = larger_base(asked, params.s)["rope_theta"]
-    elif isinstance(params, DynamicNtk):
-        base = larger_base(asked, 1.0 + params.s * (max(asked.length, asked.window) / asked.window - 1.0))["rope_theta"]
-    elif isinstance(params, Abf):
-        base = params.rope_theta
-    elif isinstance(params, Yarn) and params.ramp == "index" and params.truncate:
-        return _yarn(asked, params)
-    elif not asked.unscaled:
+    own = native(asked)
+    if own is None:
         raise ExportError(_no_flags(asked))
-    return "--rope-scaling", "none", "--rope-freq-base", repr(base)
+    if own.scaling == "none":
+        return "--rope-scaling", "none", "--rope-freq-base", repr(own.rope_theta)
+    flags = ("--rope-scaling", own.scaling, "--rope-scale", repr(own.factor))
+    return flags if own.betas is None else (*flags, *_yarn(asked, own, own.betas))
 
 
-def _yarn(asked: Request, params: Yarn) -> Flags:
-    flags = (
-        *("--rope-scaling", "yarn", "--rope-scale", repr(params.s), "--yarn-orig-ctx", str(asked.window)),
-        *("--yarn-beta-fast", repr(params.beta_fast), "--yarn-beta-slow", repr(params.beta_slow)),
-    )
-    if usual_temperature(asked):
+def _yarn(asked: Request, own: Native, betas: tuple[float, float]) -> Flags:
+    fast, slow = map(repr, betas)
+    flags = ("--yarn-orig-ctx", str(asked.window), "--yarn-beta-fast", fast, "--yarn-beta-slow", slow)
+    if own.attn_factor == 1.0:
         return flags
-    factor = asked.rotation.attention_factor / temperature(params.s)
-    return *flags, "--override-kv", f"{_architecture(asked)}.rope.scaling.attn_factor=float:{factor!r}"
+    return *flags, "--override-kv", f"{_architecture(asked)}.rope.scaling.attn_factor=float:{own.attn_factor!r}"
 
 
 def _raised(asked: Request) -> Flags:
@@ -81,20 +76,21 @@ def _raised(asked: Request) -> Flags:
 
 
 def _architecture(asked: Request) -> str:
-    return ARCHITECTURES.get(asked.checkpoint.model_type, asked.checkpoint.model_type)
+    model_type = asked.checkpoint.model_type
+    return asked.checkpoint.architecture or ARCHITECTURES.get(model_type, model_type)
 
 
 def _check_file(asked: Request) -> None:
     """Flags replace the base and a linear scaling, and stack on the divisors that a Llama-3.x file carries."""
     method, shipped = asked.method, asked.shipped_type
-    if asked.geometry.layer_type is not None:
+    if asked.geometry.layer_type is not None and not spares_layers(asked):
         raise ExportError(
             f"llama.cpp: flags scale every layer of {asked.checkpoint.model_type}, {method} only "
             f"{asked.geometry.layer_type}; the nearest that can is --target hf."
         )
     if shipped == "default" or (shipped == "linear" and not asked.stacked) or (shipped == "llama3" and asked.stacked):
         return
-    remedy = "export with -p compose=stack, after measuring that" if shipped == "llama3" else "use --target hf"
+    remedy = f"use {REWRITE}" + (", or -p compose=stack, after measuring that" if shipped == "llama3" else "")
     raise ExportError(
         f"llama.cpp: the file ships {shipped}, and flags cannot {'stack on' if asked.stacked else 'replace'} it with "
         f"{method}; {remedy}."
@@ -102,13 +98,10 @@ def _check_file(asked: Request) -> None:
 
 
 def _no_flags(asked: Request) -> str:
-    remedy = "the nearest that has is yarn with its defaults, or --target hf"
-    if asked.method in ("llama3", "ntk_by_parts") and not asked.stacked:
-        remedy = (
-            "write --target hf --out DIR and convert DIR with llama.cpp's convert_hf_to_gguf.py, which stores llama3's "
-            "divisors in the file"
-        )
     kind = f"{asked.method} with ramp turns or truncate false" if asked.method == "yarn" else asked.method
+    remedy = "the nearest that has is yarn with its defaults, or --target hf"
+    if _architecture(asked) in DIVISORS:
+        remedy = f"use {REWRITE}"
     return f"llama.cpp: has no flags for {kind} (its own are linear, yarn and another base); {remedy}."
 
 
@@ -118,9 +111,15 @@ def _notes(asked: Request, file: str, command: Flags) -> list[str]:
         notes.append("MODEL.gguf stands for this model converted with llama.cpp's convert_hf_to_gguf.py.")
     if "--override-kv" in command:
         notes.append(f"--override-kv names the architecture {_architecture(asked)}; it must be the file's own.")
+    if any("context_length=" in word for word in command):
+        notes.append("llama.cpp caps the context at the file's context_length (n_ctx_train), so that is raised too.")
     if asked.stacked:
         notes.append("The file carries rope_freqs.weight, and the flags stack on it, as compose=stack was measured.")
+    if isinstance(asked.params, Yarn):
+        notes.append(
+            "llama.cpp multiplies A = 0.1 ln factor + 1 itself and ramps in dimension index, as yarn does here."
+        )
     if any("attn_factor" in word for word in command):
         notes.append("A is set in the metadata, as --yarn-attn-factor is overwritten.")
-    notes.append("Ollama takes no rope parameters in a Modelfile, only num_ctx.")
+    notes.append(OLLAMA.format(file="OUT.gguf", length=asked.length))
     return notes

@@ -14,6 +14,9 @@ from ropewalk.methods.none import shipped_varies
 from ropewalk.methods.resolving import with_numbers
 from ropewalk.rope import RopeGeometry, Rotation
 
+LONGEST = 2**31 - 1
+"""Engines keep a context in 32 bits, signed."""
+
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 TRUNCATE = "truncate"
 
@@ -29,6 +32,7 @@ class Checkpoint:
         layers: rope_parameters of every layer type, where a model has several; empty where it has one.
         original_beside: `original_max_position_embeddings` stands beside rope_parameters and wins over it (Phi-3).
         uneven: kinds of layers differ in head_dim (Gemma 4).
+        architecture: `general.architecture` of the GGUF file that is served, where one is named.
     """
 
     name: str = "MODEL"
@@ -37,6 +41,7 @@ class Checkpoint:
     layers: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: NOTHING, hash=False)
     original_beside: bool = False
     uneven: bool = False
+    architecture: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +109,7 @@ def request(
     """Resolve a method for export.
 
     Raises:
-        ExportError: `truncate`; no length for a method whose parameters name none.
+        ExportError: `truncate`; no length for a method whose parameters name none, or one that no engine can hold.
         MethodError: an unknown method, or parameters that it cannot take.
     """
     if method == TRUNCATE:
@@ -115,6 +120,8 @@ def request(
         )
     made = methods.make_params(method, params)
     tokens = default_length(geometry, method, made) if length is None else length
+    if tokens > LONGEST:
+        raise ExportError(f"--length {tokens}: no engine holds a context beyond {LONGEST} tokens; give less.")
     return Request(
         geometry=geometry,
         method=method,

@@ -10,13 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from gguf import GGUFReader
 from tokenizers import pre_tokenizers
 
 from ropewalk.errors import ModelError
-from ropewalk.models.geometry import SCALED_LAYER_TYPE
+from ropewalk.methods.none import shipped
+from ropewalk.models.geometry import SCALED_LAYER_TYPE, geometry_of
+from ropewalk.rope import Rotation
+
+RECORD_INV_FREQ, RECORD_A = "ropewalk.inv_freq", "ropewalk.attention_factor"
+OWN_BETAS = frozenset({"grok", "mistral3"})
+
+SINGLE_PRECISION = 2**-22
+"""Largest relative error of what a file holds in float32: lambda, base and A are each rounded once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +38,16 @@ class Header:
         factors: tensors `rope_freqs`, `rope_factors_long`, `rope_factors_short`: lambda `[rotary_dim/2]`, by which
             llama.cpp divides each frequency.
         pre_tokenizer: metadata `tokenizer.ggml.pre`.
+        record: the rotation in float64 that `ropewalk export` wrote beside its float32 form.
+        architecture: metadata `general.architecture`.
     """
 
     path: Path
     rope: Mapping[str, Any]
     factors: Mapping[str, list[float]]
     pre_tokenizer: str | None
+    record: Rotation | None = None
+    architecture: str = "llama"
 
 
 def read_header(path: Path) -> Header:
@@ -56,7 +69,16 @@ def read_header(path: Path) -> Header:
             t.name.removesuffix(".weight"): t.data.tolist() for t in reader.tensors if t.name.startswith("rope_f")
         },
         pre_tokenizer=fields.get("tokenizer.ggml.pre"),
+        record=_record(reader),
+        architecture=fields["general.architecture"],
     )
+
+
+def _record(reader: GGUFReader) -> Rotation | None:
+    inv_freq, factor = reader.get_field(RECORD_INV_FREQ), reader.get_field(RECORD_A)
+    if inv_freq is None or factor is None:
+        return None
+    return Rotation(inv_freq=np.array(inv_freq.contents()), attention_factor=factor.contents())
 
 
 def read_config(header: Header) -> Any:
@@ -64,11 +86,39 @@ def read_config(header: Header) -> Any:
     with quiet_bars():
         config: Any = transformers.AutoConfig.from_pretrained(str(header.path.parent), gguf_file=header.path.name)
     rope = getattr(config, "rope_parameters", None)
-    if rope and SCALED_LAYER_TYPE in rope:
-        config.rope_parameters = rope | {SCALED_LAYER_TYPE: rope[SCALED_LAYER_TYPE] | rope_parameters(header, config)}
-    elif rope:
-        config.rope_parameters = rope | rope_parameters(header, config)
+    if rope:
+        config.rope_parameters = _with(rope, rope_parameters(header, config))
+        exact = recorded(header, config)
+        config.rope_parameters = _with(rope, exact) if exact else config.rope_parameters
     return config
+
+
+def _with(rope: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    layered = SCALED_LAYER_TYPE in rope
+    return {**rope, **({SCALED_LAYER_TYPE: {**rope[SCALED_LAYER_TYPE], **keys}} if layered else keys)}
+
+
+def recorded(header: Header, config: Any) -> dict[str, Any]:
+    """The record in the universal form, where it is what the file runs but for rounding to float32.
+
+    A record that something else has changed the file under is not looked at: what llama.cpp runs counts.
+    """
+    if header.record is None:
+        return {}
+    geometry = geometry_of(config)
+    window = config.max_position_embeddings
+    runs, wanted = shipped(geometry, window), header.record
+    same = runs.inv_freq.size == wanted.inv_freq.size and np.allclose(
+        [*runs.inv_freq, runs.attention_factor],
+        [*wanted.inv_freq, wanted.attention_factor],
+        rtol=SINGLE_PRECISION,
+        atol=1e-29,
+    )
+    if runs == wanted or not same:
+        return {}
+    divisors = wanted.divisors(geometry)
+    original = header.rope.get("scaling.original_context_length") or window
+    return _longrope(divisors, divisors, 1.0, original, wanted.attention_factor)
 
 
 def rope_parameters(header: Header, config: Any) -> dict[str, Any]:
@@ -87,15 +137,16 @@ def rope_parameters(header: Header, config: Any) -> dict[str, Any]:
     kind = rope.get("scaling.type", "linear")  # as llama.cpp reads it: linear by a factor of 1
     factor = None if kind == "none" else rope.get("scaling.factor") or rope.get("scale_linear")
     original = rope.get("scaling.original_context_length") or window
+    attention = rope.get("scaling.attn_factor") or 1.0
     if kind in ("none", "linear", "longrope") and not factor and factors:
         if "rope_freqs" in factors:
-            return partial | _longrope(factors["rope_freqs"], factors["rope_freqs"], 1.0, window, 1.0)
+            return partial | _longrope(factors["rope_freqs"], factors["rope_freqs"], 1.0, original, attention)
         lists = factors["rope_factors_short"], factors["rope_factors_long"]
-        return partial | _longrope(*lists, window / original, original, rope.get("scaling.attn_factor") or 1.0)
-    if kind in ("none", "linear") and not factors:
+        return partial | _longrope(*lists, window / original, original, attention)
+    if kind in ("none", "linear") and not factors and attention == 1.0:
         return partial | ({"rope_type": "linear", "factor": factor} if factor else {"rope_type": "default"})
     if kind == "yarn" and factor and not factors and not rope.get("scaling.yarn_log_multiplier"):
-        return partial | _yarn(rope, factor, original)
+        return partial | _yarn(header, factor, original)
     raise ModelError(
         f"{header.path.name}: rope.scaling.type={kind!r}, factor={factor} and tensors {sorted(factors)} are together a "
         "rotation that ropewalk cannot read; use the checkpoint that the file was converted from."
@@ -107,10 +158,12 @@ def _longrope(short: list[float], long: list[float], factor: float, original: in
     return {"rope_type": "longrope", "original_max_position_embeddings": original} | named
 
 
-def _yarn(rope: Mapping[str, Any], factor: float, original: int) -> dict[str, Any]:
-    """llama.cpp multiplies its own 0.1 ln s + 1 by attn_factor."""
-    attention = (rope.get("scaling.yarn_attn_factor") or 1.0) * (0.1 * math.log(factor) + 1.0)
+def _yarn(header: Header, factor: float, original: int) -> dict[str, Any]:
+    """llama.cpp multiplies its own 0.1 ln s + 1 by attn_factor, overwrites yarn_attn_factor, and reads betas of two
+    architectures alone."""
+    rope = header.rope if header.architecture in OWN_BETAS else {}
     betas = {key: rope[f"scaling.yarn_{key}"] for key in ("beta_fast", "beta_slow") if f"scaling.yarn_{key}" in rope}
+    attention = (header.rope.get("scaling.attn_factor") or 1.0) * (0.1 * math.log(factor) + 1.0)
     named = {"factor": factor, "original_max_position_embeddings": original, "attention_factor": attention}
     return {"rope_type": "yarn"} | named | betas
 
