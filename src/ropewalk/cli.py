@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -35,6 +36,8 @@ ParamList = Annotated[
 def main() -> None:
     """Entry point of the console script; SIGTERM, which batch systems send, ends a run as Ctrl-C does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # threads that spin while they wait cost a sweep ten times its time beside another busy program
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
     from ropewalk.terminal import run_app
 
     sys.exit(run_app(app, err))
@@ -160,12 +163,14 @@ def plan(
     out: Annotated[Path | None, typer.Option(help="A run directory, to count what is done.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show cells, duplicates, passes and tokens of an experiment, without running it."""
+    """Show cells, duplicates, passes, tokens and time of an experiment, without running it."""
+    from ropewalk.experiment import estimate
     from ropewalk.experiment.overview import lines, overview
     from ropewalk.experiment.prepare import ask
 
     experiment, _ = _experiment(file, None, None)
-    found = overview(ask(experiment), out)
+    asked = ask(experiment)
+    found = overview(asked, out, estimate.of(asked))
     if as_json:
         return _print_json(found)
     print("\n".join(lines(found)))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from ropewalk.experiment.prepare import Prepared, prompts
+from ropewalk.experiment.prepare import Asked, Prepared, prepare, prompts
 from ropewalk.experiment.trials import YARN_NEW_TOKENS
 from ropewalk.metrics.passkey import Trial
-from ropewalk.scoring import Split
+from ropewalk.models.source import find, is_here
+from ropewalk.scoring import Split, fast, split
+from ropewalk.scoring.budget import batch_tokens, pays_to_compile
 from ropewalk.scoring.probe import Fed, probe
 from ropewalk.scoring.shared import common_stream
 
@@ -19,6 +21,21 @@ class Estimate:
 
     fed_tokens: int
     seconds: float
+
+
+def of(asked: Asked) -> Estimate | None:
+    """Load the model and probe it; None where its weights are not on this machine, as a plan downloads nothing.
+
+    Raises:
+        RopewalkError: as `prepare` does.
+    """
+    if asked.loaded is None and not is_here(find(asked.spec, weights=False)):
+        return None
+    prepared = prepare(asked)
+    model = prepared.model.model
+    compiled = pays_to_compile(model, prepared.plan.tokens)
+    with fast(model, split(model), compiled=compiled) as parts:
+        return estimate(prepared, parts, batch_tokens(model, asked.experiment.lengths[-1]), exact=False)
 
 
 def estimate(prepared: Prepared, parts: Split, budget: int, *, exact: bool) -> Estimate:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.errors import StoreError
+from ropewalk.experiment.estimate import Estimate
 from ropewalk.experiment.measure import pending
 from ropewalk.experiment.plan import TRUNCATE
 from ropewalk.experiment.prepare import Asked
@@ -13,8 +14,11 @@ from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.store import Store
 
 
-def overview(asked: Asked, out: Path | None) -> dict[str, Any]:
-    """The plan as JSON values; `duplicates` lists groups of cells that are one measurement."""
+def overview(asked: Asked, out: Path | None, estimate: Estimate | None = None) -> dict[str, Any]:
+    """The plan as JSON values; `duplicates` lists groups of cells that are one measurement.
+
+    `fed_tokens` and `predicted_s` (finding key tokens aside) are null where no model was probed.
+    """
     plan = asked.plan
     lengths = asked.experiment.lengths
     window = asked.geometry.window("stack")
@@ -31,6 +35,8 @@ def overview(asked: Asked, out: Path | None) -> dict[str, Any]:
         "rotations": len(plan.rotations),
         "passes": plan.passes,
         "tokens": plan.tokens,
+        "fed_tokens": None if estimate is None else estimate.fed_tokens,
+        "predicted_s": None if estimate is None else round(estimate.seconds, 1),
         "passes_done": _done(asked, out),
         "duplicates": plan.duplicates(),
         "same_rotation": plan.same_rotation(),
@@ -54,6 +60,15 @@ def _done(asked: Asked, out: Path | None) -> int:
         store.close()
 
 
+def _time(found: dict[str, Any]) -> str:
+    if found["predicted_s"] is None:
+        return "time unknown: the weights are not on this machine, and a plan downloads nothing"
+    return (
+        f"about {found['predicted_s']:.0f} s on this machine, by a probe; shared beginnings of prompts leave "
+        f"{found['fed_tokens']:,} tokens to feed"
+    )
+
+
 def lines(found: dict[str, Any]) -> list[str]:
     """The overview for people."""
     said = [
@@ -61,6 +76,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"{found['measurements']} measurements, {found['rotations']} distinct rotations",
         f"{found['passes']} passes, {found['tokens']:,} tokens, {found['documents']} documents, "
         f"{found['passes_done']} passes done",
+        _time(found),
         f"window {found['window']} tokens ({found['window_source']})",
     ]
     if found["extends_nothing"]:

@@ -84,6 +84,11 @@ def pinned(source: Source) -> Source:
     return source if path is None else dataclasses.replace(source, revision=path.parent.name)
 
 
+def is_here(source: Source) -> bool:
+    """Whether the weights are on this machine already, so that loading them downloads nothing."""
+    return source.is_local or any(_file(source, name) is not None for name in (INDEX, WEIGHTS))
+
+
 def _require_safetensors(directory: Path) -> None:
     if any(directory.glob("*.safetensors")):
         return
