@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pandas as pd
 
 from ropewalk.experiment.plan import Cell
 from ropewalk.experiment.raw import Raw
-from ropewalk.experiment.store import Store
+from ropewalk.experiment.store import Store, sound
 from ropewalk.metrics.perplexity import loss_by_position
 from ropewalk.metrics.readings import Reading
 
@@ -69,8 +70,11 @@ class Run:
         with run._store():
             return run
 
-    def _store(self) -> _Opened:
-        return _Opened(self.directory)
+    @contextlib.contextmanager
+    def _store(self) -> Iterator[Store]:
+        store = Store.open_run(self.directory, read_only=True)
+        with contextlib.closing(store), sound(self.directory):
+            yield store
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -94,9 +98,8 @@ class Run:
             frame = pd.DataFrame(rows, columns=list(CELL_COLUMNS))
             for name in ("asked", "resolved"):
                 frame[name] = [store.parsed(text, f"column {name} of cells") for text in frame[name]]
-        return frame.rename(columns={"asked": "params"}).astype(
-            {"value": "float64", "ci_low": "float64", "ci_high": "float64"}
-        )
+            numbers = {"value": "float64", "ci_low": "float64", "ci_high": "float64", "length": "int64", "n": "int64"}
+            return frame.rename(columns={"asked": "params"}).astype(numbers)
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of `ropewalk results --json`: ROW_KEYS, `params` as resolved for the row's length."""
@@ -166,17 +169,3 @@ def _curve(raw: Raw, cell: Cell) -> Iterator[tuple[Any, ...]]:
         for same in zip(*blocks, strict=True):
             low, high, _ = same[0]
             yield cell.label, cell.length, low, high, float(np.mean([nll for _, _, nll in same])), len(same)
-
-
-@dataclass(slots=True)
-class _Opened:
-    directory: Path
-    store: Store | None = None
-
-    def __enter__(self) -> Store:
-        self.store = Store.open_run(self.directory, read_only=True)
-        return self.store
-
-    def __exit__(self, *error: object) -> None:
-        if self.store is not None:
-            self.store.close()

@@ -304,3 +304,28 @@ def writing(directory: Path) -> Iterator[None]:
             f"{directory / DATABASE}: cannot be written ({error}); close other programs that use it, "
             "free space, then run again: finished work is kept."
         ) from None
+
+
+@contextlib.contextmanager
+def sound(directory: Path) -> Iterator[None]:
+    """Turn what nonsense in a run directory makes of the code that reads it into one sentence, cause attached.
+
+    A run may come from anybody. Every value in it that something depends on is checked where it is used; this is for
+    values of another kind than any that ropewalk writes, in any of some sixty columns and records.
+    """
+    try:
+        yield
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        said = " ".join(str(error).split())[:120]
+        raise StoreError(
+            f"{directory / DATABASE}: what it holds does not fit together ({type(error).__name__}: {said}); restore "
+            "the file, or start a new run."
+        ) from error

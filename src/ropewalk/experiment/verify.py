@@ -6,6 +6,7 @@ recorded of the machine. `rerun` covers the documents, the model, and a sample o
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from ropewalk.experiment.prepare import geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import CELL_COLUMNS
 from ropewalk.experiment.schema import Passkey
-from ropewalk.experiment.store import DOCUMENTS, Store, canonical
+from ropewalk.experiment.store import DOCUMENTS, Store, canonical, sound
 from ropewalk.experiment.trials import yarn_keys
 from ropewalk.metrics import passkey
 from ropewalk.metrics.longppl import KeyRule
@@ -53,7 +54,7 @@ def verify_rows(directory: Path) -> tuple[int, list[Mismatch]]:
     Where the raw outcomes themselves are not what was written, only that is said.
     """
     store = Store.open_run(directory, read_only=True)
-    try:
+    with contextlib.closing(store), sound(directory):
         wrong = list(_files(store))
         if wrong:
             return 0, wrong
@@ -70,8 +71,6 @@ def verify_rows(directory: Path) -> tuple[int, list[Mismatch]]:
                 wrong += _compare(cell, stored, measured)
         wrong += [Mismatch(what=f"{k[0]} @ {k[1]} {k[2]}", stored="a cell", found="not in the plan") for k in reported]
         return len(plan.cells), wrong
-    finally:
-        store.close()
 
 
 def _files(store: Store) -> Iterator[Mismatch]:

@@ -1,0 +1,27 @@
+"""A finished run of the base experiment."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ropewalk.experiment import schema
+from ropewalk.experiment.prepare import ask
+from ropewalk.experiment.run import sweep
+
+
+@pytest.fixture(scope="session")
+def finished_run(base_experiment: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read only; see `run_copy`."""
+    out = tmp_path_factory.mktemp("trust") / "run"
+    sweep(ask(schema.parse(base_experiment, "test")), out)
+    return out
+
+
+@pytest.fixture
+def run_copy(finished_run: Path, tmp_path: Path) -> Path:
+    """A finished run to do harm to."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
