@@ -47,7 +47,7 @@ def shots(tmp_path) -> Path:
 def test_every_chart_is_drawn_everywhere(tab, report, shots, name, width, dark, media):
     tab.errors.clear()
     tab.requests.clear()
-    seconds = tab.open(report, width, dark=dark, media=media)
+    tab.open(report, width, dark=dark, media=media)
     tab.screenshot(shots / f"report-{name}.png")
     marks = tab.evaluate(f"({MARKS})()")
     assert len(marks) >= 13
@@ -58,7 +58,6 @@ def test_every_chart_is_drawn_everywhere(tab, report, shots, name, width, dark, 
         assert tab.evaluate("document.documentElement.scrollWidth") <= width, "nothing hangs over the side"
     assert tab.errors == []
     assert all(url.startswith(("file:", "data:")) for url in tab.requests)
-    assert seconds < 10, "2 s on a machine of one's own; the machine of tests is shared"
 
 
 def test_colours_follow_the_system_the_button_and_paper(tab, report):
@@ -80,22 +79,22 @@ def test_colours_follow_the_system_the_button_and_paper(tab, report):
 def test_the_table_sorts_and_filters(tab, report):
     tab.open(report)
     column = "[...document.querySelectorAll('#rows tbody tr')].map(row => row.cells[{}].textContent)"
-    head = "document.querySelectorAll('#rows th')[4]"
+    head = "document.querySelectorAll('#rows th')[3]"
     tab.evaluate(
         "document.querySelector('[name=metric]').value = 'tail'; "
         "document.querySelector('[name=length]').value = '8192'; "
         "document.getElementById('filters').dispatchEvent(new Event('input', {bubbles: true}))"
     )
-    assert set(tab.evaluate(column.format(3))) == {"tail"}
-    assert set(tab.evaluate(column.format(2))) == {"8,192"}
+    assert set(tab.evaluate(column.format(2))) == {"tail"}
+    assert set(tab.evaluate(column.format(1))) == {"8,192"}
     assert tab.evaluate("document.getElementById('count').textContent") == "45 of 882 rows"
     tab.evaluate(f"{head}.querySelector('button').click()")
-    rising = [float(text) for text in tab.evaluate(column.format(4))]
+    rising = [float(text) for text in tab.evaluate(column.format(3))]
     assert rising == sorted(rising)
     assert len(rising) == 45
     assert tab.evaluate(f"{head}.getAttribute('aria-sort')") == "ascending"
     tab.evaluate(f"{head}.querySelector('button').click()")
-    assert [float(text) for text in tab.evaluate(column.format(4))] == rising[::-1]
+    assert [float(text) for text in tab.evaluate(column.format(3))] == rising[::-1]
     assert tab.evaluate(f"{head}.getAttribute('aria-sort')") == "descending"
     tab.evaluate(
         "document.getElementById('filters').reset(); document.querySelector('[name=text]').value = 'YARN 48'; "
@@ -107,6 +106,7 @@ def test_the_table_sorts_and_filters(tab, report):
         "document.getElementById('filters').dispatchEvent(new Event('input', {bubbles: true}))"
     )
     assert tab.evaluate("document.querySelectorAll('#rows tbody tr').length") == 100
+    assert tab.evaluate("document.getElementById('count').textContent") == "882 of 882 rows, the first 100 shown"
     tab.evaluate("document.getElementById('more').click()")
     assert tab.evaluate("document.querySelectorAll('#rows tbody tr').length") == 882
 
@@ -131,6 +131,28 @@ def test_a_key_hides_its_method_in_every_chart(tab, report):
     assert set(tab.evaluate(pressed)) == {"false"}
 
 
+def test_the_keyboard_reaches_the_answer_the_keys_and_the_table(tab, report):
+    def press(key: str, code: str, text: str = "") -> None:
+        tab.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=code, text=text)
+        tab.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=code)
+
+    tab.open(report)
+    press("Tab", "Tab")
+    assert tab.evaluate("document.activeElement.className") == "skip"
+    assert tab.evaluate("document.activeElement.getBoundingClientRect().left >= 0"), "seen once it has the focus"
+    reached = set()
+    for _ in range(200):
+        press("Tab", "Tab")
+        reached.add(tab.evaluate("document.activeElement.className || document.activeElement.name || "
+                                 "document.activeElement.tagName.toLowerCase()"))  # fmt: skip
+    assert reached >= {"a", "copy", "key", "summary", "text", "method", "length", "metric"}
+    tab.evaluate("document.querySelector('#rows th button').focus()")
+    press("Enter", "Enter", "\r")
+    assert tab.evaluate("document.querySelector('#rows th').getAttribute('aria-sort')") == "ascending"
+    ring = "getComputedStyle(document.activeElement).outlineStyle"
+    assert tab.evaluate(ring) == "solid"
+
+
 def test_hovering_a_point_shows_its_row(tab, report):
     tab.open(report)
     place = tab.evaluate("""(() => {
@@ -152,5 +174,6 @@ def test_print_unfolds_everything(tab, report):
     tab.open(report)
     tab.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert tab.evaluate("document.querySelectorAll('details:not([open])').length") == 0
+    assert tab.evaluate("document.querySelectorAll('#rows tbody tr').length") == 882
     tab.evaluate("dispatchEvent(new Event('afterprint'))")
     assert tab.evaluate("document.querySelectorAll('details[open]').length") == 0

@@ -56,11 +56,27 @@ def test_another_tokenizer_leaves_bits_per_byte_and_passkey(base):
     assert any("Not compared: perplexity, the documents have other tokens" in line for line in compared_lines(found))
 
 
+def test_two_tokenizers_read_other_stretches_of_a_document_and_it_is_said(base):
+    other = frames(METHODS, (1024, 4096))
+    chosen = other.samples["metric"] == "bits_per_byte"
+    other.samples.loc[chosen, ["numerator", "denominator"]] *= 1.25
+    found = compare(base, other.study(token_hashes={f"text-{i}": "x" for i in range(8)}))
+    assert found.remark == (
+        "The tokenizers differ, so 4,096 tokens are not the same text: on average 16,380 bytes of a document in A and "
+        "20,475 in B."
+    )
+    assert found.remark in list(compared_lines(found))
+    assert compare(base, frames(METHODS, (1024, 4096)).study()).remark == ""
+
+
 def test_other_key_tokens_are_not_compared(base):
     other = frames(METHODS, (1024, 4096))
     chosen = other.samples["metric"] == "longppl"
     other.samples.loc[chosen, "denominator"] += 1
     assert "longppl" not in {c.metric for c in compare(base, other.study()).contrasts}
+    keys = {f"text-{i}": "other" for i in range(8)}
+    found = compare(base, frames(METHODS, (1024, 4096)).study(key_hashes=keys))
+    assert found.not_compared["longppl"] == "other tokens are key (another evaluator, or another rule)"
 
 
 def test_other_passkey_settings_are_not_compared(base):

@@ -40,7 +40,7 @@ def test_shows_what_the_store_holds(run):
     assert len(found.run.rows) == len(frame)
     assert set(frame["fingerprint"]) <= set(found.rotations)
     assert len(found.trials) == len(Run.open(run).samples().query("metric == 'passkey'"))
-    assert len(found.token_hashes) == len(found.run.meta["documents"]) == 3
+    assert len(found.token_hashes) == len(found.key_hashes) == len(found.run.meta["documents"]) == 3
     assert found.unfinished == 0
 
 

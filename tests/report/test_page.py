@@ -57,8 +57,8 @@ def test_every_row_is_in_the_full_table(made, html):
     rows = made.study.run.rows
     assert len(table["rows"]) == len(rows)
     for shown, row in zip(table["rows"], rows, strict=True):
-        assert shown[:4] == [row.label, row.method, row.length, row.metric]
-        assert shown[4] == pytest.approx(row.value, rel=1e-5)
+        assert [shown[0], shown[-1], *shown[1:3]] == [row.label, row.method, row.length, row.metric]
+        assert shown[3] == pytest.approx(row.value, rel=1e-5)
 
 
 def test_the_same_run_makes_the_same_page(html):

@@ -1,6 +1,7 @@
 import json
 import math
 import shlex
+from dataclasses import replace
 
 import pytest
 from studies import failed, frames, study
@@ -11,6 +12,7 @@ from ropewalk.report.costs import short_costs
 from ropewalk.report.deploy import deploy_command
 from ropewalk.report.printing import recommendation_json, recommendation_lines
 from ropewalk.report.recommend import recommend
+from ropewalk.stats.findings import findings
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,43 @@ def test_a_single_configuration_leaves_nothing_to_choose():
 
 def test_dropping_the_context_is_in_the_headline():
     run = study({"linear": {"factor": 4}, "dynamic_ntk": {"factor": 2}}).run
-    assert wording.headline(recommend(run, 8192)).endswith("is best, but not shown to beat dropping the context.")
+    answer = recommend(run, 8192)
+    assert answer.dropping == "worse"
+    assert wording.headline(answer) == (
+        f"For 8,192 tokens, {answer.choice.label} does best, but worse than dropping the context."
+    )
+    assert wording.facts(answer)["Against dropping the context"].endswith(": worse")
+    unsure = replace(answer, dropping="unknown")
+    assert wording.headline(unsure).endswith("does best, but is not shown to beat dropping the context.")
+    assert wording.headline(replace(answer, dropping="better")) == f"For 8,192 tokens, use {answer.choice.label}."
+
+
+def test_headline_and_finding_agree_about_dropping_the_context():
+    """Both correct over all extended configurations: the best of many looks better than it is."""
+    for seed in range(12):
+        run = study({"yarn": {"factor": [4, 5, 6, 8]}}, (2048, 8192), seed=seed, documents=4).run
+        answer = recommend(run, 8192)
+        said = {f.kind for f in findings(run) if f.evidence.get("length") == 8192}
+        assert (answer.dropping == "better") <= ("better_than_dropping" in said)
+        assert (answer.dropping == "worse") <= ("not_better_than_dropping" in said)
+
+
+def test_a_choice_among_equals_is_not_called_the_best():
+    run = study({"yarn": {"factor": [4, 4.0001, 4.0002]}}, (2048, 8192)).run
+    answer = recommend(run, 8192)
+    apart = len(answer.tied) - len(answer.same)
+    assert apart > 0
+    assert f"{answer.choice.label} or one of {apart} tied with it" in wording.headline(answer)
+
+
+def test_one_measurement_under_two_names_is_no_tie():
+    run = study({"dynamic_ntk": {"factor": [2, 4]}, "linear": {"factor": 4}}, (1024, 2048)).run
+    answer = recommend(run, 2048)
+    assert answer.choice.label == "none"
+    assert set(answer.same) == {"dynamic_ntk factor=2", "dynamic_ntk factor=4"}
+    assert "The other, linear factor=4, is worse" in wording.confidence(answer)
+    assert wording.confidence(answer).endswith("dynamic_ntk factor=2, dynamic_ntk factor=4 are the same measurement.")
+    assert not any("may separate" in text for text in wording.would_change(answer))
 
 
 def test_passkey_alone_can_decide():

@@ -1,6 +1,7 @@
 """report, recommend and compare on the command line."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -64,6 +65,40 @@ def test_compare_a_run_with_itself(real, ropewalk):
     code, out, _ = ropewalk("compare", real, real, "--json")
     found = json.loads(out)
     assert {cell["b_against_a"]["value"] for cell in found["cells"]} == {0.0, 1.0}
+
+
+def test_the_page_shows_the_numbers_of_results_json(real, tmp_path, ropewalk):
+    """Cell by cell; the page holds six significant digits."""
+    run = shutil.copytree(real, tmp_path / "run")
+    printed = json.loads(ropewalk("results", run, "--json")[1])
+    ropewalk("report", run)
+    html = (run / "report.html").read_text()
+    table = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)[1])["table"]
+    names = [column["name"] for column in table["columns"]]
+    shown = [dict(zip([*names, "method"], row, strict=True)) for row in table["rows"]]
+    assert len(shown) == len(printed) > 30
+    for cell, row in zip(shown, printed, strict=True):
+        assert (cell["method"], cell["length"], cell["metric"]) == (row["method"], row["length"], row["metric"])
+        assert (cell["n"], cell["rotation"]) == (row["n"], row["fingerprint"])
+        assert cell["status"] == row["status"] + (f": {row['reason']}" if row["reason"] else "")
+        for one, other in (("value", "value"), ("low", "ci_low"), ("high", "ci_high")):
+            assert cell[one] == (None if row[other] is None else pytest.approx(row[other], rel=6e-6))
+
+
+def test_the_tables_of_the_markdown_show_the_numbers_of_results_json(real, tmp_path, ropewalk):
+    run = shutil.copytree(real, tmp_path / "run")
+    printed = json.loads(ropewalk("results", run, "--json")[1])
+    ropewalk("report", run)
+    text = (run / "report.md").read_text()
+    for row in printed:
+        if row["value"] is not None:
+            digits = f"{100 * row['value']:.0f} %" if row["metric"] == "passkey" else f"{row['value']:.4g}"
+            ends = (
+                ""
+                if row["ci_low"] is None or row["metric"] == "passkey"
+                else f" \\[{row['ci_low']:.4g}, {row['ci_high']:.4g}\\]"
+            )
+            assert f"| {digits}{ends}" in text, row
 
 
 def test_compare_needs_two_runs(real, tmp_path, ropewalk):

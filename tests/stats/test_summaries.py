@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ropewalk.stats.correlation import rank_agreement, spearman
-from ropewalk.stats.effective import effective_length, pareto_front, reference_tail
+from ropewalk.stats.effective import effective_length, pareto_front, reference_tails
 from ropewalk.stats.paired import mcnemar_exact
 from ropewalk.stats.power import detectable, power, smallest_mcnemar_p, trials_needed, units_needed
 from ropewalk.stats.sensitivity import sensitivity
@@ -66,18 +66,29 @@ TAIL, FOUND = {1024: 10.0, 2048: 10.5, 4096: 11.0, 8192: 13.0}, {1024: 1.0, 2048
     ],
 )
 def test_effective_length(tail, passkey, length, stopped_at, stopped_by) -> None:
-    got = effective_length(tail, passkey, 10.0)
+    got = effective_length(tail, passkey, dict.fromkeys(TAIL, 10.0))
     assert (got.length, got.stopped_at, got.stopped_by) == (length, stopped_at, stopped_by)
     assert (got.threshold is None) == (passkey is None)
 
 
 def test_effective_length_needs_a_reference_inside_the_window() -> None:
-    assert reference_tail(TAIL, 2048) == 10.5
-    assert reference_tail(TAIL | {2048: nan}, 2048) == 10.0
-    assert reference_tail(TAIL, 512) is None
+    assert reference_tails(TAIL, 2048) == {1024: 10.0, 2048: 10.5, 4096: 10.5, 8192: 10.5}
+    assert reference_tails(TAIL | {2048: nan}, 2048) == dict.fromkeys(TAIL, 10.0)
+    assert reference_tails(TAIL, 512) is None
     for reference, tolerance, threshold in ((nan, 0.1, 0.8), (0.0, 0.1, 0.8), (10.0, -0.1, 0.8), (10.0, 0.1, 80.0)):
-        with pytest.raises(ValueError, match="must be a perplexity > 0"):
-            effective_length(TAIL, None, reference, tolerance=tolerance, threshold=threshold)
+        with pytest.raises(ValueError, match="must be perplexities > 0"):
+            effective_length(TAIL, None, {1024: reference}, tolerance=tolerance, threshold=threshold)
+
+
+def test_inside_the_window_the_unscaled_model_is_met_at_the_same_length() -> None:
+    """The last tokens of a short text are other tokens than those of a long one, and may be harder for everybody."""
+    unscaled = {1024: 14.0, 2048: 10.0, 4096: 60.0}
+    got = effective_length({1024: 15.0, 2048: 10.5, 4096: 10.9}, None, reference_tails(unscaled, 2048) or {})
+    assert (got.length, got.stopped_at) == (4096, None)
+    assert effective_length({1024: 15.5, 2048: 10.0}, None, reference_tails(unscaled, 2048) or {}).stopped_at == 1024
+    assert (
+        effective_length({1024: 14.0, 8192: 9.0}, None, reference_tails(unscaled, 2048) or {}).stopped_by == "missing"
+    )
 
 
 def test_pareto_front() -> None:

@@ -48,12 +48,14 @@ class Compared:
         differences: in provenance, first of all.
         documents: texts that both runs measured.
         not_compared: metrics that cannot be, with the reason.
+        remark: what to keep in mind of bits per byte under two tokenizers; empty under one.
         contrasts: by metric, length and configuration, in the order of run A.
     """
 
     differences: tuple[Difference, ...]
     documents: int
     not_compared: Mapping[str, str]
+    remark: str
     contrasts: tuple[Contrast, ...]
 
 
@@ -81,6 +83,7 @@ def compare(a: Study, b: Study) -> Compared:
         differences=differences(a.run.meta, b.run.meta),
         documents=len(pairs),
         not_compared=refused,
+        remark=_texts(a, b, pairs, found),
         contrasts=tuple(found),
     )
 
@@ -108,10 +111,36 @@ def _refusal(metric: str, a: Study, b: Study, pairs: Mapping[str, str]) -> str:
         return "no document is in both"
     if metric == "bits_per_byte":
         return ""
-    tokens = [(a.token_hashes.get(one), b.token_hashes.get(other)) for one, other in pairs.items()]
-    if any(one is None or one != other for one, other in tokens):
+    if not same_tokens(a, b, pairs):
         return "the documents have other tokens (another tokenizer); bits per byte can be compared"
+    if metric == "longppl" and any(a.key_hashes.get(x) != b.key_hashes.get(y) for x, y in pairs.items()):
+        return "other tokens are key (another evaluator, or another rule)"
     return ""
+
+
+def same_tokens(a: Study, b: Study, pairs: Mapping[str, str]) -> bool:
+    """Whether both runs cut every common document into the same tokens."""
+    found = [(a.token_hashes.get(one), b.token_hashes.get(other)) for one, other in pairs.items()]
+    return all(one is not None and one == other for one, other in found)
+
+
+def _texts(a: Study, b: Study, pairs: Mapping[str, str], cells: Sequence[Contrast]) -> str:
+    """With two tokenizers the same number of tokens is not the same text: how much of it each run read."""
+    lengths = [cell.length for cell in cells if cell.metric == "bits_per_byte"]
+    if not lengths or same_tokens(a, b, pairs):
+        return ""
+    length = max(lengths)
+    one, other = (_bytes(study, length, names) for study, names in ((a, list(pairs)), (b, list(pairs.values()))))
+    return (
+        f"The tokenizers differ, so {length:,} tokens are not the same text: on average {one:,.0f} bytes of a document "
+        f"in A and {other:,.0f} in B."
+    )
+
+
+def _bytes(study: Study, length: int, documents: Sequence[str]) -> float:
+    block = study.run.blocks["bits_per_byte", length]
+    scored = [block.units.index(name) for name in documents if name in block.units]
+    return float(block.denominators_CN[0, scored].mean())
 
 
 def _settings(metric: str, experiment: Mapping[str, Any]) -> Any:

@@ -126,9 +126,20 @@ def log_axis(values: Sequence[float], ticks: Sequence[float] | None = None) -> t
     low, high = min(values), max(values)
     air = max((high / low) ** 0.05, 1.002)
     low, high = low / air, high * air
-    shown = spread([t for t in ticks if low <= t <= high], math.log, (low, high)) if ticks else None
-    axis = alt.Axis(values=shown, format="~g") if shown else alt.Axis(tickCount=6)
+    shown = spread([t for t in ticks or _round(low, high) if low <= t <= high], math.log, (low, high))
+    axis = alt.Axis(values=shown, format=",~g") if shown else alt.Axis(tickCount=6)
     return alt.Scale(type="log", domain=[low, high], nice=False), axis
+
+
+def _round(low: float, high: float) -> list[float]:
+    """Round numbers between two positive ones: the roundest of which there are four or more."""
+    decades = range(math.floor(math.log10(low)) - 2, math.floor(math.log10(high)) + 1)
+    found: list[float] = []
+    for mantissas in ((1,), (1, 3), (1, 2, 5), range(1, 10), range(10, 100), range(100, 1000)):
+        found = sorted({float(f"{m}e{e}") for m in mantissas for e in decades if low <= float(f"{m}e{e}") <= high})
+        if len(found) >= 4:
+            break
+    return found
 
 
 def spread(

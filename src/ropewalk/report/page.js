@@ -45,7 +45,7 @@
   const filters = document.getElementById("filters");
   const more = document.getElementById("more");
   const control = (name) => filters.querySelector(`[name="${name}"]`); // elements.length is not the control
-  const STEP = 100;
+  const STEP = 100, PAPER = 1000;
   let limit = STEP, sorted = null, down = false;
   const digits = (x) => (Math.abs(x) >= 1e5 || (x !== 0 && Math.abs(x) < 1e-4) ? x.toExponential(2) : String(Number(x.toPrecision(4))));
   const text = (value, kind) => {
@@ -114,8 +114,9 @@
       if (index === sorted) head.setAttribute("aria-sort", down ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
     });
-    document.getElementById("count").textContent = `${kept.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows`;
     more.hidden = kept.length <= limit;
+    const first = more.hidden ? "" : `, the first ${limit} shown`;
+    document.getElementById("count").textContent = `${kept.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows${first}`;
     more.textContent = `Show all ${kept.length.toLocaleString("en")} rows`;
   }
   filters.addEventListener("submit", (event) => event.preventDefault());
@@ -147,10 +148,20 @@
     });
   }
 
-  // Paper has no folds.
-  let folded = [];
-  addEventListener("beforeprint", () => { folded = all("details:not([open])"); folded.forEach((d) => { d.open = true; }); });
-  addEventListener("afterprint", () => folded.forEach((d) => { d.open = false; }));
+  // Paper has no folds and no buttons.
+  let folded = [], before = STEP;
+  addEventListener("beforeprint", () => {
+    folded = all("details:not([open])");
+    folded.forEach((d) => { d.open = true; });
+    before = limit;
+    limit = Math.max(limit, PAPER);
+    fill();
+  });
+  addEventListener("afterprint", () => {
+    folded.forEach((d) => { d.open = false; });
+    limit = before;
+    fill();
+  });
 
   fill();
   draw();

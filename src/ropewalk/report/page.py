@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -34,7 +35,6 @@ GLYPHS = {
 }
 COLUMNS = (
     ("configuration", "text"),
-    ("method", "text"),
     ("length", "count"),
     ("metric", "text"),
     ("value", "value"),
@@ -84,8 +84,9 @@ def page(report: Content) -> str:
 
 
 def table(run: Measured) -> dict[str, Any]:
-    """The full table: columns with their kinds, and rows of plain values."""
-    names = [name for name, _ in COLUMNS]
+    """The full table: columns with their kinds, rows of plain values, and where a row holds what filters ask for; the
+    method has no column of its own, as configurations begin with it."""
+    names = [*(name for name, _ in COLUMNS), "method"]
     places = {name: names.index(name) for name in ("method", "length", "metric")}
     columns = [{"name": name, "kind": kind} for name, kind in COLUMNS]
     ratios = _against_none(run)
@@ -94,9 +95,9 @@ def table(run: Measured) -> dict[str, Any]:
 
 
 def _row(row: Row, ratio: float | None) -> list[Any]:
-    status = row.status if row.status == "ok" else f"{row.status}: {row.reason}"
+    status = f"{row.status}: {row.reason}" if row.reason else row.status
     values = (row.value, row.ci_low, row.ci_high, ratio)
-    return [row.label, row.method, row.length, row.metric, *values, row.n, status, row.fingerprint]
+    return [row.label, row.length, row.metric, *values, row.n, status, row.fingerprint, row.method]
 
 
 def _against_none(run: Measured) -> dict[tuple[str, int, str], float]:
@@ -132,11 +133,17 @@ def compact(value: Any) -> Any:
 
 def interval(text: str) -> Markup:
     """A text whose interval in brackets is set apart, so that neither part is broken over lines; escaped."""
+    text = whole(text)
     value, bracket, rest = text.partition(" [")
     if not bracket or "]" not in rest:
         return escape(text)
     ends, _, after = rest.partition("]")
     return Markup('<span class="whole">{}</span> <span class="ends">[{}]</span>{}').format(value, ends, after)
+
+
+def whole(text: str) -> str:
+    """The text with numbers and their per cent signs on one line."""
+    return re.sub(r"(?<=\d) %", "\u00a0%", text)
 
 
 @cache
@@ -156,7 +163,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["interval"] = interval
+    environment.filters |= {"interval": interval, "whole": whole}
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment
 

@@ -25,6 +25,8 @@ def recommendation_json(answer: Recommendation, command: str | None) -> dict[str
         "max_short_cost_percent": answer.bound_percent,
         "choice": _candidate(answer.choice),
         "tied": [_candidate(c) for c in answer.tied],
+        "same_measurement": list(answer.same),
+        "against_dropping_the_context": answer.dropping,
         "too_costly": [_candidate(c) for c in answer.too_costly],
         "compared": len(answer.best.members) + len(answer.best.excluded),
         "n": answer.best.n,
@@ -72,6 +74,7 @@ def compared_json(found: Compared) -> dict[str, Any]:
         "differences": [{"what": d.what, "a": d.a, "b": d.b} for d in found.differences],
         "documents_in_both": found.documents,
         "not_compared": dict(found.not_compared),
+        "remark": found.remark,
         "cells": [_contrast(c) for c in found.contrasts],
     }
 
@@ -87,6 +90,8 @@ def compared_lines(found: Compared) -> Iterator[str]:
     for metric, reason in found.not_compared.items():
         if reason != NOT_MEASURED:
             yield f"Not compared: {TITLES[metric]}, {reason}."
+    if found.remark:
+        yield found.remark
     yield ""
 
 

@@ -14,7 +14,7 @@ from ropewalk.stats.best import BestSet, best_set
 from ropewalk.stats.blocks import BITS, PASSKEY, Block
 from ropewalk.stats.correlation import rank_agreement
 from ropewalk.stats.crossfit import HeldOut, cross_fit
-from ropewalk.stats.effective import THRESHOLD, TOLERANCE, effective_length, reference_tail
+from ropewalk.stats.effective import THRESHOLD, TOLERANCE, effective_length, reference_tails
 from ropewalk.stats.measured import NONE, Measured
 
 
@@ -58,11 +58,11 @@ def reach(run: Measured, label: str) -> str:
     """Effective length of a configuration: `16,384 (tail)`, `at least 16,384`, or a dash where it is unknown."""
     tails = {row.length: row.value for row in run.rows if row.label == label and row.metric == "tail"}
     plain = {row.length: row.value for row in run.rows if row.label == NONE and row.metric == "tail"}
-    reference = reference_tail(plain, run.shipped_window)
-    if reference is None or not tails:
+    references = reference_tails(plain, run.shipped_window)
+    if references is None or not tails:
         return MISSING
     found = {row.length: row.value for row in run.rows if row.label == label and row.metric == PASSKEY}
-    effective = effective_length(tails, found or None, reference)
+    effective = effective_length(tails, found or None, references)
     if effective.length is None:
         return f"below {effective.stopped_at:,} ({effective.stopped_by})"
     if effective.stopped_at is None:
@@ -76,7 +76,8 @@ def effective_note(run: Measured) -> str:
     passkey = f" and at least {100 * THRESHOLD:.0f} % of passkeys are found" if trials else ""
     return (
         f"Effective length: the longest measured length up to which tail perplexity stays within {100 * TOLERANCE:.0f} "
-        f"% of the unscaled model's inside its window{passkey}; what ended it is in brackets."
+        f"% of the unscaled model's{passkey}, and what ended it; beyond the window it is held against the unscaled "
+        "model's at the longest length inside."
     )
 
 

@@ -12,7 +12,7 @@ from ropewalk.report.costs import Cost, short_costs, why_no_cost
 from ropewalk.stats.best import BestSet, best_set
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.findings.finding import QUALITY
-from ropewalk.stats.findings.quality import deciding_block
+from ropewalk.stats.findings.quality import Direction, against_dropping, deciding_block, direction
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.measured import NONE, TRUNCATE, Measured
 from ropewalk.stats.paired import Paired
@@ -54,6 +54,9 @@ class Recommendation:
         bound_percent: largest allowed cost at short lengths, per cent; None if any.
         no_cost: why costs are unknown; empty where they are known.
         rotates: the choice has different rotations at different lengths.
+        same: those of `tied` that are one measurement with the choice.
+        dropping: whether the choice is shown to be better or worse than `truncate`, corrected over all extended
+            configurations as the finding is; None where that was not measured or the choice extends nothing.
     """
 
     target: int
@@ -66,6 +69,8 @@ class Recommendation:
     bound_percent: float | None
     no_cost: str
     rotates: bool
+    same: tuple[str, ...]
+    dropping: Direction | None
 
 
 def recommend(run: Measured, target: int, bound_percent: float | None = None) -> Recommendation:
@@ -94,7 +99,14 @@ def recommend(run: Measured, target: int, bound_percent: float | None = None) ->
         bound_percent=bound_percent,
         no_cost="" if choice.label in costs else why_no_cost(run, block.lengths[0]),
         rotates=len(prints) > 1,
+        same=tuple(label for label in allowed.same(choice.label) if label in best.members),
+        dropping=_dropping(run, block, choice.label),
     )
+
+
+def _dropping(run: Measured, block: Block, label: str) -> Direction | None:
+    rows = against_dropping(run.blocks[block.metric, block.lengths[0]]) if block.metric == "tail" else ()
+    return next((direction(row) for row in rows if row.label == label), None)
 
 
 def judged_block(run: Measured, target: int) -> Block:

@@ -47,6 +47,7 @@ class Study:
         curve: loss by position.
         rotations: inv_freq (rad/token) and attention_factor by fingerprint.
         token_hashes: document id to a hash of its token ids; two runs with equal hashes scored the same tokens.
+        key_hashes: document id to a hash of which tokens are key (LongPPL); empty without.
         unfinished: cells that were asked for and are not measured yet.
         directory: where the run lies, as the user wrote it.
     """
@@ -56,6 +57,7 @@ class Study:
     curve: tuple[Position, ...] = ()
     rotations: Mapping[str, tuple[tuple[float, ...], float]] = field(default_factory=dict)
     token_hashes: Mapping[str, str] = field(default_factory=dict)
+    key_hashes: Mapping[str, str] = field(default_factory=dict)
     unfinished: int = 0
     directory: str = "RUN"
 
@@ -72,7 +74,7 @@ def read(directory: Path) -> Study:
     store = Store.open_run(directory, read_only=True)
     try:
         rotations = _rotations(store)
-        hashes = _token_hashes(store)
+        token_hashes, key_hashes = (_hashes(store, name) for name in ("ids", "key"))
     finally:
         store.close()
     return Study(
@@ -80,7 +82,8 @@ def read(directory: Path) -> Study:
         trials=trials(samples),
         curve=positions(found.curve()),
         rotations=rotations,
-        token_hashes=hashes,
+        token_hashes=token_hashes,
+        key_hashes=key_hashes,
         unfinished=unfinished,
         directory=str(directory),
     )
@@ -126,14 +129,15 @@ def _rotations(store: Store) -> dict[str, tuple[tuple[float, ...], float]]:
     }
 
 
-def _token_hashes(store: Store) -> dict[str, str]:
+def _hashes(store: Store, kind: str) -> dict[str, str]:
+    """A hash of each document's stored array of this kind, by document id."""
     digest = store.meta("documents_sha256")
     if not digest:
         return {}
     arrays = store.read_arrays(DOCUMENTS, digest)
     names = store.rows("SELECT document, id FROM documents ORDER BY document")
     return {
-        str(name): hashlib.sha256(arrays[f"{index}.ids"].tobytes()).hexdigest()
+        str(name): hashlib.sha256(arrays[f"{index}.{kind}"].tobytes()).hexdigest()
         for index, name in names
-        if f"{index}.ids" in arrays
+        if f"{index}.{kind}" in arrays
     }

@@ -80,32 +80,41 @@ def headline(answer: Recommendation) -> str:
         return f"For {target} tokens, leave the model as it is."
     if NONE in tied:
         return f"For {target} tokens, nothing is shown to beat leaving the model as it is."
-    if choice.against_truncate is not None and not beats(choice.against_truncate.interval):
-        return f"For {target} tokens, {choice.label} is best, but not shown to beat dropping the context."
-    return f"For {target} tokens, use {choice.label}."
+    if answer.dropping == "worse":
+        return f"For {target} tokens, {_choice(answer)} does best, but worse than dropping the context."
+    if answer.dropping == "unknown":
+        return f"For {target} tokens, {_choice(answer)} does best, but is not shown to beat dropping the context."
+    return f"For {target} tokens, use {_choice(answer)}."
 
 
-def beats(ratio: Interval) -> bool:
-    """A ratio of perplexities whose whole interval lies below 1."""
-    return ratio.high is not None and ratio.high < 1
+def _choice(answer: Recommendation) -> str:
+    """`yarn factor=4 or one of 2 tied with it`: a choice among equals is not called the best."""
+    tied = len(answer.tied) - len(answer.same)
+    return answer.choice.label + (f" or one of {tied} tied with it" if tied else "")
 
 
 def confidence(answer: Recommendation) -> str:
     """How sure the choice is."""
-    best, tied = answer.best, len(answer.tied)
+    best, tied = answer.best, [c.label for c in answer.tied if c.label not in answer.same]
+    others = len(best.members) + len(best.excluded) - 1
     if best.distinct < 2:
         return "There is nothing to compare it with."
     if best.n == 1:
         return f"Unknown: with {units(answer.metric, 1)} no test is possible."
+    same = (
+        f" {listed(answer.same)} {'is' if len(answer.same) == 1 else 'are'} the same measurement."
+        if answer.same
+        else ""
+    )
     if tied:
         return (
-            f"Not certain: {tied} of {len(best.members) + len(best.excluded) - 1} others cannot be told apart from it "
-            f"with {units(answer.metric, best.n)} ({listed([c.label for c in answer.tied])})."
+            f"Not certain: {len(tied)} of {others} other{'s' * (others > 1)} cannot be told apart from it with "
+            f"{units(answer.metric, best.n)} ({listed(tied)}).{same}"
         )
-    return (
-        f"Each of the {len(best.excluded)} others is worse, at most 5 % chance of any error "
-        f"({units(answer.metric, best.n)})."
+    rest = (
+        f"Each of the {len(best.excluded)} others" if len(best.excluded) > 1 else f"The other, {best.excluded[0][0]},"
     )
+    return f"{rest} is worse, at most 5 % chance of any error ({units(answer.metric, best.n)}).{same}"
 
 
 def cost(candidate: Candidate) -> str:
@@ -119,6 +128,9 @@ def cost(candidate: Candidate) -> str:
     return f"{change(candidate.cost.ratio)} {TITLES[candidate.cost.metric]}, at worst, at {candidate.cost.length:,}"
 
 
+_SHOWN = {"better": "", "worse": ": worse", "unknown": ": not shown to be better", None: ""}
+
+
 def facts(answer: Recommendation) -> dict[str, str]:
     """What supports the answer, term by term."""
     choice, metric = answer.choice, answer.metric
@@ -129,8 +141,7 @@ def facts(answer: Recommendation) -> dict[str, str]:
     if choice.against_none is not None:
         found["Against the unscaled model"] = apart(metric, choice.against_none.interval)
     if choice.against_truncate is not None:
-        ratio = choice.against_truncate.interval
-        found["Against dropping the context"] = change(ratio) + ("" if beats(ratio) else ": not shown to be better")
+        found["Against dropping the context"] = change(choice.against_truncate.interval) + _SHOWN[answer.dropping]
     found["Cost at short lengths"] = cost(choice) if not answer.no_cost else f"unknown: {answer.no_cost}"
     if choice.passkey is not None and metric != "passkey":
         found[f"Passkeys found at {answer.judged_at:,}"] = (
@@ -166,6 +177,6 @@ def would_change(answer: Recommendation) -> list[str]:
             f"{choice.label} turns differently at every length, and its costs hold where the engine follows; an "
             "exported fixed rotation was not measured at the other lengths."
         )
-    if answer.tied or answer.best.n == 1:
+    if len(answer.tied) > len(answer.same) or answer.best.n == 1:
         said.append(f"More {'trials' if answer.metric == 'passkey' else 'documents'} may separate those that tie.")
     return said

@@ -53,8 +53,8 @@ def best_set(block: Block, alpha: float = 0.05) -> BestSet:
     if not block.labels or not block.units:
         return BestSet(winner=None, members=(), excluded=(), distinct=0, n=len(block.units), alpha=alpha)
     groups = _identical(block)
-    distinct = block.only([block.labels[group[0]] for group in groups])
-    kept, left = step_down(distinct.losses_C, pairwise_p(distinct), alpha)
+    apart = block.only([block.labels[group[0]] for group in groups])
+    kept, left = step_down(apart.losses_C, pairwise_p(apart), alpha)
     members = sorted((i for g in kept for i in groups[g]), key=lambda i: (block.losses_C[i], i))
     return BestSet(
         winner=block.labels[members[0]],
@@ -64,6 +64,11 @@ def best_set(block: Block, alpha: float = 0.05) -> BestSet:
         n=len(block.units),
         alpha=alpha,
     )
+
+
+def distinct(block: Block) -> int:
+    """Different measurements among the configurations; equal outcomes are one."""
+    return len(_identical(block))
 
 
 def step_down(losses_C: FloatArray, p_CC: FloatArray, alpha: float) -> tuple[list[int], list[tuple[int, float]]]:

@@ -98,6 +98,11 @@ class Block:
         compare = paired_difference if self.metric == BITS else paired_ratio
         return compare(numerators_N, denominators_N, others_N, other_denominators_N, confidence)
 
+    def same(self, label: str) -> tuple[str, ...]:
+        """The others with the very same outcomes: one measurement under several names."""
+        own = [row.tobytes() for row in self.row(label)]
+        return tuple(x for x in self.labels if x != label and [row.tobytes() for row in self.row(x)] == own)
+
     def only(self, labels: Sequence[str]) -> Block:
         """The same block with these configurations alone, in the order given; those it lacks are skipped."""
         index = [self.labels.index(label) for label in labels if label in self.labels]

@@ -21,7 +21,6 @@ class EffectiveLength:
         length: tokens; None if not even the shortest measured length holds.
         stopped_at: the first measured length that does not hold; None if all do ("at least `length`").
         stopped_by: which condition failed there, or "missing" if a value was not measured.
-        reference: the unscaled in-window tail perplexity.
         tolerance: allowed excess of tail perplexity, as a share.
         threshold: required share of passkeys; None if passkey was not measured and only the tail decides.
     """
@@ -29,21 +28,26 @@ class EffectiveLength:
     length: int | None
     stopped_at: int | None
     stopped_by: Literal["tail", "passkey", "missing"] | None
-    reference: float
     tolerance: float
     threshold: float | None
 
 
-def reference_tail(tail_of_none: Mapping[int, float], window: int) -> float | None:
-    """Tail perplexity of the unscaled model at the longest measured length inside its window; None without one."""
-    inside = [length for length, value in tail_of_none.items() if length <= window and math.isfinite(value)]
-    return tail_of_none[max(inside)] if inside else None
+def reference_tails(tail_of_none: Mapping[int, float], window: int) -> dict[int, float] | None:
+    """What tail perplexity is held against at each length: the unscaled model's at that length, and beyond the window
+    (or where it has none) the one at the longest measured length inside; None without any inside.
+
+    Inside the window the same tokens are compared; a reference of another length would measure those tokens instead.
+    """
+    inside = {length: value for length, value in tail_of_none.items() if length <= window and math.isfinite(value)}
+    if not inside:
+        return None
+    return dict.fromkeys(tail_of_none, inside[max(inside)]) | inside
 
 
 def effective_length(
     tail: Mapping[int, float],
     passkey: Mapping[int, float] | None,
-    reference: float,
+    references: Mapping[int, float],
     *,
     tolerance: float = TOLERANCE,
     threshold: float = THRESHOLD,
@@ -56,16 +60,17 @@ def effective_length(
     Args:
         tail: tail perplexity by length in tokens; NaN where a cell has no value.
         passkey: share of passkeys found by length; None if the run has no passkey at all.
-        reference: from `reference_tail`.
+        references: from `reference_tails`; a length that it lacks counts as missing.
         tolerance: allowed excess as a share, >= 0.
         threshold: required share in [0, 1].
 
     Raises:
         ValueError: a reference that is not a positive number, tolerance < 0, or threshold outside [0, 1].
     """
-    if not (math.isfinite(reference) and reference > 0) or not tolerance >= 0 or not 0 <= threshold <= 1:
+    wrong = [x for x in references.values() if not (math.isfinite(x) and x > 0)]
+    if wrong or not tolerance >= 0 or not 0 <= threshold <= 1:
         raise ValueError(
-            f"reference={reference!r} must be a perplexity > 0, tolerance={tolerance!r} >= 0, "
+            f"references={dict(references)!r} must be perplexities > 0, tolerance={tolerance!r} >= 0, "
             f"threshold={threshold!r} a share in [0, 1]"
         )
     reached: int | None = None
@@ -73,10 +78,10 @@ def effective_length(
     stopped_by: Literal["tail", "passkey", "missing"] | None = None
     for length in sorted({*tail, *(passkey or ())}):
         found = math.inf if passkey is None else passkey.get(length, math.nan)
-        perplexity = tail.get(length, math.nan)
-        if math.isnan(perplexity) or math.isnan(found):
+        excess = tail.get(length, math.nan) / references.get(length, math.nan)
+        if math.isnan(excess) or math.isnan(found):
             stopped_by = "missing"
-        elif perplexity > reference * (1 + tolerance):
+        elif excess > 1 + tolerance:
             stopped_by = "tail"
         elif found < threshold:
             stopped_by = "passkey"
@@ -88,7 +93,6 @@ def effective_length(
         length=reached,
         stopped_at=stopped_at,
         stopped_by=stopped_by,
-        reference=reference,
         tolerance=tolerance,
         threshold=None if passkey is None else threshold,
     )

@@ -24,6 +24,7 @@ FINDERS: tuple[Callable[[Measured], list[Finding]], ...] = (
     quality.smaller_than_interval,
     planning.documents_needed,
     grid.few_key_tokens,
+    grid.key_tokens_end_early,
     grid.duplicates,
     grid.memorised,
 )

@@ -62,10 +62,10 @@ def spread(interval: Interval) -> str:
 
 
 def as_json(interval: Interval) -> dict[str, float | int | None]:
-    """An interval as evidence; null also for what a float cannot hold (JSON has no infinity)."""
+    """A 95 % interval as evidence; null also for what a float cannot hold (JSON has no infinity)."""
     ends = {"value": interval.value, "low": interval.low, "high": interval.high}
     kept = {name: end if end is not None and math.isfinite(end) else None for name, end in ends.items()}
-    return kept | {"n": interval.n}
+    return kept | {"n": interval.n, "confidence": 0.95}
 
 
 def shown(metric: str, value: float) -> str:

@@ -16,8 +16,8 @@ def inside_window(run: Measured) -> list[Finding]:
     return [
         Finding(
             kind="inside_window",
-            sentence=f"Every length (longest {run.lengths[-1]}) lies inside the model's window of {run.shipped_window} "
-            "tokens: this grid extends nothing and can only show what scaling costs.",
+            sentence=f"Every length (longest {run.lengths[-1]:,}) lies inside the model's window of "
+            f"{run.shipped_window:,} tokens: this grid extends nothing and can only show what scaling costs.",
             evidence={"lengths": list(run.lengths), "window": run.shipped_window},
             severity="warning",
         )
@@ -43,9 +43,9 @@ def duplicates(run: Measured) -> list[Finding]:
         Finding(
             kind="duplicates",
             sentence=f"{cells} of {asked} pairs of configuration and length are only {len(repeated)} different "
-            f"rotation{'s' * (len(repeated) > 1)}: at {largest['length']}, {listed(largest['labels'])} are one "
+            f"rotation{'s' * (len(repeated) > 1)}: at {largest['length']:,}, {listed(largest['labels'])} are one "
             "measurement, so their equal numbers confirm nothing.",
-            evidence={"groups": repeated, "pairs": asked},
+            evidence={"groups": repeated, "in_groups": cells, "rotations": len(repeated), "pairs": asked},
             severity="caution",
         )
     ]
@@ -63,9 +63,28 @@ def few_key_tokens(run: Measured) -> list[Finding]:
     return [
         Finding(
             kind="few_key_tokens",
-            sentence=f"LongPPL has no value at {listed([str(x) for x in sorted(reasons)])}: too few tokens depend on "
-            f"the long context ({length}: {reason}); use more or longer documents, or a stronger evaluator.",
+            sentence=f"LongPPL has no value at {listed([f'{x:,}' for x in sorted(reasons)])}: too few tokens depend on "
+            f"the long context ({length:,}: {reason}); use more or longer documents, or a stronger evaluator.",
             evidence={"reasons": {str(x): reasons[x] for x in sorted(reasons)}},
+            severity="caution",
+        )
+    ]
+
+
+def key_tokens_end_early(run: Measured) -> list[Finding]:
+    """LongPPL of a long text whose last key token comes long before its end: the evaluator saw no further."""
+    remarks = {
+        row.length: row.reason for row in run.rows if row.metric == "longppl" and row.status == "ok" and row.reason
+    }
+    if not remarks:
+        return []
+    length, remark = min(remarks.items())
+    return [
+        Finding(
+            kind="key_tokens_end_early",
+            sentence=f"LongPPL at {listed([f'{x:,}' for x in sorted(remarks)])} says little about the end of the text "
+            f"({length:,}: {remark}); it needs an evaluator with a longer window.",
+            evidence={"remarks": {str(x): remarks[x] for x in sorted(remarks)}},
             severity="caution",
         )
     ]
@@ -81,8 +100,12 @@ def failures(run: Measured) -> list[Finding]:
             Finding(
                 kind="failed_cells",
                 sentence=f"{len(failed)} of {len(run.rows)} cells have no value; the first is {first.label} at "
-                f"{first.length}, {first.metric} ({first.status}: {first.reason}).",
-                evidence={"cells": [_cell(r.label, r.length, r.metric, f"{r.status}: {r.reason}") for r in failed]},
+                f"{first.length:,}, {first.metric} ({first.status}: {first.reason}).",
+                evidence={
+                    "failed": len(failed),
+                    "asked": len(run.rows),
+                    "cells": [_cell(r.label, r.length, r.metric, f"{r.status}: {r.reason}") for r in failed],
+                },
                 severity="warning",
             )
         )
@@ -97,9 +120,10 @@ def failures(run: Measured) -> list[Finding]:
         found.append(
             Finding(
                 kind="not_comparable",
-                sentence=f"{len(left_out)} cells take no part in comparisons; the first is {left_out[0]['label']} at "
-                f"{left_out[0]['length']}, {left_out[0]['metric']} ({left_out[0]['reason']}).",
-                evidence={"cells": left_out},
+                sentence=f"{len(left_out)} cell{'s take' if len(left_out) > 1 else ' takes'} no part in comparisons; "
+                f"the first is {left_out[0]['label']} at {left_out[0]['length']:,}, {left_out[0]['metric']} "
+                f"({left_out[0]['reason']}).",
+                evidence={"left_out": len(left_out), "cells": left_out},
                 severity="warning",
             )
         )

@@ -7,48 +7,70 @@ from itertools import combinations
 
 from scipy import special
 
-from ropewalk.stats.best import best_set
+from ropewalk.stats.best import best_set, distinct
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.findings.finding import WORDS, Finding, percent
 from ropewalk.stats.findings.quality import ALPHA, deciding_block
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.measured import Measured
 from ropewalk.stats.paired import difference_estimate
-from ropewalk.stats.power import detectable, units_needed
+from ropewalk.stats.power import MOST_UNITS, detectable, units_needed
 
 ENOUGH_DOCUMENTS = 8
+MOST_ERRORS = 5.0
+"""Standard errors that a difference may have to reach after correction before documents count as few."""
 CHANCE = 0.8
 
 
 def few_documents(run: Measured) -> list[Finding]:
-    """One document has no interval; a few leave only very clear differences after correction."""
-    sizes = {len(block.units): block for block in run.blocks.values() if not block.counts and len(block.labels) > 1}
-    if not sizes or min(sizes) >= ENOUGH_DOCUMENTS:
+    """One document has no interval; a few, or very many comparisons, leave only very clear differences."""
+    blocks = [block for key, whole in run.blocks.items() if not whole.counts and (block := run.block(*key))]
+    blocks = [block for block in blocks if len(block.labels) > 1]
+    if not blocks:
         return []
-    n = min(sizes)
+    n = min(len(block.units) for block in blocks)
     if n == 1:
         return [
             Finding(
                 kind="few_documents",
                 sentence="One document was measured: no interval and no test is possible, every difference may be "
                 f"this one text; {ENOUGH_DOCUMENTS} or more are advised.",
-                evidence={"documents": 1},
+                evidence={"documents": 1, "advised": ENOUGH_DOCUMENTS},
                 severity="warning",
             )
         ]
-    distinct = best_set(sizes[n]).distinct
-    pairs = max(1, distinct * (distinct - 1) // 2)
-    critical = float(special.stdtrit(n - 1, 1 - ALPHA / 2 / pairs))
+    count = max(distinct(block) for block in blocks if len(block.units) == n)
+    return _few(n, count, max(1, count * (count - 1) // 2))
+
+
+def _few(n: int, configurations: int, pairs: int) -> list[Finding]:
+    critical = _critical(n, pairs)
+    if n >= ENOUGH_DOCUMENTS and critical <= MOST_ERRORS:
+        return []
+    advised = next(m for m in range(ENOUGH_DOCUMENTS, 1000) if _critical(m, pairs) <= MOST_ERRORS or m == 999)
+    then = _critical(advised, pairs)
     return [
         Finding(
             kind="few_documents",
-            sentence=f"With {n} documents a difference between two of {distinct} configurations must be "
-            f"{critical:.1f} times its standard error to count after correction over {pairs} pairs; "
-            f"{ENOUGH_DOCUMENTS} documents or more are advised.",
-            evidence={"documents": n, "distinct_configurations": distinct, "pairs": pairs, "critical_t": critical},
-            severity="warning",
+            sentence=f"With {n} documents a difference between two of {configurations} configurations must be "
+            f"{critical:.1f} times its standard error to count after correction over {pairs:,} "
+            f"pair{'s' * (pairs > 1)}; with {advised}, {then:.1f} times: that many or more are advised.",
+            evidence={
+                "documents": n,
+                "distinct_configurations": configurations,
+                "pairs": pairs,
+                "critical_t": critical,
+                "advised": advised,
+                "critical_t_then": then,
+            },
+            severity="warning" if n < ENOUGH_DOCUMENTS else "caution",
         )
     ]
+
+
+def _critical(n: int, pairs: int) -> float:
+    """Standard errors at which a paired t test of n documents survives Bonferroni over so many pairs."""
+    return float(special.stdtrit(n - 1, 1 - ALPHA / 2 / pairs))
 
 
 def documents_needed(run: Measured, difference_percent: float = 1.0) -> list[Finding]:
@@ -78,10 +100,10 @@ def _needed(block: Block, difference_percent: float) -> list[Finding]:
     return [
         Finding(
             kind="documents_needed",
-            sentence=f"To tell {members[0]} from {rival} at {block.lengths[0]} if their {WORDS[block.metric]} truly "
-            f"differs by {difference_percent:g} % takes about {needed or 'over a million'} documents like these "
-            f"({100 * CHANCE:.0f} % chance, one planned comparison); {estimate.n} find "
-            f"differences of {percent(seen).lstrip('+')} or more.",
+            sentence=f"To tell {members[0]} from {rival} at {block.lengths[0]:,} if their {WORDS[block.metric]} truly "
+            f"differs by {difference_percent:g} % takes {f'about {needed:,}' if needed else f'over {MOST_UNITS:,}'} "
+            f"documents like these ({100 * CHANCE:.0f} % chance, one planned comparison); the {estimate.n} at hand "
+            f"find differences of {percent(seen).lstrip('+') if math.isfinite(seen) else 'any number'} or more.",
             evidence={
                 "length": block.lengths[0],
                 "metric": block.metric,
@@ -91,6 +113,8 @@ def _needed(block: Block, difference_percent: float) -> list[Finding]:
                 "difference_percent": difference_percent,
                 "documents_needed": needed,
                 "detectable_nats": nats,
+                "detectable_ratio": seen if math.isfinite(seen) else None,
+                "most_documents": MOST_UNITS,
                 "alpha": ALPHA,
                 "chance": CHANCE,
             },

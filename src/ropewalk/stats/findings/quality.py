@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from ropewalk.stats.best import best_set
 from ropewalk.stats.blocks import Block
-from ropewalk.stats.compare import compare_to
+from ropewalk.stats.compare import Comparison, compare_to
 from ropewalk.stats.findings.finding import QUALITY, WORDS, Finding, as_json, listed, percent, shown, spread
 from ropewalk.stats.measured import NONE, TRUNCATE, Measured
 
 ALPHA = 0.05
+Direction = Literal["better", "worse", "unknown"]
 
 
 def deciding_block(run: Measured, length: int) -> Block | None:
@@ -29,7 +30,9 @@ def _winner(block: Block) -> list[Finding]:
     best = best_set(block, ALPHA)
     if best.winner is None or best.distinct < 2:
         return []
-    length, metric, tied = block.lengths[0], block.metric, len(best.members) - 1
+    length, metric, others = block.lengths[0], block.metric, len(block.labels) - 1
+    same = block.same(best.winner)
+    tied = [label for label in best.members[1:] if label not in same]
     value = _value(block, best.winner)
     evidence: dict[str, Any] = {
         "length": length,
@@ -37,20 +40,30 @@ def _winner(block: Block) -> list[Finding]:
         "winner": best.winner,
         "value": value,
         "members": list(best.members),
+        "same_measurement": list(same),
+        "tied": len(tied),
+        "others": others,
+        "worse": others - len(same),
         "excluded": dict(best.excluded),
         "n": best.n,
         "distinct": best.distinct,
         "alpha": best.alpha,
     }
-    units = "trials" if block.counts else "documents"
-    opening = f"At {length}, {best.winner} has the best {WORDS[metric]} ({shown(metric, value)})"
+    opening = f"At {length:,}, {best.winner} has the best {WORDS[metric]} ({shown(metric, value)})"
+    if same:
+        opening += (
+            f", as have {listed(same)}, the same measurement"
+            if len(same) > 1
+            else f", as has {same[0]}, the same measurement"
+        )
     if tied:
         sentence = (
-            f"{opening}, but {tied} of {len(block.labels) - 1} others cannot be told apart from it with {best.n} "
-            f"{units}: {listed(best.members[1:])}."
+            f"{opening}, but {len(tied)} of {others} others cannot be told apart from it with {best.n} "
+            f"{'trials' if block.counts else 'documents'}: {listed(tied)}."
         )
         return [Finding(kind="tied_winner", sentence=sentence, evidence=evidence, severity="caution")]
-    sentence = f"{opening}, and each of the {len(block.labels) - 1} others is worse (at most 5 % chance of any error)."
+    rest = f"each of the {others - len(same)} others is" if others - len(same) > 1 else f"{best.excluded[0][0]} is"
+    sentence = f"{opening}, and {rest} worse (at most {100 * best.alpha:.0f} % chance of any error)."
     return [Finding(kind="clear_winner", sentence=sentence, evidence=evidence, severity="note")]
 
 
@@ -70,7 +83,7 @@ def smaller_than_interval(run: Measured) -> list[Finding]:
         found.append(
             Finding(
                 kind="smaller_than_interval",
-                sentence=f"At {length} even the best, {winner}, differs from none by {percent(interval.value)} in "
+                sentence=f"At {length:,} even the best, {winner}, differs from none by {percent(interval.value)} in "
                 f"{WORDS[block.metric]}, less than its uncertainty ({spread(interval)}, {interval.n} documents).",
                 evidence={"length": length, "metric": block.metric, "winner": winner, "ratio": as_json(interval)},
                 severity="caution",
@@ -85,40 +98,53 @@ def dropping_the_context(run: Measured) -> list[Finding]:
     return [finding for block in blocks for finding in _dropping(block)]
 
 
-def _dropping(block: Block) -> list[Finding]:
+def against_dropping(block: Block) -> tuple[Comparison, ...]:
+    """Every extended configuration of a block of tails against `truncate`, Holm over them; empty without either."""
     extended = [label for label in block.labels if label not in (NONE, TRUNCATE)]
-    if not extended:
+    if not extended or TRUNCATE not in block.labels:
+        return ()
+    return compare_to(block.only([*extended, TRUNCATE]), TRUNCATE)
+
+
+def direction(row: Comparison) -> Direction:
+    """What a comparison of perplexities shows after correction."""
+    if row.adjusted_p is None or row.adjusted_p > ALPHA:
+        return "unknown"
+    return "better" if row.paired.interval.value < 1 else "worse"
+
+
+def _dropping(block: Block) -> list[Finding]:
+    rows = against_dropping(block)
+    if not rows:
         return []
-    rows = compare_to(block.only([*extended, TRUNCATE]), TRUNCATE)
-    best = min(rows, key=lambda row: row.paired.interval.value)
-    better = [
-        row.label
-        for row in rows
-        if row.adjusted_p is not None and row.adjusted_p <= ALPHA and row.paired.interval.value < 1
-    ]
-    ratio = best.paired.interval
+    better = [row for row in rows if direction(row) == "better"]
+    lead = min(better or rows, key=lambda row: row.paired.interval.value)
+    ratio = lead.paired.interval
     evidence = {
         "length": block.lengths[0],
-        "best": best.label,
-        "best_tail": _value(block, best.label),
+        "best": lead.label,
+        "best_tail": _value(block, lead.label),
         "truncate_tail": _value(block, TRUNCATE),
         "ratio": as_json(ratio),
-        "adjusted_p": best.adjusted_p,
-        "better": better,
-        "compared": len(extended),
+        "adjusted_p": lead.adjusted_p,
+        "better": [row.label for row in better],
+        "compared": len(rows),
+        "alpha": ALPHA,
     }
-    opening = f"At {block.lengths[0]} the best of {len(extended)} extended configurations, {best.label}"
-    against = (
-        f"tail perplexity {_value(block, best.label):.4g} against {_value(block, TRUNCATE):.4g}, "
-        f"{percent(ratio.value)}, {spread(ratio)}, {ratio.n} document{'s' * (ratio.n != 1)}"
+    dropping = (
+        "dropping the context, the unscaled model fed only the last half window (tail perplexity "
+        f"{_value(block, lead.label):.4g} against {_value(block, TRUNCATE):.4g}, {percent(ratio.value)}, "
+        f"{spread(ratio)}, {ratio.n} document{'s' * (ratio.n != 1)})"
     )
     if better:
-        sentence = f"{opening}, beats dropping the context ({against}); {len(better)} of {len(extended)} do."
+        sentence = f"At {block.lengths[0]:,} {lead.label} beats {dropping}; {len(better)} of {len(rows)} extended "
+        sentence += "configurations do."
         return [Finding(kind="better_than_dropping", sentence=sentence, evidence=evidence, severity="note")]
-    sentence = (
-        f"{opening}, is not shown to beat dropping the context, the unscaled model fed only the last half window "
-        f"({against}): extending has not been shown to pay here."
-    )
+    worse = direction(lead) == "worse"
+    verdict = "does worse than" if worse else "is not shown to beat"
+    end = "extending does not pay here." if worse else "extending has not been shown to pay here."
+    sentence = f"At {block.lengths[0]:,} the best of {len(rows)} extended configurations, {lead.label}, {verdict} "
+    sentence += f"{dropping}: {end}"
     return [Finding(kind="not_better_than_dropping", sentence=sentence, evidence=evidence, severity="warning")]
 
 

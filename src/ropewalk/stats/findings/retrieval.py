@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from ropewalk.stats.effective import THRESHOLD
 from ropewalk.stats.findings.finding import Finding
 from ropewalk.stats.measured import NONE, Measured, Row
@@ -15,27 +13,27 @@ ALPHA = 0.05
 
 def baseline_fails(run: Measured) -> list[Finding]:
     """The unscaled model misses passkeys inside its own window; with it, what an unused chat template may explain."""
-    inside = [
+    failing = [
         row
         for row in run.rows
-        if row.label == NONE and row.metric == "passkey" and row.length <= run.window and not math.isnan(row.value)
+        if row.label == NONE and row.metric == "passkey" and row.length <= run.shipped_window and row.value < THRESHOLD
     ]
-    if not inside:
+    if not failing:
         return []
-    last = max(inside, key=lambda row: row.length)
-    if last.value >= THRESHOLD:
-        return []
-    evidence = {"length": last.length, "value": last.value, "n": last.n, "threshold": THRESHOLD, "window": run.window}
+    first = min(failing, key=lambda row: row.length)
+    evidence = {"length": first.length, "value": first.value, "n": first.n, "threshold": THRESHOLD}
+    evidence |= {"window": run.shipped_window}
     found = [
         Finding(
             kind="baseline_fails_passkey",
-            sentence=f"The unscaled model finds {100 * last.value:.0f} % of {last.n} passkeys at {last.length}, inside "
-            f"its window of {run.window}: below {100 * THRESHOLD:.0f} % passkey says little about scaling this model.",
+            sentence=f"The unscaled model finds {100 * first.value:.0f} % of {first.n} passkeys at {first.length:,}, "
+            f"inside its window of {run.shipped_window:,}: below {100 * THRESHOLD:.0f} % passkey says little about "
+            "scaling this model, at this length and beyond.",
             evidence=evidence,
             severity="warning",
         )
     ]
-    return found + _chat_template(run, last)
+    return found + _chat_template(run, first)
 
 
 def _chat_template(run: Measured, row: Row) -> list[Finding]:
@@ -47,7 +45,7 @@ def _chat_template(run: Measured, row: Row) -> list[Finding]:
         Finding(
             kind="passkey_without_chat_template",
             sentence=f"This looks like an instruct model: its tokenizer has a chat template that the prompts did not "
-            f"use, and it finds {100 * row.value:.0f} % of passkeys at {row.length}; "
+            f"use, and it finds {100 * row.value:.0f} % of passkeys at {row.length:,}; "
             "try metrics: {passkey: {template: chat}}.",
             evidence={"chat_template": True, "template": "none", "length": row.length, "value": row.value, "n": row.n},
             severity="caution",
@@ -75,6 +73,7 @@ def few_trials(run: Measured) -> list[Finding]:
         "clearest_p": smallest_mcnemar_p(trials),
         "clearest_adjusted_p": min(1.0, pairs * smallest_mcnemar_p(trials)),
         "one_sided_trials_needed": needed,
+        "advised": ENOUGH_TRIALS,
     }
     if needed > trials:
         return [
