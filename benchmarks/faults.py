@@ -34,7 +34,6 @@ HANG_S = 5
 def small_run(folder: Path) -> Path:
     """A finished run of every metric on a random two-layer model."""
     import checkpoints
-
     from ropewalk.experiment import schema
     from ropewalk.experiment.prepare import ask
     from ropewalk.experiment.run import sweep
@@ -70,10 +69,37 @@ def watchdog() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+def _fuzzed(target: Any, count: int, seed: int) -> dict[str, Any]:
+    import fuzzing
+    import hypothesis
+
+    tally, slowest, started = fuzzing.Tally(), 0.0, time.monotonic()
+    settings = hypothesis.settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+
+    @hypothesis.seed(seed)
+    @settings
+    @hypothesis.given(target.strategy)
+    def each(value: Any) -> None:
+        nonlocal slowest
+        begun = time.monotonic()
+        with watchdog():
+            tally.check(target, value)
+        slowest = max(slowest, time.monotonic() - begun)
+
+    each()
+    counts = {"inputs": tally.taken + tally.refused, "taken": tally.taken, "refused": tally.refused}
+    return {**counts, "slowest_s": round(slowest, 2), "seconds": round(time.monotonic() - started)}
+
+
 def fuzz(scale: float, only: str | None, seed: int) -> dict[str, Any]:
     """Run every target of tests/trust/fuzzing.py; stops at the first traceback, hang or bad value taken."""
     import fuzzing
-    import hypothesis
 
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -81,28 +107,7 @@ def fuzz(scale: float, only: str | None, seed: int) -> dict[str, Any]:
         for name, target in targets.items():
             if only not in (None, name):
                 continue
-            tally, slowest, started = fuzzing.Tally(), 0.0, time.monotonic()
-            quiet = hypothesis.settings(
-                max_examples=max(1, round(scale * target.long)),
-                deadline=None,
-                database=None,
-                phases=[hypothesis.Phase.generate],
-                suppress_health_check=list(hypothesis.HealthCheck),
-            )
-
-            @hypothesis.seed(seed)
-            @quiet
-            @hypothesis.given(target.strategy)
-            def each(value: Any, target: Any = target, tally: Any = tally) -> None:
-                nonlocal slowest
-                begun = time.monotonic()
-                with watchdog():
-                    tally.check(target, value)
-                slowest = max(slowest, time.monotonic() - begun)
-
-            each()
-            counts = {"inputs": tally.taken + tally.refused, "taken": tally.taken, "refused": tally.refused}
-            found[name] = {**counts, "slowest_s": round(slowest, 2), "seconds": round(time.monotonic() - started)}
+            found[name] = _fuzzed(target, max(1, round(scale * target.long)), seed)
             print(name, found[name], file=sys.stderr, flush=True)
     return {"inputs": sum(each["inputs"] for each in found.values()), "targets": found}
 

@@ -5,9 +5,9 @@
 Two ways to die, both by SIGKILL: from outside at a time drawn from the sweep's whole duration, and from inside at a
 step drawn from everything that touches the disk (a raw file, a row in a transaction, a rename, a page of the report).
 `--fresh` of the kills hit `python -m ropewalk run` and `report` from the start of the interpreter on; the others hit
-children of a server that has everything imported, which spares four seconds each. After each kill every finished row
-must still be there, unaltered, and every raw file that a row names whole. After some kills the run is finished and
-compared: tables, raw files and printed results, byte for byte.
+children of a server that has everything imported and strand loaded, which spares five seconds each. After each kill
+every finished row must still be there, unaltered, and every raw file that a row names whole. After some kills the run
+is finished and compared: tables, raw files and printed results, byte for byte.
 """
 
 from __future__ import annotations
@@ -27,80 +27,20 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
-EXPERIMENT: dict[str, Any] = {
-    "model": "strand",
-    "dtype": "float32",
-    "lengths": [192, 384],
-    "documents": {"corpus": "builtin", "count": 2},
-    "methods": {"yarn": {"factor": 4}},
-    "metrics": {"perplexity": {}, "passkey": {"trials": 2}},
-    "seed": 7,
-}
-PHASES = ("interpreter and imports", "start", "scoring", "raw file", "transaction", "report", "after the end")
-THREADS = 1
-"""Of every session: the order of a sum, and so the last bits, depend on it."""
+import victim
+from victim import EXPERIMENT, PHASES, THREADS
+
 ROUND = 8
 """Kills before a run is finished and compared."""
 STEPS = 150
 """Steps on the disk of one sweep with its report, about."""
-REPORTS = 0.4
+REPORTS = 0.25
 """Share of the sessions that go on to the report; drawing its pictures takes longer than the sweep."""
 
 TIMES = {"finished_at"}
-
-
-def victim(out: Path, phase: Synchronized[int], die_at: int | None, reports: bool) -> None:
-    """Sweep and perhaps report in this process, telling the phase; die at the n-th step on the disk."""
-    import torch
-
-    from ropewalk.experiment import canary, run, schema
-    from ropewalk.experiment.prepare import ask
-    from ropewalk.experiment.store import Store
-    from ropewalk.report.write import report
-
-    torch.set_num_threads(THREADS)
-    phase.value = PHASES.index("start")
-    steps = 0
-
-    def inside(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        @contextlib.contextmanager
-        def marked() -> Any:
-            nonlocal steps
-            before, phase.value = phase.value, PHASES.index(name) if name else phase.value
-            steps += 1
-            if steps == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            yield
-            phase.value = before
-
-        def marking(*args: Any, **kwargs: Any) -> Any:
-            with marked():
-                return function(*args, **kwargs)
-
-        return marking
-
-    Store.write_arrays = inside("raw file", Store.write_arrays)  # type: ignore[method-assign]
-    Store.insert = inside("transaction", Store.insert)  # type: ignore[method-assign]
-    os.replace, os.fsync = inside("", os.replace), inside("", os.fsync)
-    scored = canary.watched
-
-    @contextlib.contextmanager
-    def watched(*args: Any) -> Any:
-        phase.value = PHASES.index("scoring")
-        with scored(*args):
-            yield
-
-    run.canary.watched = watched
-    run.sweep(ask(schema.parse(EXPERIMENT, "kills")), out)
-    phase.value = PHASES.index("report")
-    if reports:
-        report(out)
-    phase.value = PHASES.index("after the end")
 
 
 def rows(out: Path) -> dict[str, list[tuple[Any, ...]]]:
@@ -146,20 +86,22 @@ def difference(expected: Any, found: Any) -> str:
 
 
 class Killer:
-    """Starts victims and ends them."""
+    """Starts victims and ends them; the server finds `victim` beside this file."""
 
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
         self.context = multiprocessing.get_context("forkserver")
-        preload = "ropewalk.report.write ropewalk.experiment.run transformers.models.llama.modeling_llama vl_convert"
-        self.context.set_forkserver_preload(preload.split())
+        self.context.set_forkserver_preload(["victim"])
         self.deaths: Counter[str] = Counter()
 
     def run(self, out: Path, after: float | None = None, die_at: int | None = None) -> float:
         """One session, killed after so many seconds or at a step, or not at all; returns its seconds."""
         whole = after is None and die_at is None
         phase = self.context.Value("i", 0)
-        process = self.context.Process(target=victim, args=(out, phase, die_at, whole or self.draw.random() < REPORTS))
+        process = self.context.Process(
+            target=victim.victim, args=(out, phase, die_at, whole or self.draw.random() < REPORTS)
+        )
         started = time.monotonic()
         process.start()
         process.join(after)
