@@ -2,7 +2,13 @@
 
 
 class RopewalkError(Exception):
-    """A mistake that the user can mend; the command line prints it without a traceback and exits with 2."""
+    """A mistake that the user can mend; the command line prints it without a traceback and exits with 2.
+
+    One line whatever names it quotes: line breaks, terminal codes and lone surrogates in them are written as escapes.
+    """
+
+    def __str__(self) -> str:
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
 
 
 class MethodError(RopewalkError):

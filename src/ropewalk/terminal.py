@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -76,10 +77,11 @@ def progress(err: Console, unit: str = "tokens") -> Iterator[Report]:
 def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """One line per configuration and length, metrics side by side."""
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    table = Table("configuration", "length", *metrics, box=None, pad_edge=False)
+    table = Table("configuration", "length", *map(escape, metrics), box=None, pad_edge=False)
     cells = {(row["label"], row["length"], row["metric"]): row for row in rows}
     for label, length in dict.fromkeys((row["label"], row["length"]) for row in rows):
-        table.add_row(label, str(length), *(cell_text(cells.get((label, length, metric))) for metric in metrics))
+        found = (cell_text(cells.get((label, length, metric))) for metric in metrics)
+        table.add_row(*map(escape, (label, str(length), *found)))
     return table
 
 
