@@ -15,7 +15,7 @@ from ropewalk.errors import RopewalkError
 from ropewalk.rope import RopeGeometry, Rotation
 
 if TYPE_CHECKING:
-    from ropewalk.api import load, rotation, sweep
+    from ropewalk.api import load, rotation, search, sweep
     from ropewalk.experiment.results import Run
     from ropewalk.models.patch import patched
 
@@ -28,6 +28,7 @@ __all__ = [
     "load",
     "patched",
     "rotation",
+    "search",
     "sweep",
 ]
 
@@ -36,6 +37,7 @@ _LAZY = {
     "load": "ropewalk.api",
     "patched": "ropewalk.models.patch",
     "rotation": "ropewalk.api",
+    "search": "ropewalk.api",
     "sweep": "ropewalk.api",
 }
 

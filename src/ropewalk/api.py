@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ropewalk import models
 from ropewalk.experiment import run as running
@@ -14,6 +14,9 @@ from ropewalk.experiment.results import Run
 from ropewalk.methods import make_params, resolve
 from ropewalk.models import LoadedModel, ModelSpec
 from ropewalk.rope import RopeGeometry, Rotation
+
+if TYPE_CHECKING:
+    from ropewalk.search.run import Found
 
 
 def load(model: str | Mapping[str, Any], *, dtype: str = "auto", device: str | None = None) -> LoadedModel:
@@ -54,17 +57,75 @@ def sweep(
     Raises:
         RopewalkError: one sentence naming the argument, its value and the remedy.
     """
+    experiment, loaded = _experiment("sweep", model, methods, lengths, documents, metrics, dtype, window, seed)
+    return running.sweep(ask(experiment, loaded), Path(out), exact=exact)
+
+
+def search(
+    model: str | Mapping[str, Any] | LoadedModel,
+    *,
+    length: int,
+    out: str | Path,
+    lengths: Sequence[int] = (),
+    methods: Mapping[str, Any] | Sequence[str] = ("none",),
+    documents: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    section: Mapping[str, Any] | None = None,
+    evaluations: int = 500,
+    budget_s: float | None = None,
+    repeats: int = 1,
+    max_short_cost: float | None = None,
+    dtype: str = "auto",
+    window: int | None = None,
+    seed: int = 0,
+) -> Found:
+    """Search for a rotation for `length` tokens that beats every named method, or resume, and judge it.
+
+    `section` is the experiment file's `search`; `methods` are to be beaten beside the usual ones, `lengths` judged
+    beside the searched one.
+
+    Raises:
+        RopewalkError: one sentence naming the argument, its value and the remedy.
+    """
+    from ropewalk.search.asked import Request
+    from ropewalk.search.run import search as find
+
+    judged = sorted({*lengths, length})
+    experiment, loaded = _experiment("search", model, methods, judged, documents, metrics, dtype, window, seed, section)
+    asked = Request(
+        length=length,
+        evaluations=evaluations,
+        budget_s=budget_s,
+        seed=seed,
+        max_short_cost=max_short_cost,
+        repeats=repeats,
+    )
+    return find(experiment, asked, Path(out), loaded=loaded)
+
+
+def _experiment(
+    place: str,
+    model: str | Mapping[str, Any] | LoadedModel,
+    methods: Mapping[str, Any] | Sequence[str],
+    lengths: Sequence[int],
+    documents: Mapping[str, Any] | None,
+    metrics: Mapping[str, Any] | None,
+    dtype: str,
+    window: int | None,
+    seed: int,
+    section: Mapping[str, Any] | None = None,
+) -> tuple[schema.Experiment, LoadedModel | None]:
+    """The arguments as an experiment, and the model if it is in memory already."""
     loaded = model if isinstance(model, LoadedModel) else None
     named = model.provenance.id if isinstance(model, LoadedModel) else model
     raw: dict[str, Any] = {
         "model": named if isinstance(named, str) else dict(named),
-        "methods": dict(methods) if isinstance(methods, Mapping) else methods,
+        "methods": dict(methods) if isinstance(methods, Mapping) else list(methods),
         "lengths": list(lengths),
         "documents": {"corpus": "builtin"} if documents is None else dict(documents),
         "metrics": {"perplexity": {}} if metrics is None else dict(metrics),
         "dtype": dtype,
         "seed": seed,
     }
-    if window is not None:
-        raw["window"] = window
-    return running.sweep(ask(schema.parse(raw, "sweep"), loaded), Path(out), exact=exact)
+    optional = {"window": window, "search": None if section is None else dict(section)}
+    return schema.parse(raw | {key: value for key, value in optional.items() if value is not None}, place), loaded

@@ -1,0 +1,1 @@
+"""Search: a rotation found for one model, judged on text that the search never saw."""

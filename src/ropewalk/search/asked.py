@@ -1,0 +1,167 @@
+"""A search as asked for, checked, and everything that it knows before its first candidate."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ropewalk.errors import ExperimentError
+from ropewalk.experiment.prepare import Asked, Prepared, ask
+from ropewalk.experiment.schema import Experiment, Search
+from ropewalk.models import LoadedModel
+from ropewalk.search import families
+from ropewalk.search.families import Family
+from ropewalk.search.objective import Goal
+from ropewalk.search.split import Parts, split
+
+RETRIEVAL = 0.3
+"""Weight of the passkey probes where the file asks for passkeys and does not say."""
+
+
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def seconds(text: str) -> float:
+    """`90s`, `5m` or `1h` to seconds.
+
+    Raises:
+        ExperimentError: anything else.
+    """
+    number, unit = text[:-1], text[-1:]
+    if unit not in UNITS or not number.isdecimal() or not 0 < int(number) < 10**6:
+        raise ExperimentError(f"--budget {text}: must be a whole number with s, m or h, such as 90s or 5m.")
+    return float(int(number) * UNITS[unit])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A search as asked for.
+
+    Attributes:
+        length: N, tokens.
+        evaluations: candidates per repeat, unless there is a budget.
+        budget_s: seconds of searching in all, shared by the repeats; None for none.
+        seed: of the first repeat; the others count on.
+        max_short_cost: per cent; None takes the file's.
+    """
+
+    length: int
+    evaluations: int = 500
+    budget_s: float | None = None
+    seed: int = 0
+    max_short_cost: float | None = None
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("evaluations", "repeats", "budget_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ExperimentError(f"search: {name}={value} must be more than 0; leave it out for the default.")
+        if self.seed < 0:
+            raise ExperimentError(f"search: seed={self.seed} must be 0 or more.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scene:
+    """Everything that a search knows before its first candidate."""
+
+    prepared: Prepared
+    request: Request
+    section: Search
+    goal: Goal
+    parts: Parts
+    family: Family
+    window: int
+    short: tuple[int, ...]
+    passkeys: tuple[int, ...]
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Judged: those of the file, and the searched one."""
+        return tuple(self.prepared.asked.experiment.lengths)
+
+
+def checked(experiment: Experiment, request: Request, loaded: LoadedModel | None) -> Asked:
+    """The experiment with the searched length among its own, checked as far as that needs no weights.
+
+    Raises:
+        RopewalkError: as `ask`; a length inside the window, or losses asked for that nothing gives.
+    """
+    lengths = sorted({*experiment.lengths, request.length})
+    section = experiment.search or Search()
+    known = ask(experiment.model_copy(update={"lengths": lengths, "search": section}), loaded)
+    window = known.geometry.window().length
+    if request.length <= window:
+        raise ExperimentError(
+            f"--length {request.length} lies inside the trained window of {window} tokens, where there is nothing to "
+            f"extend; give a length above {window}."
+        )
+    passkey = experiment.metrics.passkey
+    if passkey is not None and passkey.protocol != "exact":
+        raise ExperimentError("metrics.passkey.protocol=yarn generates text, which has no loss; use protocol: exact.")
+    if passkey is None and ((section.weights.retrieval or 0) > 0 or section.max_retrieval is not None):
+        raise ExperimentError("search: retrieval counts, but metrics names no passkey; add passkey: {} to metrics.")
+    longppl = experiment.metrics.longppl
+    if section.weights.keys > 0 and (longppl is None or longppl.spans is None):
+        raise ExperimentError("search.weights.keys counts key tokens; add longppl: {spans: builtin} to metrics.")
+    return known
+
+
+def scene(prepared: Prepared, request: Request) -> Scene:
+    """Split, goal and family.
+
+    Raises:
+        ExperimentError: too few documents, or a family without anything to vary.
+    """
+    experiment, geometry = prepared.asked.experiment, prepared.asked.geometry
+    section, passkey = experiment.search or Search(), experiment.metrics.passkey
+    window = geometry.window().length
+    passkeys = tuple(n for n in experiment.lengths if window <= n <= request.length) if passkey else ()
+    cost = section.max_short_cost if request.max_short_cost is None else request.max_short_cost
+    weights = section.weights
+    retrieval = weights.retrieval if weights.retrieval is not None else RETRIEVAL if passkey else 0.0
+    return Scene(
+        prepared=prepared,
+        request=request,
+        section=section,
+        goal=Goal(
+            long=weights.long,
+            retrieval=retrieval,
+            keys=weights.keys,
+            max_short_cost=None if cost is None else cost / 100,
+            max_retrieval=section.max_retrieval,
+        ),
+        parts=split(
+            [tokens.document for tokens in prepared.tokens],
+            experiment.seed,
+            experiment.lengths if passkey else (),
+            section.probes,
+            passkey.trials if passkey else 0,
+            experiment.lengths[-1],
+        ),
+        family=families.make(section, geometry, request.length),
+        window=window,
+        short=tuple(n for n in experiment.lengths if n <= window) or (window,),
+        passkeys=passkeys,
+    )
+
+
+def identity(scene: Scene) -> dict[str, Any]:
+    """What makes two searches the same: everything but how long they may go on."""
+    asked, model = scene.prepared.asked, asdict(scene.prepared.model.provenance)
+    return {
+        "experiment": asked.experiment.resolved(),
+        "search": scene.section.model_dump(mode="json")
+        | {"seed": scene.request.seed, "repeats": scene.request.repeats},
+        "goal": asdict(scene.goal),
+        "length": scene.request.length,
+        "documents": [tokens.document.sha256 for tokens in scene.prepared.tokens],
+        "model": {name: model[name] for name in ("weights_sha256", "dtype", "device")},
+    }
+
+
+def tokens(scene: Scene) -> int:
+    """Positions that the whole search feeds, roughly: for the choice whether to compile."""
+    documents = len(scene.parts.search) * scene.request.length
+    probes = scene.section.probes * sum(scene.passkeys) if scene.goal.probes else 0
+    return (documents + probes) * scene.request.evaluations * scene.request.repeats

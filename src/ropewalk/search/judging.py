@@ -1,0 +1,122 @@
+"""The judge's passes: rows of the verdict on the documents and passkeys that no candidate was measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ropewalk.corpus import Tokens, key_token_mask
+from ropewalk.errors import ExperimentError
+from ropewalk.experiment import trials
+from ropewalk.experiment.prepare import ready_spans
+from ropewalk.metrics import passkey
+from ropewalk.metrics.passkey import Trial
+from ropewalk.rope import Rotation
+from ropewalk.scoring import Answers, Failure, Split
+from ropewalk.scoring.budget import batch_tokens
+from ropewalk.search.asked import Scene
+from ropewalk.search.bench import Bench
+from ropewalk.search.verdict import Verdict, found_block, losses_block
+
+
+def search_bench(scene: Scene, parts: Split) -> Bench:
+    """What candidates are measured on: the search documents up to N, and the probes."""
+    tokens = [scene.prepared.tokens[i] for i in scene.parts.search]
+    length = scene.request.length
+    count = scene.section.probes if scene.goal.probes else 0
+    return Bench(
+        model=scene.prepared.model.model,
+        parts=parts,
+        batch=batch_tokens(scene.prepared.model.model, length),
+        documents=tuple(each.ids[:length] for each in tokens),
+        keys=_key_masks(scene, tokens) if scene.goal.keys > 0 else (),
+        trials=_passkeys(scene, scene.passkeys, count, scene.parts.search_seed, tokens[0]),
+    )
+
+
+def judge_bench(scene: Scene, parts: Split) -> Bench:
+    """What is judged on: the other documents up to the longest length, and the passkeys of a sweep."""
+    tokens = [scene.prepared.tokens[i] for i in scene.parts.judge]
+    asked = scene.prepared.asked.experiment.metrics.passkey
+    longest = scene.lengths[-1]
+    return Bench(
+        model=scene.prepared.model.model,
+        parts=parts,
+        batch=batch_tokens(scene.prepared.model.model, longest),
+        documents=tuple(each.ids[:longest] for each in tokens),
+        trials=_passkeys(scene, scene.lengths, asked.trials if asked else 0, scene.parts.judge_seed, tokens[0]),
+    )
+
+
+def _key_masks(scene: Scene, tokens: Sequence[Tokens]) -> tuple[NDArray[np.bool_], ...]:
+    spans = ready_spans(scene.prepared.asked, [each.document for each in tokens])
+    assert spans is not None
+    masks = tuple(key_token_mask(each, of) for each, of in zip(tokens, spans, strict=True))
+    low, high = scene.window - 1, scene.request.length - 1
+    if not any(mask[low:high].any() for mask in masks):
+        raise ExperimentError(
+            f"search.weights.keys: no key token lies between {scene.window} and {scene.request.length} in the search "
+            "documents; set it to 0, or give spans that reach further."
+        )
+    return masks
+
+
+def _passkeys(
+    scene: Scene, lengths: Sequence[int], count: int, seed: int, haystack: Tokens
+) -> Mapping[int, Sequence[Trial]]:
+    asked = scene.prepared.asked.experiment.metrics.passkey
+    if asked is None or count == 0:
+        return {}
+    tokenizer = scene.prepared.model.tokenizer
+    bos_id = tokenizer.bos_token_id if haystack.bos else None
+    some = asked.model_copy(update={"trials": count})
+    return {n: trials.build(tokenizer, some, n, seed, bos_id, haystack) for n in lengths}
+
+
+def verdict(scene: Scene, bench: Bench, rows: Mapping[str, Rotation]) -> Verdict:
+    """Run every row over the judge's documents and passkeys.
+
+    Raises:
+        ExperimentError: a row has no losses, such as for want of memory.
+    """
+    labels, rotations = tuple(rows), list(rows.values())
+    losses: dict[str, list[NDArray[np.float32]]] = {label: [] for label in labels}
+    for document in range(len(bench.documents)):
+        for label, nll in zip(labels, bench.losses(rotations, document), strict=True):
+            losses[label].append(_sound(label, nll))
+    units = [scene.prepared.tokens[i].document.id for i in scene.parts.judge]
+    answers = bench.answers(rotations)
+    return Verdict(
+        labels=labels,
+        length=scene.request.length,
+        perplexity={n: losses_block(losses, units, 1, n) for n in scene.lengths},
+        beyond=losses_block(losses, units, scene.window, scene.request.length),
+        passkey={
+            n: found_block({x: _found(scene, bench, n, x, own) for x, own in zip(labels, answers, strict=True)}, n)
+            for n in bench.trials
+        },
+    )
+
+
+def _found(scene: Scene, bench: Bench, length: int, label: str, own: Mapping[tuple[int, int], Any]) -> list[bool]:
+    tokenizer = scene.prepared.model.tokenizer
+    found = []
+    for index, trial in enumerate(bench.trials[length]):
+        outcome = _sound(label, own[length, index])
+        assert isinstance(outcome, Answers)
+        answer = trial.ids[-trial.answer_tokens :]
+        after = trials.said(tokenizer, answer.tolist(), outcome.predicted.tolist())
+        found.append(passkey.exact(outcome.predicted, answer, after))
+    return found
+
+
+def _sound(label: str, outcome: Any) -> Any:
+    if isinstance(outcome, Failure):
+        raise ExperimentError(
+            f"judging {label}: {outcome.reason}; the search is kept, so give shorter lengths or a smaller batch of "
+            "documents and judge again with the same command."
+        )
+    return outcome

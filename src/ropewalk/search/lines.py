@@ -1,0 +1,118 @@
+"""A result as Markdown, for the terminal and for search.md; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Result = Mapping[str, Any]
+
+
+def lines(found: Result) -> list[str]:
+    """The verdict first, then its table, the repeats, and what it was searched on."""
+    return [
+        headline(found),
+        "",
+        *_table(found),
+        "",
+        *(f"- {each}" for each in (*comparisons(found), optimism(found), *_repeats(found), spent(found), sides(found))),
+    ]
+
+
+def headline(found: Result) -> str:
+    """Whether the winner beats the best named method on the judge's documents."""
+    other = found["judge"]["best_named"]
+    ratio = found["judge"]["against"][other]["beyond"]
+    sure = ratio["high"] is not None and (ratio["high"] < 1 or ratio["low"] > 1)
+    told = "established" if sure else "not established"
+    kept = f" It is {found['winner']['named']} itself: nothing better was found." if found["winner"]["named"] else ""
+    return (
+        f"The searched rotation {found['winner']['fingerprint']} has {_change(ratio)} perplexity between "
+        f"{found['window']} and {found['length']} tokens against {other}, the best named method, on {ratio['n']} "
+        f"documents that the search never saw: {told}.{kept}"
+    )
+
+
+def _table(found: Result) -> list[str]:
+    rows = found["judge"]["rows"]
+    lengths = list(rows[0]["perplexity"])
+    keys = list(rows[0]["passkey"])
+    names = ["judge set", *(f"ppl {n}" for n in lengths), "beyond window", *(f"passkey {n}" for n in keys)]
+    body = [
+        [
+            row["label"],
+            *(f"{row['perplexity'][n]:.4g}" for n in lengths),
+            f"{row['beyond']:.4g}",
+            *(f"{row['passkey'][n]:.2g}" for n in keys),
+        ]
+        for row in rows
+    ]
+    return _aligned([names, *body])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    ruled = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return ["| " + " | ".join(text.ljust(widths[i]) for i, text in enumerate(row)) + " |" for row in ruled]
+
+
+def comparisons(found: Result) -> list[str]:
+    """The winner against the best named method, the one with the best retrieval, and none."""
+    judge = found["judge"]
+    other, keeper = judge["best_named"], judge["best_retrieval"]
+    said = []
+    for label in dict.fromkeys((other, "none")):
+        each = judge["against"][label]
+        parts = [f"{_change(ratio)} at {n}" for n, ratio in each["perplexity"].items()]
+        said.append(f"perplexity against {label}: {', '.join(parts)}.")
+    if keeper is not None:
+        parts = [
+            f"{100 * each['value']:+.0f} points at {n} (p {each['p']:.2g})"
+            for n, each in judge["against"][keeper]["passkey"].items()
+        ]
+        trials = next(iter(judge["against"][keeper]["passkey"].values()))["n"]
+        said.append(
+            f"passkeys found against {keeper}, the named method that finds most: {', '.join(parts)}; exact McNemar "
+            f"over {trials} trials a length."
+        )
+    return said
+
+
+def optimism(found: Result) -> str:
+    """How much the search flattered itself."""
+    each = found["optimism"]
+    return (
+        f"optimism: the ratio of perplexities was {each['search']:.4f} on the search set and is {each['judge']:.4f} on "
+        f"the judge's, {each['optimism_nats']:+.4f} nats."
+    )
+
+
+def _repeats(found: Result) -> list[str]:
+    return [
+        f"{each['label']}: objective {each['objective']:.4f} after {each['evaluations']} candidates, A "
+        f"{each['attention_factor']:.4f}, ln lambda at most {each['apart']:.3f} from the winner's."
+        for each in found["repeats"]
+    ]
+
+
+def spent(found: Result) -> str:
+    """Candidates, time, and what racing spared."""
+    count = sum(found["evaluations"].values())
+    return (
+        f"{count} candidates, {found['evaluations']['named']} of them named methods, in {found['wall_s']:.0f} s of "
+        f"searching; racing spared {100 * found['saving']:.0f} % of their passes over documents."
+    )
+
+
+def sides(found: Result) -> str:
+    """Who saw what."""
+    split = found["split"]
+    return f"searched on {', '.join(split['search'])}; judged on {', '.join(split['judge'])}."
+
+
+def _change(ratio: Mapping[str, Any]) -> str:
+    """A ratio of perplexities with its interval, as a change."""
+    text = f"{100 * (ratio['value'] - 1):+.1f} %"
+    if ratio["low"] is None:
+        return text
+    return f"{text} [{100 * (ratio['low'] - 1):+.1f}, {100 * (ratio['high'] - 1):+.1f}]"

@@ -1,0 +1,151 @@
+"""What a search found: the winner among all candidates, and the result as JSON values; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ropewalk.errors import ExperimentError
+from ropewalk.rope import RopeGeometry, Rotation
+from ropewalk.search.asked import Scene
+from ropewalk.search.families import log_divisors
+from ropewalk.search.named import best_of_each, first
+from ropewalk.search.objective import Goal
+from ropewalk.search.race import saving
+from ropewalk.search.study import Candidate
+from ropewalk.search.verdict import UNSCALED, WINNER, Verdict
+from ropewalk.stats.effective import pareto_front
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hunted:
+    """What one seed found: its best candidate, and all that it measured; `wall_s` of device time."""
+
+    seed: int
+    best: Candidate
+    candidates: tuple[Candidate, ...]
+    wall_s: float
+
+    @property
+    def label(self) -> str:
+        return f"{WINNER} seed {self.seed}"
+
+
+def chosen(named: Mapping[Any, Candidate], hunted: Sequence[Hunted], goal: Goal) -> Candidate:
+    """The candidate with the lowest objective that meets all bounds, a named one if nothing beats it.
+
+    Raises:
+        ExperimentError: nothing but the model as it ships meets the bounds, or does better than it.
+    """
+    every = [*(c for c in named.values() if c.label != UNSCALED), *(c for h in hunted for c in h.candidates)]
+    best = first([c for c in every if not c.dropped])
+    if not best.score.met:
+        closest = min((c for c in every if not c.dropped), key=lambda c: c.score.excess)
+        raise ExperimentError(f"no candidate of {len(every)} meets {_bounds(goal)}; {_came(closest)}; {LOOSEN}.")
+    unscaled = next(c for c in named.values() if c.label == UNSCALED)
+    if unscaled.won and unscaled.objective <= best.objective:
+        raise ExperimentError(
+            f"no candidate of {len(every)} within {_bounds(goal) or 'no bounds'} does better than the model as it "
+            f"ships; {_came(best)}; {LOOSEN}."
+        )
+    return best
+
+
+LOOSEN = "loosen the bounds in another --out, or let this search go on with more --evaluations"
+
+
+def _bounds(goal: Goal) -> str:
+    found = []
+    if goal.max_short_cost is not None:
+        found.append(f"max_short_cost {100 * goal.max_short_cost:g} %")
+    if goal.max_retrieval is not None:
+        found.append(f"max_retrieval {goal.max_retrieval:g} nats")
+    return " and ".join(found)
+
+
+def _came(candidate: Candidate) -> str:
+    found, name = candidate.score, candidate.label or "a searched one"
+    retrieval = "" if found.retrieval is None else f", retrieval {found.retrieval:.3g} nats"
+    return (
+        f"closest came {name} with a short cost of {100 * found.short_cost:.3g} %{retrieval} and a perplexity of "
+        f"{math.exp(found.long):.4g} beyond the window"
+    )
+
+
+def result(
+    scene: Scene, named: Mapping[Any, Candidate], hunted: Sequence[Hunted], winner: Candidate, judged: Verdict
+) -> dict[str, Any]:
+    """Everything as JSON values: what was asked, what was found, how it was judged."""
+    best, repeats = best_of_each(dict(named)), [h.label for h in hunted]
+    every = [c for h in hunted for c in h.candidates]
+    other = judged.best_named(repeats)
+    retrieval = judged.best_retrieval(repeats)
+    geometry = scene.prepared.asked.geometry
+    return {
+        "schema": SCHEMA,
+        "length": scene.request.length,
+        "window": scene.window,
+        "goal": asdict(scene.goal),
+        "split": scene.parts.plain([tokens.document for tokens in scene.prepared.tokens]),
+        "family": {"name": scene.section.family, "coordinates": list(scene.family.names)},
+        "evaluations": {h.label: len(h.candidates) for h in hunted} | {"named": len(named)},
+        "wall_s": sum(h.wall_s for h in hunted),
+        "saving": saving([len(c.outcome.long_D) for c in every], len(scene.parts.search)),
+        "winner": candidate(winner) | {"named": winner.label},
+        "named": {method: candidate(each) | {"label": each.label} for method, each in best.items()},
+        "repeats": [repeat(geometry, scene.family.names, h, winner.rotation) for h in hunted],
+        "judge": {
+            "rows": [judged.row(label) for label in judged.labels],
+            "best_named": other,
+            "best_retrieval": retrieval,
+            "against": {label: judged.against(label) for label in judged.labels if label != WINNER},
+        },
+        "optimism": optimism(winner, {each.label: each for each in best.values()}[other], judged, other),
+        "front": front([*named.values(), *every]),
+    }
+
+
+def candidate(found: Candidate) -> dict[str, Any]:
+    """A candidate as JSON values."""
+    return {
+        "fingerprint": found.rotation.fingerprint,
+        "attention_factor": found.rotation.attention_factor,
+        **asdict(found.score),
+        "values": list(found.values),
+    }
+
+
+def repeat(geometry: RopeGeometry, names: Sequence[str], found: Hunted, winner: Rotation) -> dict[str, Any]:
+    """One seed's best, and how far its rotation is from the winner: the largest |ln lambda| apart."""
+    ours, theirs = (log_divisors(geometry, each, math.inf) for each in (found.best.rotation, winner))
+    return candidate(found.best) | {
+        "label": found.label,
+        "evaluations": len(found.candidates),
+        "apart": float(np.abs(ours - theirs).max()),
+    }
+
+
+def optimism(winner: Candidate, other: Candidate, judged: Verdict, label: str) -> dict[str, float]:
+    """How much better than the best named method the winner looked on the search set, and is: ratios of perplexity
+    beyond the window, and the difference of their logarithms."""
+    seen = winner.score.long - other.score.long
+    real = math.log(judged.beyond.paired(WINNER, label).interval.value)
+    return {"search": math.exp(seen), "judge": math.exp(real), "optimism_nats": real - seen}
+
+
+def front(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
+    """Every complete candidate by short cost and perplexity beyond the window on the search set, and who is on the
+    front of the two."""
+    complete = [c for c in candidates if not c.dropped]
+    on = set(pareto_front([c.score.short_cost for c in complete], [c.score.long for c in complete]))
+    return [
+        {"label": c.label, "cost": c.score.short_cost, "beyond": math.exp(c.score.long), "front": i in on}
+        | {"retrieval": c.score.retrieval, "objective": c.objective}
+        for i, c in enumerate(complete)
+    ]

@@ -1,0 +1,233 @@
+"""Run or resume a search in its directory, then judge what it found and write it down.
+
+DIR/search.sqlite   every candidate, Optuna's storage
+DIR/winner.json     the rotation, for the method `searched`
+DIR/search.json     the result; search.md and search.html say it, search.png draws it
+DIR/two-window.json parameters of `longrope`: unscaled inside the window, the winner beyond it
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ropewalk.errors import StoreError
+from ropewalk.experiment.measure import Progress
+from ropewalk.experiment.plan import Configuration
+from ropewalk.experiment.prepare import prepare, versions
+from ropewalk.experiment.run import first_difference, locked
+from ropewalk.experiment.schema import Experiment
+from ropewalk.experiment.store import require_empty, writing
+from ropewalk.methods.rotation_file import NOTE, Divisors
+from ropewalk.models import LoadedModel
+from ropewalk.report.write import write_file
+from ropewalk.rope import Rotation
+from ropewalk.scoring import Split, fast, split
+from ropewalk.scoring.budget import pays_to_compile
+from ropewalk.search import asked, drawing, judging, named, study
+from ropewalk.search.asked import Request, Scene
+from ropewalk.search.bench import Bench
+from ropewalk.search.lines import lines
+from ropewalk.search.objective import Outcome
+from ropewalk.search.race import Rival
+from ropewalk.search.result import Hunted, chosen, result
+from ropewalk.search.study import RESULT, Candidate, Hunt
+from ropewalk.search.two_window import short_of, two_windows
+from ropewalk.search.verdict import UNSCALED, WINNER
+
+SHORT = "short of two windows"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Found:
+    """A finished search: its directory, the winning rotation, and the result as in search.json."""
+
+    directory: Path
+    rotation: Rotation
+    result: Mapping[str, Any]
+
+    @property
+    def file(self) -> Path:
+        """For `searched: {file: ...}`."""
+        return self.directory / "winner.json"
+
+
+def search(
+    experiment: Experiment,
+    request: Request,
+    out: Path,
+    *,
+    loaded: LoadedModel | None = None,
+    progress: Progress | None = None,
+) -> Found:
+    """Search for a rotation, or resume, and judge the best.
+
+    Args:
+        experiment: model, documents, methods to beat beside the usual ones, metrics, and its section `search`.
+        request: length, how long to search, seeds.
+        out: directory; new, empty, or of the same search.
+        loaded: a model in memory to measure.
+        progress: told of every generation.
+
+    Raises:
+        RopewalkError: the experiment cannot be searched on, `out` holds something else, or no candidate meets the
+            bounds.
+    """
+    report = progress or (lambda what, done, total: None)
+    study.library()
+    known = asked.checked(experiment, request, loaded)
+    if not (out / study.DATABASE).is_file():
+        require_empty(out)
+    report("loading the model", 0, 0)
+    scene = asked.scene(prepare(known), request)
+    with locked(out), study.opened(out) as store:
+        _begin(store, out, asked.identity(scene))
+        model = scene.prepared.model.model
+        with fast(model, split(model), compiled=pays_to_compile(model, asked.tokens(scene))) as parts:
+            return _search(scene, store, out, parts, report)
+
+
+def _begin(store: Any, out: Path, identity: Mapping[str, Any]) -> None:
+    """Record what is searched for, or check that a resumed search is the same."""
+    stored = study.study_of(store, named.STUDY)
+    known = stored.user_attrs.get(study.IDENTITY)
+    if known is None:
+        stored.set_user_attr(study.IDENTITY, identity)
+    elif known != identity:
+        raise StoreError(
+            f"{out}: holds another search ({first_difference(known, identity)}); choose another --out, it is never "
+            "overwritten."
+        )
+
+
+def _search(scene: Scene, store: Any, out: Path, parts: Split, report: Progress) -> Found:
+    bench = judging.search_bench(scene, parts)
+    known = _named(scene, store, bench, report)
+    hunted = [_hunt(scene, store, bench, known, index, report) for index in range(scene.request.repeats)]
+    winner = chosen(known, hunted, scene.goal)
+    report("judging", 0, 0)
+    geometry = scene.prepared.asked.geometry
+    best = {each.label: each.rotation for each in named.best_of_each(known).values()}
+    rows = {WINNER: winner.rotation} | ({h.label: h.best.rotation for h in hunted} if len(hunted) > 1 else {})
+    rows |= {SHORT: short_of(geometry, winner.rotation)} | best
+    judged = judging.verdict(scene, judging.judge_bench(scene, parts), rows)
+    found = result(scene, known, hunted, winner, judged) | {"versions": dict(versions())}
+    picture, looks = drawing.drawing(found, geometry, {WINNER: winner.rotation} | best)
+    _write(scene, out, winner.rotation, found, drawing.files(picture, looks))
+    return Found(directory=out, rotation=winner.rotation, result=found)
+
+
+def _named(scene: Scene, store: Any, bench: Bench, report: Progress) -> dict[Configuration, Candidate]:
+    """The named methods, measured once for all repeats."""
+    experiment, geometry = scene.prepared.asked.experiment, scene.prepared.asked.geometry
+    wanted = named.asked_for(experiment.methods, geometry, scene.request.length)
+    stored = study.study_of(store, named.STUDY)
+
+    def told(done: int, total: int) -> None:
+        report("named methods", done, total)
+
+    named.measure_all(stored, wanted, _measure(scene, bench), told)
+    return named.stored(stored, wanted, scene.goal)
+
+
+def _measure(scene: Scene, bench: Bench) -> study.Measure:
+    def measure(rotations: Sequence[Rotation], leaves: Callable[[Outcome], bool] | None) -> list[Outcome | str]:
+        return bench.outcomes(rotations, scene.window, scene.short, leaves)
+
+    return measure
+
+
+def _hunt(
+    scene: Scene, store: Any, bench: Bench, known: Mapping[Configuration, Candidate], index: int, report: Progress
+) -> Hunted:
+    """One repeat: from the best named method that the family knows, until the evaluations or the time are used up."""
+    request, family = scene.request, scene.family
+    starts = {c: s for c, each in known.items() if (s := family.start(c, each.rotation)) is not None}
+    if not starts:
+        raise StoreError(f"search: {family.names} has no start among the methods; name the refined one in methods.")
+    first = min(starts, key=lambda c: (not known[c].won, known[c].objective))
+    leader = named.first(list(known.values()))
+    hunt = Hunt(
+        family=family,
+        start=starts[first],
+        goal=scene.goal,
+        unscaled=next(c.outcome for c in known.values() if c.label == UNSCALED),
+        first=Rival(outcome=leader.outcome, score=leader.score),
+        documents=len(scene.parts.search),
+        sampler=scene.section.sampler,
+        seed=request.seed + index,
+    )
+    made = study.study_of(store, f"seed {hunt.seed}", objectives=2 if hunt.front else 1)
+    clock = _Clock(before=_spent(made), budget=None if request.budget_s is None else request.budget_s / request.repeats)
+
+    def more(count: int) -> bool:
+        return clock.left() if clock.budget is not None else count < request.evaluations
+
+    def told(candidates: list[Candidate]) -> None:
+        best = named.first([leader, *(c for c in candidates if not c.dropped)])
+        what = f"seed {hunt.seed}: {len(candidates)} candidates, best {best.objective:.4f}"
+        if clock.budget is not None:
+            report(what, min(int(clock.spent()), int(clock.budget)), int(clock.budget))
+        else:
+            report(what, len(candidates), request.evaluations)
+
+    around = [(start - hunt.start) / family.reach for start in starts.values()]
+    study.run(made, hunt, around, _measure(scene, bench), more, told)
+    candidates = study.candidates(made, hunt)
+    best = named.first([c for c in candidates if not c.dropped] or [leader])
+    return Hunted(seed=hunt.seed, best=best, candidates=tuple(candidates), wall_s=_spent(made))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Clock:
+    """Seconds spent on a search, those before it was resumed included; `budget` is None where nothing counts them."""
+
+    before: float
+    budget: float | None
+    started: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "started", time.monotonic())
+
+    def spent(self) -> float:
+        return self.before + time.monotonic() - self.started
+
+    def left(self) -> bool:
+        return self.budget is not None and self.spent() < self.budget
+
+
+def _spent(made: Any) -> float:
+    """Seconds that the stored candidates took."""
+    return float(sum(trial.user_attrs[RESULT]["wall_s"] for trial in made.trials if RESULT in trial.user_attrs))
+
+
+def _write(scene: Scene, out: Path, winner: Rotation, found: Mapping[str, Any], pictures: Mapping[str, bytes]) -> None:
+    geometry, length = scene.prepared.asked.geometry, scene.request.length
+    model = scene.prepared.model.provenance
+    note = f"{model.id}, {model.weights_sha256[:16]}, window {scene.window}, searched for {length} tokens"
+    texts = {
+        "winner.json": _json(Divisors.of(geometry, winner).plain() | {NOTE: note}),
+        "two-window.json": _json(two_windows(geometry, short_of(geometry, winner), winner, length)),
+        "search.json": _json(found),
+        "search.md": "\n".join(lines(found)) + "\n",
+    }
+    with writing(out):
+        for name, data in ({name: text.encode() for name, text in texts.items()} | dict(pictures)).items():
+            write_file(out / name, data)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, default=_number) + "\n"
+
+
+def _number(value: Any) -> Any:
+    """numpy's scalars as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,100 @@
+"""The verdict: the winner beside every named method, on documents and passkeys that the search never saw; pure.
+
+Every row is one static rotation at all lengths, as an engine would run it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ropewalk.stats.blocks import Block
+from ropewalk.stats.paired import Paired
+
+WINNER = "searched"
+UNSCALED = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Verdict:
+    """Everything that was judged.
+
+    Attributes:
+        labels: the winner first, then its repeats, then each named method at its best.
+        perplexity: by length, over all tokens after the first; one unit per document.
+        beyond: over the tokens from the window to the searched length.
+        passkey: by length; one unit per trial.
+    """
+
+    labels: tuple[str, ...]
+    length: int
+    perplexity: Mapping[int, Block]
+    beyond: Block
+    passkey: Mapping[int, Block]
+
+    def best_named(self, repeats: Sequence[str]) -> str:
+        """The named method with the lowest perplexity beyond the window."""
+        rows = [label for label in self.labels if label not in (WINNER, UNSCALED, *repeats)]
+        return min(rows, key=lambda label: self.beyond.losses_C[self.labels.index(label)])
+
+    def best_retrieval(self, repeats: Sequence[str]) -> str | None:
+        """The named method that finds most passkeys over all lengths; None without passkeys."""
+        rows = [label for label in self.labels if label not in (WINNER, *repeats)]
+        found = {label: sum(float(b.row(label)[0].sum()) for b in self.passkey.values()) for label in rows}
+        return max(rows, key=lambda label: found[label]) if self.passkey else None
+
+    def against(self, other: str) -> dict[str, Any]:
+        """The winner compared with another row, JSON values: ratios of perplexity, differences of found shares."""
+        found: dict[str, Any] = {"beyond": _plain(self.beyond.paired(WINNER, other))}
+        found["perplexity"] = {str(n): _plain(b.paired(WINNER, other)) for n, b in self.perplexity.items()}
+        found["passkey"] = {str(n): _plain(b.paired(WINNER, other)) for n, b in self.passkey.items()}
+        return found
+
+    def row(self, label: str) -> dict[str, Any]:
+        """The numbers of one row, JSON values."""
+        return {
+            "label": label,
+            "beyond": math.exp(self.beyond.interval(label).value),
+            "perplexity": {str(n): math.exp(b.interval(label).value) for n, b in self.perplexity.items()},
+            "passkey": {str(n): b.interval(label).value for n, b in self.passkey.items()},
+        }
+
+
+def _plain(paired: Paired) -> dict[str, Any]:
+    interval = paired.interval
+    return {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n, "p": paired.p}
+
+
+def losses_block(
+    losses: Mapping[str, Sequence[NDArray[np.float32]]], units: Sequence[str], low: int, high: int
+) -> Block:
+    """Perplexity over the tokens low..high-1 of every document; losses float32 `[T - 1]` by label and document."""
+    sums = np.array(
+        [[float(nll[low - 1 : high - 1].astype(np.float64).sum()) for nll in each] for each in losses.values()]
+    )
+    return Block(
+        metric="perplexity",
+        lengths=(high,),
+        labels=tuple(losses),
+        units=tuple(units),
+        numerators_CN=sums,
+        denominators_CN=np.full_like(sums, high - low),
+    )
+
+
+def found_block(found: Mapping[str, Sequence[bool]], length: int) -> Block:
+    """Passkeys found by label and trial."""
+    successes = np.array([list(each) for each in found.values()], dtype=np.float64)
+    return Block(
+        metric="passkey",
+        lengths=(length,),
+        labels=tuple(found),
+        units=tuple(str(i) for i in range(successes.shape[1])),
+        numerators_CN=successes,
+        denominators_CN=np.ones_like(successes),
+    )
