@@ -297,6 +297,43 @@ def export(
 
 
 @app.command()
+def search(
+    file: Annotated[str, typer.Argument(help="Experiment file, perhaps with a section `search`, or preset:NAME.")],
+    length: Annotated[int, typer.Option(min=1, help="Target length, tokens; beyond the window.")],
+    out: Annotated[Path, typer.Option(help="Directory; new, or of the same search to resume.")],
+    evaluations: Annotated[int | None, typer.Option(min=1, help="Candidates per repeat; default 500.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Time to search instead, such as 90s or 5m.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first repeat.")] = 0,
+    max_short_cost: Annotated[
+        float | None, typer.Option(metavar="PCT", help="Largest loss of perplexity inside the window, per cent.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Seeds to search with.")] = 1,
+) -> None:
+    """Search for a rotation that beats every named method on this model, and judge it on text it never saw."""
+    from ropewalk.search.asked import Request, seconds
+    from ropewalk.search.lines import lines
+    from ropewalk.search.run import search as find
+    from ropewalk.terminal import progress
+
+    if evaluations is not None and budget is not None:
+        raise ExperimentError(f"--evaluations {evaluations} and --budget {budget}: give one of them.")
+    asked = Request(
+        length=length,
+        evaluations=500 if evaluations is None else evaluations,
+        budget_s=None if budget is None else seconds(budget),
+        seed=seed,
+        max_short_cost=max_short_cost,
+        repeats=repeats,
+    )
+    experiment, _ = _experiment(file, None, None)
+    with progress(err, "seconds" if budget else "candidates") as report:
+        found = find(experiment, asked, out, progress=report)
+    print(*lines(found.result), found.file, sep="\n")
+
+
+@app.command()
 def compare(directory_a: Path, directory_b: Path, as_json: JsonFlag = False) -> None:
     """Compare two runs: what differs in provenance, then every common cell, paired where documents agree."""
     from ropewalk.report.compare import compare as contrast
