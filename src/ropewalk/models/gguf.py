@@ -87,9 +87,12 @@ def read_config(header: Header) -> Any:
         config: Any = transformers.AutoConfig.from_pretrained(str(header.path.parent), gguf_file=header.path.name)
     rope = getattr(config, "rope_parameters", None)
     if rope:
-        config.rope_parameters = _with(rope, rope_parameters(header, config))
+        named = rope_parameters(header, config)
+        config.rope_parameters = _with(rope, named)
         exact = recorded(header, config)
-        config.rope_parameters = _with(rope, exact) if exact else config.rope_parameters
+        if exact:
+            layout = {key: value for key, value in named.items() if key == "partial_rotary_factor"}
+            config.rope_parameters = _with(rope, layout | exact)
     return config
 
 
