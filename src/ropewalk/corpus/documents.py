@@ -6,8 +6,24 @@ import difflib
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ropewalk.errors import CorpusError
+
+
+def on_disk(name: str | Path, key: str) -> Path:
+    """A path as the user wrote it, `~` expanded; `key` names its place in a refusal.
+
+    Raises:
+        CorpusError: it names the home of a user that does not exist, or holds a NUL.
+    """
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:
+        raise CorpusError(f"{key}: {str(name)!r} names a home directory that does not exist; write the path.") from None
+    if "\0" in str(path):
+        raise CorpusError(f"{key}: {str(name)!r} holds a NUL, which no path does; mend the path.")
+    return path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ropewalk.corpus.documents import Document, local_document, nearest
+from ropewalk.corpus.documents import Document, local_document, nearest, on_disk
 from ropewalk.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def file_documents(patterns: Sequence[str], count: int | None = None) -> tuple[D
 
 
 def _matches(pattern: str) -> list[Path]:
-    path = Path(pattern).expanduser()
+    path = on_disk(pattern, "documents: files")
     if path.is_file():  # before globbing: a file may be called `a[1].txt`
         return [path]
     if path.is_dir():
@@ -75,7 +75,7 @@ def dataset_documents(
     Raises:
         CorpusError: nothing there, not a data set, no such column or split, too few rows, or a row without text.
     """
-    place = Path(path).expanduser()
+    place = on_disk(path, "documents: dataset")
     if not place.exists():
         raise CorpusError(
             f"documents: dataset: nothing at {path!r}; ropewalk downloads no data: "

@@ -14,7 +14,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ropewalk.corpus.documents import Document, nearest
+from ropewalk.corpus.documents import Document, nearest, on_disk
 from ropewalk.corpus.spans import KeySpans, require_spans_fit
 from ropewalk.errors import CorpusError
 
@@ -45,7 +45,7 @@ def read_span_file(path: str | Path) -> dict[str, KeySpans]:
     Raises:
         CorpusError: missing, too large, not JSON, other keys or types, or spans that cannot be.
     """
-    path = Path(path).expanduser()
+    path = on_disk(path, "longppl: spans")
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
