@@ -161,16 +161,21 @@ def inspect(model: str, as_json: JsonFlag = False) -> None:
 def plan(
     file: str,
     out: Annotated[Path | None, typer.Option(help="A run directory, to count what is done.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Say the longest length that fits, such as into 12GB.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show cells, duplicates, passes, tokens and time of an experiment, without running it."""
+    """Show cells, duplicates, passes, tokens, time and memory of an experiment, without running it."""
     from ropewalk.experiment import estimate
+    from ropewalk.experiment import memory as needs
     from ropewalk.experiment.overview import lines, overview
     from ropewalk.experiment.prepare import ask
 
+    given = None if memory is None else needs.parse_bytes(memory, "--memory")
     experiment, _ = _experiment(file, None, None)
     asked = ask(experiment)
-    found = overview(asked, out, estimate.of(asked))
+    found = overview(asked, out, estimate.of(asked), needs.of(asked, given))
     if as_json:
         return _print_json(found)
     print("\n".join(lines(found)))

@@ -1,20 +1,24 @@
-"""What `ropewalk plan` says: cells, duplicates, passes, tokens, and what is done already."""
+"""What `ropewalk plan` says: cells, duplicates, passes, tokens, time, memory, and what is done already."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ropewalk.errors import StoreError
 from ropewalk.experiment.estimate import Estimate
 from ropewalk.experiment.measure import pending
+from ropewalk.experiment.memory import Memory, memory_line
 from ropewalk.experiment.plan import TRUNCATE
 from ropewalk.experiment.prepare import Asked
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.store import Store
 
 
-def overview(asked: Asked, out: Path | None, estimate: Estimate | None = None) -> dict[str, Any]:
+def overview(
+    asked: Asked, out: Path | None, estimate: Estimate | None = None, memory: Memory | None = None
+) -> dict[str, Any]:
     """The plan as JSON values; `duplicates` lists groups of cells that are one measurement.
 
     `fed_tokens` and `predicted_s` (finding key tokens aside) are null where no model was probed.
@@ -37,6 +41,7 @@ def overview(asked: Asked, out: Path | None, estimate: Estimate | None = None) -
         "tokens": plan.tokens,
         "fed_tokens": None if estimate is None else estimate.fed_tokens,
         "predicted_s": None if estimate is None else round(estimate.seconds, 1),
+        "memory": None if memory is None else asdict(memory),
         "passes_done": _done(asked, out),
         "duplicates": plan.duplicates(),
         "same_rotation": plan.same_rotation(),
@@ -79,6 +84,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         _time(found),
         f"window {found['window']} tokens ({found['window_source']})",
     ]
+    if found["memory"] is not None:
+        said.insert(3, memory_line(Memory(**found["memory"])))
     if found["extends_nothing"]:
         said.append(
             f"every length lies inside the window, so this grid extends nothing; add lengths beyond {found['window']}."

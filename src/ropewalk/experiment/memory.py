@@ -1,0 +1,97 @@
+"""What a plan says about memory: an estimate from the model's configuration, before any weights are read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ropewalk.errors import ExperimentError
+from ropewalk.experiment.prepare import Asked
+from ropewalk.experiment.schema import MAX_LENGTH
+from ropewalk.models.size import ModelSize, read_size, size_of_loaded
+from ropewalk.scoring.budget import CPU_BATCH_TOKENS
+from ropewalk.scoring.memory import LIBRARIES_BYTES, pass_bytes, peak_bytes, weight_bytes
+
+UNITS = {"": 1, "B": 1, "MB": 10**6, "MIB": 2**20, "GB": 10**9, "GIB": 2**30, "TB": 10**12, "TIB": 2**40}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes of a run at its worst moment: one row of the longest length, or on a CPU a batch if that is more.
+
+    Attributes:
+        weights_bytes: unquantised, in the run's dtype.
+        pass_bytes: of the longest pass; on a GPU batches then take what is left.
+        peak_bytes: with LIBRARIES_BYTES for Python and torch.
+        given_bytes: what the user has, if that was said.
+        longest_length: the longest that fits into `given_bytes`, tokens; 0 where not even 4 tokens do.
+    """
+
+    weights_bytes: int
+    pass_bytes: int
+    peak_bytes: int
+    given_bytes: int | None = None
+    longest_length: int | None = None
+
+
+def of(asked: Asked, given: int | None = None) -> Memory:
+    """Estimate from the configuration; `given` is the memory to fit into, bytes.
+
+    Raises:
+        ModelError: see `read_size`.
+    """
+    loaded = asked.loaded
+    size = read_size(asked.spec, asked.experiment.dtype) if loaded is None else size_of_loaded(loaded)
+    passkey = asked.experiment.metrics.passkey
+    shared = passkey is not None and passkey.protocol == "exact"
+    longest = _fed(size, asked.experiment.lengths[-1])
+    return Memory(
+        weights_bytes=weight_bytes(size),
+        pass_bytes=pass_bytes(size, longest, shared=shared),
+        peak_bytes=peak_bytes(size, longest, shared=shared),
+        given_bytes=given,
+        longest_length=None if given is None else _longest(size, given, shared=shared),
+    )
+
+
+def _fed(size: ModelSize, length: int) -> int:
+    """Positions of the batch that a row of this length comes in."""
+    return max(length, CPU_BATCH_TOKENS) if size.device == "cpu" else length
+
+
+def _longest(size: ModelSize, given: int, *, shared: bool) -> int:
+    """The longest length whose peak fits, by halving; 0 if none does."""
+    low, high = 0, MAX_LENGTH + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if peak_bytes(size, middle, shared=shared) <= given else (low, middle)
+    return low if low >= 4 else 0
+
+
+def parse_bytes(text: str, place: str) -> int:
+    """`12GB`, `12 GiB`, `800MB` or a number of bytes.
+
+    Raises:
+        ExperimentError: it is none of these.
+    """
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?I?B?)", text.strip().upper())
+    if found is None or found[2] not in UNITS or float(found[1]) * UNITS[found[2]] < 1:
+        raise ExperimentError(f"{place} {text!r}: must be an amount of memory, such as 12GB, 16GiB or 800MB.")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+def memory_line(memory: Memory) -> str:
+    """The estimate for people."""
+    said = (
+        f"about {_bytes(memory.peak_bytes)} of memory: weights {_bytes(memory.weights_bytes)}, the longest pass "
+        f"{_bytes(memory.pass_bytes)}, libraries {_bytes(LIBRARIES_BYTES)}"
+    )
+    if memory.given_bytes is None:
+        return said
+    if not memory.longest_length:
+        return f"{said}; nothing fits into {_bytes(memory.given_bytes)}: use a smaller dtype or model"
+    return f"{said}; the longest length that fits into {_bytes(memory.given_bytes)} is {memory.longest_length} tokens"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"
