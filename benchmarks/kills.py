@@ -20,6 +20,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -34,9 +35,10 @@ import victim
 from victim import EXPERIMENT, PHASES, THREADS
 
 ROUND = 8
-"""Kills before a run is finished and compared."""
-STEPS = 150
-"""Steps on the disk of one sweep with its report, about."""
+"""Kills, at most, before a run is finished and compared."""
+FRESH = "a fresh process"
+STEPS = 90
+"""Steps on the disk of one sweep, about; a resumed one has fewer, and then comes to its end."""
 REPORTS = 0.25
 """Share of the sessions that go on to the report; drawing its pictures takes longer than the sweep."""
 
@@ -70,9 +72,9 @@ def content(out: Path) -> dict[str, Any]:
     assert not wrong, wrong
     raw = {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*.safetensors"))}
     assert not list(out.rglob("*.tmp"))
-    assert (out / "report.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
-    pictures = sorted(path.name for path in (out / "figures").glob("*.png"))
-    return {"cells": count, "rows": rows(out), "raw": raw, "printed": json.dumps(Run.open(out).rows()), "png": pictures}
+    if (out / "report.html").exists():
+        assert (out / "report.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
+    return {"cells": count, "rows": rows(out), "raw": raw, "printed": json.dumps(Run.open(out).rows())}
 
 
 def difference(expected: Any, found: Any) -> str:
@@ -95,13 +97,10 @@ class Killer:
         self.context.set_forkserver_preload(["victim"])
         self.deaths: Counter[str] = Counter()
 
-    def run(self, out: Path, after: float | None = None, die_at: int | None = None) -> float:
-        """One session, killed after so many seconds or at a step, or not at all; returns its seconds."""
-        whole = after is None and die_at is None
+    def run(self, out: Path, reports: bool, after: float | None = None, die_at: int | None = None) -> float | None:
+        """One session, killed after so many seconds or at a step, or not at all; its seconds if it came to its end."""
         phase = self.context.Value("i", 0)
-        process = self.context.Process(
-            target=victim.victim, args=(out, phase, die_at, whole or self.draw.random() < REPORTS)
-        )
+        process = self.context.Process(target=victim.victim, args=(out, phase, die_at, reports))
         started = time.monotonic()
         process.start()
         process.join(after)
@@ -109,12 +108,14 @@ class Killer:
         process.join()
         if process.exitcode == -signal.SIGKILL:
             self.deaths[PHASES[phase.value]] += 1
-        elif process.exitcode != 0:
+            return None
+        if process.exitcode != 0:
             raise RuntimeError(f"a victim ended with {process.exitcode}")
         return time.monotonic() - started
 
-    def fresh(self, out: Path, file: Path, longest: float) -> None:
-        """`python -m ropewalk run` and `report`, killed at a random moment from the interpreter's start on."""
+    def fresh(self, out: Path, file: Path, longest: float) -> bool:
+        """`python -m ropewalk run` and `report`, killed at a random moment from the interpreter's start on; whether it
+        came to its end before."""
         program = f'"{sys.executable}" -m ropewalk'
         command = f'{program} run "{file}" --out "{out}" && exec {program} report "{out}"'
         process = subprocess.Popen(
@@ -126,47 +127,61 @@ class Killer:
         )
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(self.draw.uniform(0, longest))
-        if process.poll() is None:
+        killed = process.poll() is None
+        if killed:
             os.killpg(process.pid, signal.SIGKILL)
-            self.deaths["a fresh process"] += 1
+            self.deaths[FRESH] += 1
         process.wait()
+        return not killed
+
+    def session(self, out: Path, file: Path, seconds: dict[bool, float], fresh: float) -> bool:
+        """One session that is to be killed, in one of the ways; whether it came to its end before."""
+        if self.draw.random() < fresh:
+            return self.fresh(out, file, 4 * seconds[False])
+        reports = self.draw.random() < REPORTS
+        if self.draw.random() < 0.5:
+            return self.run(out, reports, after=self.draw.uniform(0, seconds[reports])) is not None
+        return self.run(out, reports, die_at=self.draw.randint(1, STEPS)) is not None
 
 
 def campaign(kills: int, fresh: int, seed: int) -> dict[str, Any]:
     killer = Killer(seed)
     started = time.monotonic()
+    compared, kept = 0, 0
     with tempfile.TemporaryDirectory() as scratch:
-        peace = Path(scratch) / "peace"
-        duration = killer.run(peace)
-        expected = content(peace)
+        killer.run(Path(scratch) / "first", True)  # the server's start
+        seconds = {reports: killer.run(Path(scratch) / f"peace-{reports}", reports) or 0.0 for reports in (False, True)}
+        expected = content(Path(scratch) / "peace-True")
         file = Path(scratch) / "kills.yaml"
         file.write_text(json.dumps(EXPERIMENT), encoding="utf-8")
-        compared, kept = 0, 0
-        while sum(killer.deaths.values()) < kills:
+        while (so_far := sum(killer.deaths.values())) < kills:
             out = Path(scratch) / f"run-{compared}"
             before: dict[str, list[tuple[Any, ...]]] = {}
+            ended = False
             for _ in range(ROUND):
-                if killer.deaths["a fresh process"] < fresh and killer.draw.random() < 2 * fresh / kills:
-                    killer.fresh(out, file, 3 * duration)
-                elif killer.draw.random() < 0.5:
-                    killer.run(out, after=killer.draw.uniform(0, duration))
-                else:
-                    killer.run(out, die_at=killer.draw.randint(1, STEPS))
+                share = fresh / kills if killer.deaths[FRESH] < fresh else 0.0
+                ended = killer.session(
+                    out, file, seconds, 1.0 if kills - so_far <= fresh - killer.deaths[FRESH] else share
+                )
                 now = rows(out)
                 whole(out, now)
                 for table in before:
                     assert set(before[table]) <= set(now[table]), f"rows of {table} were lost or altered"
                 kept += sum(map(len, before.values()))
                 before = now
-            killer.run(out)
+                if ended:
+                    break
+            if not ended:
+                killer.run(out, killer.draw.random() < REPORTS)
             found = content(out)
-            for name in expected:
+            for name in found:
                 assert found[name] == expected[name], f"{out}: {difference(expected[name], found[name])}"
             compared += 1
             print(f"{sum(killer.deaths.values())} kills, {compared} runs compared: {dict(killer.deaths)}", flush=True)
+            shutil.rmtree(out)
     deaths = dict(killer.deaths.most_common())
-    found = {"kills": sum(deaths.values()), "by_phase": deaths, "runs_compared": compared, "cells": expected["cells"]}
-    return found | {"rows_checked": kept, "seconds": round(time.monotonic() - started), "peace_s": round(duration, 1)}
+    counts = {"kills": sum(deaths.values()), "by_phase": deaths, "runs_compared": compared, "rows_compared": kept}
+    return counts | {"cells": expected["cells"], "seconds": round(time.monotonic() - started)}
 
 
 def main() -> None:
