@@ -196,8 +196,9 @@ def read(path: Path) -> str:
                 f"{MAX_FILE_BYTES}); name the YAML file."
             )
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        reason = "its name holds a NUL" if "\0" in str(path) else reason
         raise ExperimentError(
             f"{path}: cannot read this experiment file ({reason}); name a YAML file or preset:NAME."
         ) from None
