@@ -33,5 +33,9 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/pyrefly check
 
+audit: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
 clean:
 	rm -rf $(VENV) demo .pytest_cache .ruff_cache .hypothesis
