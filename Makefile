@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types install browser clean
+.PHONY: demo test lint types install browser audit clean
 
 install: $(STAMP)
 

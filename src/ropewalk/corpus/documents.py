@@ -17,13 +17,12 @@ def on_disk(name: str | Path, key: str) -> Path:
     Raises:
         CorpusError: it names the home of a user that does not exist, or holds a NUL.
     """
+    if "\0" in str(name):
+        raise CorpusError(f"{key}: {str(name)!r} holds a NUL, which no path does; mend the path.")
     try:
-        path = Path(name).expanduser()
+        return Path(name).expanduser()
     except RuntimeError:
         raise CorpusError(f"{key}: {str(name)!r} names a home directory that does not exist; write the path.") from None
-    if "\0" in str(path):
-        raise CorpusError(f"{key}: {str(name)!r} holds a NUL, which no path does; mend the path.")
-    return path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
