@@ -28,6 +28,15 @@ def test_far_ends_of_intervals_do_not_squeeze_the_values():
     assert near.to_dict()["domain"] == far.to_dict()["domain"]
 
 
+@pytest.mark.parametrize(("low", "high"), [(23.0, 115.0), (9.9, 10.3), (1.0, 1e8), (0.2, 7.0), (20.0, 22.0)])
+def test_logarithmic_axes_show_round_numbers_of_which_each_is_labelled(low, high):
+    scale, axis = marks.log_axis([low, high])
+    ends, ticks = scale.to_dict()["domain"], axis.to_dict()["values"]
+    assert ends[0] < low < high < ends[1]
+    assert 4 <= len(ticks) <= 11
+    assert all(ends[0] <= tick <= ends[1] and tick == float(f"{tick:.3g}") for tick in ticks)
+
+
 def test_legends_are_taken_out_of_specs_but_not_out_of_points():
     spec = {"encoding": {"color": {"legend": {"values": []}}}, "datasets": {"points": [{"legend": 1}]}}
     assert marks.without_legends(spec) == {

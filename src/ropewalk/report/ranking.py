@@ -116,8 +116,9 @@ def top(run: Measured, block: Block, count: int = 10) -> Table:
 def correlations(run: Measured) -> Table:
     """Spearman's rank correlation of each pair of metrics over the configurations, one column per length."""
     blocks = {(m, x): b for x in run.lengths for m in TITLES if (b := run.block(m, x)) is not None and b.labels}
+    apart = [metric for metric in TITLES if metric != BITS]  # bits per byte order the configurations as perplexity does
     rows: list[tuple[str, ...]] = []
-    for one, other in combinations(TITLES, 2):
+    for one, other in combinations(apart, 2):
         found = [_agreement(blocks.get((one, x)), blocks.get((other, x))) for x in run.lengths]
         if any(text != MISSING for text in found):
             rows.append((f"{TITLES[one]}, {TITLES[other]}", *found))
