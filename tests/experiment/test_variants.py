@@ -197,6 +197,15 @@ REFUSED_BEFORE_THE_WEIGHTS = [
 ]
 
 
+def test_an_evaluator_with_pickled_weights_is_refused_before_any_directory_is_taken(swept, tiny, tmp_path):
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled" / "config.json").write_bytes((tiny / "config.json").read_bytes())
+    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"pickled holds its weights only as pytorch_model\.bin, a pickle, which can"):
+        swept(metrics={"longppl": {"evaluator": str(tmp_path / "pickled"), **LONGPPL}})
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(("changes", "kind", "expected"), REFUSED_BEFORE_THE_WEIGHTS)
 def test_what_is_missing_is_refused_before_the_weights_are_read(swept, monkeypatch, changes, kind, expected, tmp_path):
     monkeypatch.setattr("ropewalk.experiment.prepare.load", lambda *_, **__: pytest.fail("the model was loaded"))

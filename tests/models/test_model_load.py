@@ -110,6 +110,11 @@ def test_devices_that_are_not_there_are_refused(monkeypatch: Any) -> None:
         ModelError, match=r"^device='cpu' and device_map='auto' contradict each other; give one of them"
     ):
         torch_device("cpu", "auto")
+    with pytest.raises(ModelError, match=r"^device_map='cuda:7' does not exist; this machine has 1 CUDA devices\.$"):
+        torch_device(None, "cuda:7")
+    with pytest.raises(ModelError, match=r"^device_map='all' is no device; give cpu, cuda, cuda:N or mps, or auto, b"):
+        torch_device(None, "all")
+    assert torch_device(None, "cpu") == torch.device("cpu")
     assert torch_device("cuda", None) == torch.device("cuda", 0)
 
 
@@ -301,6 +306,14 @@ def test_what_the_hub_raises_becomes_one_sentence(error: type[BaseException], me
     with pytest.raises(ModelError, match=message) as caught, sentences("a/b", "v9"):
         raise OSError("wrapped") from failure(error)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["smolm2", "Strand"])
+@pytest.mark.parametrize("error", [hub.RepositoryNotFoundError, hub.OfflineModeIsEnabled])
+def test_misspelt_built_in_names_are_recognised(name: str, error: type[BaseException]) -> None:
+    meant = {"smolm2": "smollm2", "Strand": "strand"}[name]
+    with pytest.raises(ModelError, match=rf"; write '{meant}' for the built-in model, or "), sentences(name):
+        raise failure(error)
 
 
 def test_hub_model_without_safetensors_is_one_sentence() -> None:

@@ -31,6 +31,7 @@ from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.trials import GeneratedTrial
 from ropewalk.metrics.passkey import Trial
 from ropewalk.models import LoadedModel, ModelSpec, load, read_geometry
+from ropewalk.models.source import find
 from ropewalk.rope import RopeGeometry
 
 SHORT_WINDOW = 1024
@@ -101,7 +102,9 @@ def _require_key_source(asked: Asked) -> None:
     """Refuse missing spans, or an evaluator that cannot be, before any weights are read."""
     longppl, count = asked.experiment.metrics.longppl, asked.experiment.documents.get("count")
     if longppl is not None and longppl.evaluator not in (None, "self"):
-        read_geometry(ModelSpec.parse(longppl.evaluator))
+        evaluator = ModelSpec.parse(longppl.evaluator)
+        read_geometry(evaluator)
+        find(evaluator)  # a directory has to hold weights
     ready_spans(asked, asked.documents if count is not None else asked.documents[:1])
 
 

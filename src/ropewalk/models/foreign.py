@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,15 +78,19 @@ def _sentence(name: str, revision: str | None, error: BaseException) -> str:
         return (
             f"model {name!r} has no revision {revision!r} on the Hugging Face Hub; give a branch, tag or commit of it."
         )
+    near = "".join(
+        f"write {close!r} for the built-in model, or "
+        for close in difflib.get_close_matches(name.lower(), builtin.NAMES, n=1)
+    )
     if caused_by(hub.RepositoryNotFoundError, hub.HFValidationError):
         return (
             f"model {name!r} is no built-in name ({', '.join(builtin.NAMES)}), no directory, and not on the Hugging "
-            "Face Hub; check the spelling, or run `hf auth login` if it is private."
+            f"Face Hub; {near}check the spelling, or run `hf auth login` if it is private."
         )
     if caused_by(hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError, TimeoutError):
         return (
             f"model {name!r} is not in the local cache and the Hugging Face Hub cannot be reached; "
-            f"run `hf download {name}` where there is a network, or give a directory."
+            f"{near}run `hf download {name}` where there is a network, or give a directory."
         )
     if caused_by(torch.OutOfMemoryError, MemoryError):
         return f"model {name!r} does not fit into memory; use dtype bfloat16, device_map auto, or quantization."

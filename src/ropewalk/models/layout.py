@@ -28,7 +28,7 @@ def rotary_module(model: Any) -> torch.nn.Module:
     if len(found) != 1:
         raise ModelError(
             f"{type(model).__name__} has {len(found)} modules named rotary_emb {sorted(found)[:3]}, and one is needed; "
-            "use the architecture as transformers >= 5.10 ships it, without remote code."
+            "use the architecture as transformers >= 5.17 ships it, without remote code."
         )
     return next(iter(found.values()))
 

@@ -7,6 +7,8 @@ import torch
 from ropewalk.errors import ModelError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+SPREADS = ("auto", "balanced", "balanced_low_0", "sequential")
+"""What `device_map` may say, in transformers, beside the name of one device."""
 
 
 def torch_device(device: str | None, device_map: str | None) -> torch.device:
@@ -15,20 +17,26 @@ def torch_device(device: str | None, device_map: str | None) -> torch.device:
     Raises:
         ModelError: no such device here, or device and device_map both given.
     """
-    if device is None:
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    if device_map is not None:
+    if device is not None and device_map is not None:
         raise ModelError(f"device={device!r} and device_map={device_map!r} contradict each other; give one of them.")
+    if device is not None:
+        return _there(device, "device")
+    if device_map is not None and device_map not in SPREADS:
+        return _there(device_map, "device_map")
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _there(name: str, key: str) -> torch.device:
+    """The device of that name. Raises ModelError unless this machine has it."""
     try:
-        place = torch.device(device)
+        place = torch.device(name)
     except RuntimeError as error:
-        raise ModelError(f"device={device!r} is no device; give cpu, cuda, cuda:N or mps.") from error
+        spreads = f", or {', '.join(SPREADS)}" if key == "device_map" else ""
+        raise ModelError(f"{key}={name!r} is no device; give cpu, cuda, cuda:N or mps{spreads}.") from error
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise ModelError(
-            f"device={device!r} does not exist; this machine has {torch.cuda.device_count()} CUDA devices."
-        )
+        raise ModelError(f"{key}={name!r} does not exist; this machine has {torch.cuda.device_count()} CUDA devices.")
     if place.type == "mps" and not torch.backends.mps.is_available():
-        raise ModelError(f"device={device!r} does not exist; this machine has no Metal GPU, so give cpu.")
+        raise ModelError(f"{key}={name!r} does not exist; this machine has no Metal GPU, so give cpu.")
     return torch.device("cuda", place.index or 0) if place.type == "cuda" else place
 
 
