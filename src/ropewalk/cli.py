@@ -28,6 +28,10 @@ DEMO_DIRECTORY = Path("ropewalk-demo")
 DEMO_METRICS = ("perplexity", "tail", "passkey")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Replaces `model` of the file.")]
+LengthsOption = Annotated[
+    list[str] | None, typer.Option("--lengths", help="Replaces `lengths`; comma-separated or repeated.")
+]
 ParamList = Annotated[
     list[str] | None, typer.Option("-p", metavar="KEY=VALUE", help="A parameter; YAML value; repeats.")
 ]
@@ -159,7 +163,9 @@ def inspect(model: str, as_json: JsonFlag = False) -> None:
 
 @app.command()
 def plan(
-    file: str,
+    file: Annotated[str, typer.Argument(help="Experiment file, or preset:NAME.")],
+    model: ModelOption = None,
+    lengths: LengthsOption = None,
     out: Annotated[Path | None, typer.Option(help="A run directory, to count what is done.")] = None,
     memory: Annotated[
         str | None, typer.Option(metavar="BYTES", help="Say the longest length that fits, such as into 12GB.")
@@ -173,7 +179,7 @@ def plan(
     from ropewalk.experiment.prepare import ask
 
     given = None if memory is None else needs.parse_bytes(memory, "--memory")
-    experiment, _ = _experiment(file, None, None)
+    experiment, _ = _experiment(file, model, lengths)
     asked = ask(experiment)
     found = overview(asked, out, estimate.of(asked), needs.of(asked, given))
     if as_json:
@@ -186,8 +192,8 @@ def plan(
 def run(
     file: Annotated[str, typer.Argument(help="Experiment file, or preset:NAME.")],
     out: Annotated[Path, typer.Option(help="Run directory; new, or of the same experiment to resume.")],
-    model: Annotated[str | None, typer.Option(help="Replaces `model` of the file.")] = None,
-    lengths: Annotated[list[str] | None, typer.Option(help="Replaces `lengths`; comma-separated or repeated.")] = None,
+    model: ModelOption = None,
+    lengths: LengthsOption = None,
     exact: Annotated[bool, typer.Option(help="Float32, eager attention, one row at a time.")] = False,
 ) -> None:
     """Run an experiment, or resume it."""
