@@ -7,10 +7,7 @@ llama-cpp-python: its OpenAI schema. The last two also ran live: test_llamacpp_l
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,40 +21,6 @@ from ropewalk.export.reference import Reference
 IDS = np.array([7, 3, 9, 4], dtype=np.int32)
 LOGPROBS = [-1.5, -0.25, -3.0]
 Handle = Callable[[str, Any], Any]
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Handle], str]]:
-    """Start a server from a function (path, body or None) -> JSON; None is 404."""
-    running: list[HTTPServer] = []
-
-    def start(handle: Handle) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self._answer(None)
-
-            def do_POST(self) -> None:
-                self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-            def _answer(self, body: Any) -> None:
-                found = handle(self.path, body)
-                raw = json.dumps(found).encode() if not isinstance(found, bytes) else found
-                self.send_response(404 if found is None else 200)
-                self.send_header("Content-Length", str(len(raw)))
-                self.end_headers()
-                self.wfile.write(raw)
-
-            def log_message(self, *_: Any) -> None: ...
-
-        server = HTTPServer(("127.0.0.1", 0), Handler)
-        running.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server in running:
-        server.shutdown()
-        server.server_close()
 
 
 def text(ids: Any) -> str:

@@ -52,7 +52,7 @@ def compared(asked: Request, reference: Reference, engine: Engine) -> str:
     off, most = (f"{difference:.3%}", f"{allowed:.1%}") if engine.relative else (f"{difference:.2g}", f"{allowed:.0e}")
     said = (
         f"{engine.name}: mean NLL in nats/token, exported of measured ({reference.origin}), on the first tokens of "
-        f"{reference.document}: {numbers}; difference at most {off} (allowed {most}){_apart(reference)}"
+        f"{reference.document}: {numbers}; difference at most {off} (allowed {most}){_apart(asked, reference, allowed if engine.relative else allowed / worst[2])}"
     )
     if not difference <= allowed:
         raise ExportError(
@@ -69,10 +69,15 @@ def _means(reference: Reference, engine: Engine, length: int) -> tuple[float, fl
     return float(there[known].mean()), float(here[known].mean())
 
 
-def _apart(reference: Reference) -> str:
-    if reference.shipped is None:
+def _apart(asked: Request, reference: Reference, allowed: float) -> str:
+    """What the shipped rotation would give, and whether the check could have noticed it; `allowed` is relative."""
+    if reference.shipped is None or asked.method == "none":
         return ""
-    return f"; the shipped rotation would give {float(reference.shipped.astype(np.float64).mean()):.6f}"
+    here, shipped = (float(each.astype(np.float64).mean()) for each in (reference.nll, reference.shipped))
+    said = f"; the shipped rotation would give {shipped:.6f}"
+    if abs(shipped / here - 1) > allowed:
+        return said
+    return f"{said}, too close to be told apart: check at a greater --length"
 
 
 @torch.inference_mode()
