@@ -19,7 +19,7 @@ demo: $(STAMP)
 	$(BIN)/ropewalk demo --out demo
 
 test: $(STAMP) lint types browser
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	ROPEWALK_SCREENSHOTS=$(CURDIR)/build/screenshots $(BIN)/python -m pytest -n 2 --dist worksteal
 
 browser:  # the report is opened in a real one; without it those tests are skipped, but not in CI
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null \
@@ -38,4 +38,4 @@ audit: $(STAMP)
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo build .pytest_cache .ruff_cache .hypothesis
