@@ -1,5 +1,7 @@
 """What can go wrong, as types. Every message is one sentence: the value, its place, and the remedy."""
 
+from typing_extensions import override
+
 
 class RopewalkError(Exception):
     """A mistake that the user can mend; the command line prints it without a traceback and exits with 2.
@@ -7,6 +9,7 @@ class RopewalkError(Exception):
     One line whatever names it quotes: line breaks, terminal codes and lone surrogates in them are written as escapes.
     """
 
+    @override
     def __str__(self) -> str:
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
 

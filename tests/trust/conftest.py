@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.run import sweep
+
+sys.path.append(str(Path(__file__).parents[1] / "models"))  # tiny_models
 
 
 @pytest.fixture(scope="session")

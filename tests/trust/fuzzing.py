@@ -177,7 +177,8 @@ def method_parameters(draw: st.DrawFn) -> tuple[str, dict[str, Any], int]:
     name = draw(st.sampled_from(sorted(registered())))
     known = [parameter["name"] for parameter in describe(name)["parameters"]]
     value = st.one_of(number, scalar, st.lists(number, min_size=8, max_size=8), st.floats(1, 64))
-    raw = draw(st.dictionaries(st.sampled_from([*known, "factor", "nonsense"]), value, max_size=4))
+    raw = draw(st.sampled_from([{}, {"factor": 2}, {"factor": 8.0}]))
+    raw = raw | draw(st.dictionaries(st.sampled_from([*known, "factor", "nonsense"]), value, max_size=3))
     return name, raw, draw(st.sampled_from([1, 128, 1024, 2**24]))
 
 
@@ -466,9 +467,14 @@ places = st.text("~/.*?[]!a\\ \0é", max_size=10).filter(lambda text: "**" not i
 def check_places(name: str) -> None:
     from ropewalk.corpus import load_documents
 
-    for documents in ({"files": [name]}, {"dataset": name}):
+    for read in (
+        lambda: load_documents({"files": [name]}),
+        lambda: load_documents({"dataset": name}),
+        lambda: read_span_file(name),
+        lambda: schema.read(Path(name)),
+    ):
         try:
-            load_documents(documents)
+            read()
         except RopewalkError as error:
             assert "\n" not in str(error)
     if name.startswith(("~", ".", "/")):
@@ -477,18 +483,18 @@ def check_places(name: str) -> None:
 
 
 TARGETS: dict[str, Target] = {
-    "experiment values": Target(strategy=experiments(), check=check_experiment, long=25_000),
-    "experiment text": Target(strategy=damaged_text(VALID_TEXT), check=check_yaml, long=20_000),
+    "experiment values": Target(strategy=experiments(), check=check_experiment, long=15_000),
+    "experiment text": Target(strategy=damaged_text(VALID_TEXT), check=check_yaml, long=15_000),
     "command line values": Target(
         strategy=st.tuples(st.lists(st.text("abf=:[]{},.0123 -&*!\n", max_size=12), max_size=2),
                            st.lists(st.text("0123,. e-²", max_size=8), max_size=2)),
         check=check_arguments, long=10_000),
-    "method parameters": Target(strategy=method_parameters(), check=check_parameters, long=30_000),
-    "config.json": Target(strategy=configs(), check=check_config, long=8_000),
-    "tokenizers": Target(strategy=tokenized(), check=check_tokenizer, long=4_000),
-    "GGUF headers": Target(strategy=gguf_files(), check=check_gguf, long=4_000),
-    "key-span files": Target(strategy=span_files(), check=check_spans, long=15_000),
-    "places": Target(strategy=places, check=check_places, long=4_000),
+    "method parameters": Target(strategy=method_parameters(), check=check_parameters, long=20_000),
+    "config.json": Target(strategy=configs(), check=check_config, long=12_000),
+    "tokenizers": Target(strategy=tokenized(), check=check_tokenizer, long=6_000),
+    "GGUF headers": Target(strategy=gguf_files(), check=check_gguf, long=10_000),
+    "key-span files": Target(strategy=span_files(), check=check_spans, long=12_000),
+    "places": Target(strategy=places, check=check_places, long=8_000),
 }  # fmt: skip
 
 

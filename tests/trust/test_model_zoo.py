@@ -1,0 +1,48 @@
+"""Random two-layer checkpoints of every supported architecture through a whole run, with verification and report."""
+
+from __future__ import annotations
+
+import pytest
+import tiny_models
+from harness import run, statuses
+
+import checkpoints
+from ropewalk.errors import ModelError
+from ropewalk.experiment.rerun import verify_passes
+from ropewalk.experiment.verify import verify_rows
+
+CAPPED = {"gemma2"}
+"""Fast attention leaves their cap on logits out, so they need --exact."""
+
+
+@pytest.fixture(scope="module")
+def prose(tmp_path_factory):
+    path = tmp_path_factory.mktemp("prose") / "text.txt"
+    path.write_text(checkpoints.prose(5, words=200), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("architecture", tiny_models.ARCHITECTURES)
+def test_every_architecture_runs_and_verifies(architecture, prose, tmp_path):
+    tiny_models.silence()
+    tiny_models.model_of(architecture).save_pretrained(tmp_path / "model")
+    tiny_models.tokenizer().save_pretrained(tmp_path / "model")
+    asked = {
+        "model": str(tmp_path / "model"),
+        "dtype": "float32",
+        "lengths": [192, 512],  # the window is 256
+        "documents": {"files": [str(prose)]},
+        "methods": {"yarn": {"factor": 2}, "dynamic_ntk": {"factor": 2}},
+        "metrics": {"perplexity": {}, "passkey": {"trials": 1}},
+    }
+    if architecture in CAPPED:
+        with pytest.raises(ModelError, match="caps its attention logits"):
+            run(asked, tmp_path / "refused")
+    asked["lengths"] = [448, 512]  # as short as a passkey prompt of one token per character can be
+    found = run(asked, tmp_path / "run", exact=architecture in CAPPED)
+    assert statuses(found) == {"ok"}
+    tails = {row["label"] if "label" in row else row["method"]: row["value"] for row in found.labelled_rows()
+             if row["metric"] == "tail" and row["length"] == 512}  # fmt: skip
+    assert len(set(tails.values())) == len(tails), "rotations make no difference"
+    assert verify_rows(found.directory)[1] == []
+    assert verify_passes(found.directory, 3) == (3, [])
