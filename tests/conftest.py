@@ -105,3 +105,10 @@ def experiment(base_experiment: dict[str, Any]) -> Callable[..., dict[str, Any]]
         return {key: value for key, value in mixed.items() if value is not None}
 
     return make
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what tests measured with record_property."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{report.nodeid}: {name} {value}")
