@@ -483,17 +483,17 @@ def check_places(name: str) -> None:
 
 
 TARGETS: dict[str, Target] = {
-    "experiment values": Target(strategy=experiments(), check=check_experiment, long=15_000),
+    "experiment values": Target(strategy=experiments(), check=check_experiment, long=12_000),
     "experiment text": Target(strategy=damaged_text(VALID_TEXT), check=check_yaml, long=15_000),
     "command line values": Target(
         strategy=st.tuples(st.lists(st.text("abf=:[]{},.0123 -&*!\n", max_size=12), max_size=2),
                            st.lists(st.text("0123,. e-²", max_size=8), max_size=2)),
-        check=check_arguments, long=10_000),
+        check=check_arguments, long=15_000),
     "method parameters": Target(strategy=method_parameters(), check=check_parameters, long=20_000),
     "config.json": Target(strategy=configs(), check=check_config, long=12_000),
     "tokenizers": Target(strategy=tokenized(), check=check_tokenizer, long=6_000),
     "GGUF headers": Target(strategy=gguf_files(), check=check_gguf, long=10_000),
-    "key-span files": Target(strategy=span_files(), check=check_spans, long=12_000),
+    "key-span files": Target(strategy=span_files(), check=check_spans, long=20_000),
     "places": Target(strategy=places, check=check_places, long=8_000),
 }  # fmt: skip
 
@@ -502,5 +502,5 @@ def database_target(directory: Path) -> Target:
     """The target "run.sqlite", on a finished run that will be harmed."""
     pristine = (directory / "run.sqlite").read_bytes()
     return Target(
-        strategy=database_changes(), check=lambda changes: check_database(directory, pristine, changes), long=3_000
+        strategy=database_changes(), check=lambda changes: check_database(directory, pristine, changes), long=1_500
     )

@@ -144,18 +144,34 @@ class TestRotationsThatReachTheLayers:
 
 
 class TestNarrowFormats:
-    def test_overflow_of_float16_is_an_error_with_its_remedy(self, base_experiment, tmp_path, words):
+    @pytest.fixture
+    def hot(self, tmp_path, words):
+        """A model whose hidden states go beyond 65504, the largest float16."""
         model = checkpoints.llama()
         with torch.no_grad():
             for layer in model.model.layers:
                 layer.mlp.down_proj.weight.mul_(3e6)
-        path = checkpoints.save(tmp_path / "model", model, words)
-        asked = base_experiment | {"model": str(path), "metrics": {"perplexity": {}}}
-        narrow = run(asked | {"dtype": "float16"}, tmp_path / "narrow")
+        return str(checkpoints.save(tmp_path / "model", model, words))
+
+    def test_overflow_of_float16_is_refused_with_its_remedy(self, base_experiment, tmp_path, hot):
+        asked = base_experiment | {"model": hot, "metrics": {"perplexity": {}}}
+        with pytest.raises(ModelError) as refusal:
+            run(asked | {"dtype": "float16"}, tmp_path / "narrow")
+        assert str(refusal.value) == (
+            "LlamaForCausalLM: its logits on a few tokens are no finite numbers in float16, so nothing can be "
+            "measured; use dtype bfloat16 or float32."
+        )
+        assert statuses(run(asked | {"dtype": "bfloat16"}, tmp_path / "wide")) == {"ok"}
+
+    def test_overflow_at_some_tokens_alone_is_an_error_of_their_cells(
+        self, base_experiment, tmp_path, hot, monkeypatch
+    ):
+        monkeypatch.setattr("ropewalk.scoring.head._prove", lambda *_, **__: None)
+        asked = base_experiment | {"model": hot, "metrics": {"perplexity": {}}, "dtype": "float16"}
+        narrow = run(asked, tmp_path / "run")
         assert statuses(narrow) == {"error"}
         assert {row["value"] for row in narrow.rows()} == {None}
         assert all("try dtype float32 or bfloat16" in row["reason"] for row in narrow.rows())
-        assert statuses(run(asked | {"dtype": "bfloat16"}, tmp_path / "wide")) == {"ok"}
 
     def test_frequencies_rounded_to_bfloat16_are_refused(self, base_experiment, tiny, tmp_path):
         loaded = rw.load(str(tiny), dtype="float32")

@@ -78,7 +78,8 @@ def split(model: Any) -> Split:
     """Take a transformers causal language model apart, and prove on a few tokens that the parts make the whole.
 
     Raises:
-        ModelError: the model's own logits are not what body and head give, so it cannot be scored in chunks.
+        ModelError: the model's own logits are not what body and head give, so it cannot be scored in chunks; or they
+            are not finite (overflow of float16, damaged weights).
     """
     text = model.config.get_text_config()
     embeddings = model.get_output_embeddings()
@@ -104,6 +105,12 @@ def _prove(model: Any, parts: Split, vocabulary: int) -> None:
     device = parts.head.weight.device
     ids = torch.arange(1, PROBE_TOKENS + 1, device=device)[None] % vocabulary
     expected = model(input_ids=ids, use_cache=False).logits[0].float()
+    if not bool(expected.isfinite().all()):
+        narrow = str(model.dtype).removeprefix("torch.")
+        raise ModelError(
+            f"{type(model).__name__}: its logits on a few tokens are no finite numbers in {narrow}, so nothing can be "
+            f"measured; use {'dtype bfloat16 or float32' if narrow == 'float16' else 'weights that are whole'}."
+        )
     found = parts.head.logits(parts.body(ids)[0])
     error = (found - expected).abs().max().item()
     allowed = max(1e-5, 4 * torch.finfo(model.dtype).eps) * max(1.0, expected.abs().max().item())
