@@ -112,7 +112,7 @@ def test_paired_shares_cover_and_mcnemar_rarely_errs(shared: float) -> None:
 
 
 @pytest.mark.parametrize("draw", [normal, skewed])
-@pytest.mark.parametrize("n", [8, 50])
+@pytest.mark.parametrize("n", [8, 16, 50])
 def test_no_difference_from_none_no_alarm(draw: Draw, n: int) -> None:
     """12 configurations against `none`, Holm: an alarm in at most 5 % of 500 runs, also of skewed differences."""
     rng = np.random.default_rng(SEED + 5)

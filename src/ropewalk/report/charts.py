@@ -13,6 +13,8 @@ from ropewalk.report.points import Point
 
 RATIO = ("ratio", "low", "high")
 STRETCHES = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024)
+NARROW = "width < 420 ? replace(datum.label, /^\\S+ /, '') : datum.label"
+"""On a narrow screen the name of a step goes without its method, which mark and colour tell."""
 LABELLED_LENGTHS = alt.Axis(labelAngle=0, labelExpr=marks.THOUSANDS)
 
 
@@ -138,7 +140,7 @@ def effects(points: Sequence[Point], styles: Mapping[str, Style], *, x: str, rat
     tip = marks.tips(points, ("from", "to", "change", "p (Holm)", "documents"))
     ink, base = marks.ink(points, styles), marks.changes(*RATIO) if ratio else marks.shown()
     names = list(dict.fromkeys(p["step"] for p in points))
-    y = alt.Y("step:N", sort=names, title=None, axis=alt.Axis(labelLimit=230, grid=True))
+    y = alt.Y("step:N", sort=names, title=None, axis=alt.Axis(labelLimit=230, grid=True, labelExpr=NARROW))
     value, low, high = ("log_ratio:Q", "log_low:Q", "log_high:Q") if ratio else ("ratio:Q", "low:Q", "high:Q")
     ends = [p[end] for p in points for end in ("low", "high")]
     known = marks.change_axis([p["ratio"] for p in points], ends)
