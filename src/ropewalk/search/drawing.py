@@ -9,7 +9,7 @@ from typing import Any
 import vl_convert
 
 from ropewalk.report import charts
-from ropewalk.report.marks import Spec, inline
+from ropewalk.report.marks import POINTS, Spec, inline
 from ropewalk.report.palette import Style, styles
 from ropewalk.report.theme import picture_config
 from ropewalk.rope import RopeGeometry, Rotation
@@ -17,6 +17,11 @@ from ropewalk.search.verdict import WINNER
 
 WIDTH = 760
 CANDIDATE = "candidate"
+OURS = {
+    WINNER: Style(light="#d1007a", dark="#ff5db1", shape="diamond", dash=(1, 0)),
+    CANDIDATE: Style(light="#8a8f98", dark="#8a8f98", shape="circle", dash=(1, 0)),
+}
+"""How the winner and the other candidates are drawn: unlike every method."""
 
 
 def drawing(
@@ -30,7 +35,7 @@ def drawing(
         rows: the winner's rotation and that of each named method at its best, by label.
     """
     methods = [WINNER, *(label.split(" ")[0] for label in rows if label != WINNER)]
-    looks = styles([*methods, CANDIDATE])
+    looks = styles(methods[1:]) | OURS
     curve = charts.stretch(_pairs(geometry, rows, found["window"]), looks, window=found["window"])
     front = charts.front(
         _front(found), looks, value="perplexity beyond the window", length=found["length"], log=True, dropping=None
@@ -39,12 +44,18 @@ def drawing(
     parts = [_part(spec) | {"title": title, "width": WIDTH} for spec, title in titled]
     switch = {"name": "shown", "value": list(looks)}
     shared = {"$schema": curve["$schema"], "params": [switch], "vconcat": parts}
+    shared["resolve"] = {"legend": {"color": "independent", "shape": "independent"}}
     return shared, looks
 
 
 def _part(spec: Spec) -> Spec:
-    """A chart as a part of a larger one, which holds the switch for methods itself."""
-    return {key: value for key, value in inline(spec).items() if key != "params"}
+    """A chart as a part of a larger one: the switch for methods is the whole's, and every layer has its own data."""
+    points = {"values": spec["datasets"][POINTS.name]}
+    part = {key: value for key, value in inline(spec).items() if key != "params"}
+    layers = [
+        layer | {"data": points} if layer.get("data") == {"name": POINTS.name} else layer for layer in part["layer"]
+    ]
+    return part | {"layer": layers}
 
 
 def _pairs(geometry: RopeGeometry, rows: Mapping[str, Rotation], window: int) -> list[dict[str, Any]]:
@@ -63,32 +74,16 @@ def _pairs(geometry: RopeGeometry, rows: Mapping[str, Rotation], window: int) ->
 
 
 def _front(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    points = [
-        {
-            "configuration": each["label"] or CANDIDATE,
-            "method": each["label"].split(" ")[0] or CANDIDATE,
-            "cost": 1 + each["cost"],
-            "cost at short lengths": f"{100 * each['cost']:+.2f} %",
-            "value": each["beyond"],
-            "perplexity beyond the window": f"{each['beyond']:.4g}",
-            "front": each["front"],
-            "length": found["length"],
-        }
-        for each in found["front"]
-    ]
     best = found["winner"]
-    points.append(
-        {
-            "configuration": WINNER,
-            "method": WINNER,
-            "cost": 1 + best["short_cost"],
-            "cost at short lengths": f"{100 * best['short_cost']:+.2f} %",
-            "value": math.exp(best["long"]),
-            "perplexity beyond the window": f"{math.exp(best['long']):.4g}",
-            "front": False,
-            "length": found["length"],
-        }
-    )
+    points = []
+    for each in found["front"]:
+        won = (each["label"], each["cost"], each["objective"]) == (best["named"], best["short_cost"], best["objective"])
+        label = WINNER if won else each["label"] or CANDIDATE
+        points.append(
+            {"configuration": label, "method": label.split(" ")[0], "front": each["front"], "length": found["length"]}
+            | {"cost": 1 + each["cost"], "cost at short lengths": f"{100 * each['cost']:+.2f} %"}
+            | {"value": each["beyond"], "perplexity beyond the window": f"{each['beyond']:.4g}"}
+        )
     return points
 
 

@@ -8,6 +8,7 @@ been: a candidate that was asked for and not answered is asked for again with th
 from __future__ import annotations
 
 import math
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -77,8 +78,16 @@ def library() -> Any:
 
 
 def storage(directory: Path) -> Any:
-    """The database of a search."""
-    return library().storages.RDBStorage(f"sqlite:///{(directory / DATABASE).resolve()}")
+    """The database of a search. Its log is written ahead, so that a commit need not wait for the disk: a killed process
+    loses nothing, a machine without power the last candidates."""
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(directory / DATABASE, timeout=30)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    return library().storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect})
 
 
 @contextmanager
@@ -170,7 +179,7 @@ def run(
         asked = _unanswered(study, hunt)
         if not asked and not more(_answered(study)):
             return
-        asked += _ask(study, hunt, _room(_numbers(study), hunt.generation, more))
+        asked += _ask(study, hunt, _room(_numbers(study), hunt.generation, more, begun=bool(asked)))
         _evaluate(study, hunt, asked, measure)
 
 
@@ -183,10 +192,15 @@ def _answered(study: optuna.Study) -> int:
     return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
 
 
-def _room(asked: int, generation: int, more: Callable[[int], bool]) -> int:
-    """How many to ask for: to the end of the generation (the first is the start alone), and no more than wanted."""
-    left = 1 if asked == 0 else generation - (asked - 1) % generation
-    return sum(more(asked + extra) for extra in range(left))
+def _room(asked: int, generation: int, more: Callable[[int], bool], *, begun: bool) -> int:
+    """How many to ask for: to the end of the generation (the first is the start alone), and no more than wanted.
+
+    A generation that was begun and is all asked for is answered before the next.
+    """
+    left = -(asked - 1) % generation
+    if left == 0 and not begun:
+        left = generation
+    return sum(more(asked + extra) for extra in range(1 if asked == 0 else left))
 
 
 def _unanswered(study: optuna.Study, hunt: Hunt) -> list[Any]:
