@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from ropewalk.cli import app
 from ropewalk.experiment import schema
 from ropewalk.experiment.overview import lines, overview
 from ropewalk.experiment.prepare import ask
@@ -55,3 +58,32 @@ def test_experiment_files_plan(file):
     said = lines(overview(ask(experiment), None))
     assert " distinct rotations" in said[0]
     assert not any("extends nothing" in line for line in said)
+
+
+def test_the_experiment_of_the_readme_plans(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("```yaml\n")[1].partition("```")[0]
+    raw = schema.load_yaml(text, "README.md") | {"model": "strand"}
+    experiment = schema.parse(raw, "README.md")
+    assert experiment.metrics.longppl is not None
+    assert len(ask(experiment).plan.configurations) == 1 + 1 + 2 * 2 + 2
+
+
+CALL = re.compile(r"(\$ )?ropewalk [a-z]")
+
+
+def documented_commands() -> list[str]:
+    """Every line of a code block in the README and in docs/ that calls ropewalk."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    blocks = [block for page in pages for block in page.read_text(encoding="utf-8").split("```")[1::2]]
+    return sorted(
+        {line.partition(" #")[0].strip() for block in blocks for line in block.splitlines() if CALL.match(line)}
+    )
+
+
+@pytest.mark.parametrize("line", documented_commands())
+def test_documented_commands_have_their_options(line):
+    _, name, *words = shlex.split(line.removeprefix("$ "))
+    command = typer.main.get_command(app).commands[name]
+    options = {option for parameter in command.params for option in parameter.opts}
+    asked = {word.partition("=")[0] for word in words if word.startswith("-")}
+    assert asked <= options
