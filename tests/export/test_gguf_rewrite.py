@@ -241,3 +241,18 @@ def test_ollama_sentence(files: Callable[..., Path], tmp_path: Path) -> None:
     _, notes = rewritten(files("llama"), tmp_path / "long.gguf", "yarn", factor=4)
     assert any("`FROM ./long.gguf` and `PARAMETER num_ctx 1024`" in note for note in notes)
     assert any("n_ctx_train" in note for note in notes)
+
+
+@pytest.mark.parametrize("method", ["ntk_aware", "mrrope"])
+def test_a_file_that_holds_the_rotation_is_served_without_flags(
+    method: str, files: Callable[..., Path], tmp_path: Path
+) -> None:
+    """As `--check` of a file that was rewritten before, here or on a server, names it."""
+    source, out = files("llama"), tmp_path / "out.gguf"
+    rewritten(source, out, method, factor=4)
+    options = Options(gguf=out)
+    text, notes = run(method, "llama.cpp", model=str(source), params={"factor": 4}, length=LENGTH, options=options)
+    assert text == f"llama-server -m {out} --ctx-size {LENGTH}"
+    assert notes[-1] == f"{out} holds this rotation itself, and flags would stack on it."
+    with pytest.raises(ExportError):
+        run(method, "llama.cpp", model=str(source), params={"factor": 8}, length=LENGTH, options=options)

@@ -129,6 +129,7 @@ def test_check_of_strand(method: str, strand: Path, tmp_path: Path) -> None:
     ways += [Options(gguf=strand, check=True)] if method in FLAGGED else []
     for options in ways:
         _, notes = run(method, "llama.cpp", model="strand", params=CHECKED[method], length=1024, options=options)
+        print(method, "flags" if options.out is None else "file", *notes, sep="\n")
         assert any(f"llama-cpp-python {llama_cpp.__version__}: mean NLL" in note for note in notes)
 
 

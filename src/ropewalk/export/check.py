@@ -50,9 +50,10 @@ def compared(asked: Request, reference: Reference, engine: Engine) -> str:
     allowed = ENGINE_TOLERANCE if engine.relative else TRANSFORMERS_TOLERANCE
     numbers = ", ".join(f"{there:.6f} of {here:.6f} at {length}" for length, there, here in pairs)
     off, most = (f"{difference:.3%}", f"{allowed:.1%}") if engine.relative else (f"{difference:.2g}", f"{allowed:.0e}")
+    apart = _apart(asked, reference, allowed if engine.relative else allowed / worst[2])
     said = (
         f"{engine.name}: mean NLL in nats/token, exported of measured ({reference.origin}), on the first tokens of "
-        f"{reference.document}: {numbers}; difference at most {off} (allowed {most}){_apart(asked, reference, allowed if engine.relative else allowed / worst[2])}"
+        f"{reference.document}: {numbers}; difference at most {off} (allowed {most}){apart}"
     )
     if not difference <= allowed:
         raise ExportError(

@@ -132,8 +132,10 @@ def _llamacpp(proven: proof.Proof, options: Options) -> tuple[Export, tuple[str,
         export = ENGINES["llama.cpp"](asked)
         return export, proven.of_file(None, export.command)
     reader = open_gguf(file)
-    require_fits(reader, asked, file)
     architecture, vocabulary = architecture_of(reader), vocabulary_of(reader)
+    if options.gguf is not None and options.out is None and proof.held(file, asked, architecture) == asked.rotation:
+        return _already(asked, file), proven.of_file(file, (), vocabulary)
+    require_fits(reader, asked, file)
     asked = replace(asked, checkpoint=replace(asked.checkpoint, name=str(file), architecture=architecture))
     if options.gguf is None or options.out is None:
         export = ENGINES["llama.cpp"](asked)
@@ -147,6 +149,12 @@ def _llamacpp(proven: proof.Proof, options: Options) -> tuple[Export, tuple[str,
     changed = change(asked, architecture)
     rewrite_gguf(reader, file, changed, asked, options.out, force=options.force, proof=check)
     return _rewritten(asked, tuple(changed.tensors), options.out), tuple(said)
+
+
+def _already(asked: Request, file: Path) -> Export:
+    notes = (*common_notes(asked), f"{file} holds this rotation itself, and flags would stack on it.")
+    command = served(str(file), asked.length)
+    return Export(engine="llama.cpp", fidelity="exact", config={}, command=command, notes=notes)
 
 
 def _rewritten(asked: Request, tensors: tuple[str, ...], out: Path) -> Export:

@@ -16,6 +16,7 @@ from ropewalk.export.checkpoint import Described
 from ropewalk.export.reference import Reference
 from ropewalk.export.request import Request, request
 from ropewalk.models import ModelSpec, read_geometry
+from ropewalk.rope import Rotation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +76,16 @@ def read_back(file: Path, asked: Request) -> None:
     Raises:
         ExportError: it is another.
     """
-    if asked.checkpoint.architecture not in GGUF_SUPPORTED_ARCHITECTURES:
-        return
-    again = request(read_geometry(ModelSpec(id=str(file))), "none", {}, asked.length, asked.checkpoint)
-    if again.rotation != asked.rotation and (asked.rotation.inv_freq > 0).all():
+    again = held(file, asked, str(asked.checkpoint.architecture))
+    if again is not None and again != asked.rotation and (asked.rotation.inv_freq > 0).all():
         raise ExportError(
-            f"{asked.method}: the rewritten file reads back as rotation {again.rotation.fingerprint} and not "
+            f"{asked.method}: the rewritten file reads back as rotation {again.fingerprint} and not "
             f"{asked.rotation.fingerprint}; nothing was written, so choose another method and report this."
         )
+
+
+def held(file: Path, asked: Request, architecture: str) -> Rotation | None:
+    """The rotation that a GGUF file ships; None where transformers does not read its architecture."""
+    if architecture not in GGUF_SUPPORTED_ARCHITECTURES:
+        return None
+    return request(read_geometry(ModelSpec(id=str(file))), "none", {}, asked.length, asked.checkpoint).rotation
