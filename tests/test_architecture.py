@@ -22,7 +22,7 @@ ORDER = (
     "scoring",
     "experiment",
     "report",
-    "search",
+    "searching",
     "export",
     "api",
     "terminal",
@@ -32,7 +32,7 @@ ORDER = (
 """From above to below. `api` and `terminal` do not know each other; only `cli` knows all."""
 
 PURE = ("errors", "rope", "methods", "stats", "metrics")
-PURE_MODULES = {f"search/{name}.py" for name in ("families", "objective", "race", "two_window", "verdict")}
+PURE_MODULES = {f"searching/{name}.py" for name in ("families", "objective", "race", "two_window", "verdict")}
 EFFECTS = {"torch", "transformers", "sqlite3", "safetensors", "subprocess", "typer", "rich"}
 
 

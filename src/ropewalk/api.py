@@ -16,7 +16,7 @@ from ropewalk.models import LoadedModel, ModelSpec
 from ropewalk.rope import RopeGeometry, Rotation
 
 if TYPE_CHECKING:
-    from ropewalk.search.run import Found
+    from ropewalk.searching.run import Found
 
 
 def load(model: str | Mapping[str, Any], *, dtype: str = "auto", device: str | None = None) -> LoadedModel:
@@ -87,8 +87,8 @@ def search(
     Raises:
         RopewalkError: one sentence naming the argument, its value and the remedy.
     """
-    from ropewalk.search.asked import Request
-    from ropewalk.search.run import search as find
+    from ropewalk.searching.asked import Request
+    from ropewalk.searching.run import search as find
 
     judged = sorted({*lengths, length})
     experiment, loaded = _experiment("search", model, methods, judged, documents, metrics, dtype, window, seed, section)

@@ -323,9 +323,9 @@ def search(
     repeats: Annotated[int, typer.Option(min=1, help="Seeds to search with.")] = 1,
 ) -> None:
     """Search for a rotation that beats every named method on this model, and judge it on text it never saw."""
-    from ropewalk.search.asked import Request, seconds
-    from ropewalk.search.lines import lines
-    from ropewalk.search.run import search as find
+    from ropewalk.searching.asked import Request, seconds
+    from ropewalk.searching.lines import lines
+    from ropewalk.searching.run import search as find
     from ropewalk.terminal import progress
 
     if evaluations is not None and budget is not None:

@@ -9,10 +9,10 @@ import numpy as np
 from ropewalk.experiment.plan import Configuration, configurations
 from ropewalk.methods import resolve
 from ropewalk.rope import RopeGeometry, Rotation
-from ropewalk.search.families import Monotone, log_divisors
-from ropewalk.search.objective import Goal, Outcome, score
-from ropewalk.search.race import Rival
-from ropewalk.search.study import Hunt
+from ropewalk.searching.families import Monotone, log_divisors
+from ropewalk.searching.objective import Goal, Outcome, score
+from ropewalk.searching.race import Rival
+from ropewalk.searching.study import Hunt
 
 GEOMETRY = RopeGeometry(rotary_dim=16, rope_theta=1e4, max_position_embeddings=64)
 LENGTH = 256

@@ -15,8 +15,8 @@ from ropewalk.errors import ExperimentError, MethodError
 from ropewalk.experiment.schema import Search
 from ropewalk.methods import METHODS, resolve
 from ropewalk.rope import RopeGeometry, Rotation
-from ropewalk.search import families
-from ropewalk.search.families import CEILING, Monotone, Refine
+from ropewalk.searching import families
+from ropewalk.searching.families import CEILING, Monotone, Refine
 
 QUICK = settings(deadline=None, max_examples=50)
 geometries = st.builds(

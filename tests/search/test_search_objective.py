@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from ropewalk.corpus.documents import local_document
 from ropewalk.errors import ExperimentError
 from ropewalk.metrics.passkey import keys
-from ropewalk.search.objective import PENALTY, Goal, Outcome, score
-from ropewalk.search.race import Rival, saving
-from ropewalk.search.split import split
+from ropewalk.searching.objective import PENALTY, Goal, Outcome, score
+from ropewalk.searching.race import Rival, saving
+from ropewalk.searching.split import split
 
 PLAIN = Outcome(long_D=(5.0, 6.0), short_DL=((2.0, 3.0), (2.0, 3.0)))
 FOUND = Outcome(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from search_toys import DOCUMENTS, hunt, outcome, raced, whole
 
-from ropewalk.search import study
-from ropewalk.search.objective import Goal
-from ropewalk.search.study import Hunt
+from ropewalk.searching import study
+from ropewalk.searching.objective import Goal
+from ropewalk.searching.study import Hunt
 
 
 class Killed(BaseException):

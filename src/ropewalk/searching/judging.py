@@ -17,9 +17,9 @@ from ropewalk.metrics.passkey import Trial
 from ropewalk.rope import Rotation
 from ropewalk.scoring import Answers, Failure, Split
 from ropewalk.scoring.budget import batch_tokens
-from ropewalk.search.asked import Scene
-from ropewalk.search.bench import Bench
-from ropewalk.search.verdict import Verdict, found_block, losses_block
+from ropewalk.searching.asked import Scene
+from ropewalk.searching.bench import Bench
+from ropewalk.searching.verdict import Verdict, found_block, losses_block
 
 
 def search_bench(scene: Scene, parts: Split) -> Bench:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ropewalk.metrics.passkey import Trial
 from ropewalk.rope import Rotation
 from ropewalk.scoring import AnswerRow, Answers, Failure, NllRow, Split, score, score_shared
-from ropewalk.search.objective import Outcome
+from ropewalk.searching.objective import Outcome
 
 Leaves = Callable[[Outcome], bool]
 """Whether a candidate need not be measured any further."""

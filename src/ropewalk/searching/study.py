@@ -21,9 +21,9 @@ import numpy as np
 
 from ropewalk.errors import ExperimentError, MethodError
 from ropewalk.rope import Rotation
-from ropewalk.search.families import Family, Values
-from ropewalk.search.objective import Goal, Outcome, Score, score
-from ropewalk.search.race import Rival
+from ropewalk.searching.families import Family, Values
+from ropewalk.searching.objective import Goal, Outcome, Score, score
+from ropewalk.searching.race import Rival
 
 if TYPE_CHECKING:
     import optuna

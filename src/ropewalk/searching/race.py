@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ropewalk.search.objective import Goal, Outcome, Score
+from ropewalk.searching.objective import Goal, Outcome, Score
 from ropewalk.stats import paired_t
 
 FIRST = 2

@@ -13,7 +13,7 @@ from ropewalk.report.marks import POINTS, Spec, inline
 from ropewalk.report.palette import Style, styles
 from ropewalk.report.theme import picture_config
 from ropewalk.rope import RopeGeometry, Rotation
-from ropewalk.search.verdict import WINNER
+from ropewalk.searching.verdict import WINNER
 
 WIDTH = 760
 CANDIDATE = "candidate"

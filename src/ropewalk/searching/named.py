@@ -11,9 +11,9 @@ from ropewalk.errors import MethodError
 from ropewalk.experiment.plan import Configuration, configurations
 from ropewalk.methods import resolve
 from ropewalk.rope import RopeGeometry, Rotation
-from ropewalk.search import families
-from ropewalk.search.objective import Goal, Outcome, score
-from ropewalk.search.study import RESULT, Candidate, Measure, library
+from ropewalk.searching import families
+from ropewalk.searching.objective import Goal, Outcome, score
+from ropewalk.searching.study import RESULT, Candidate, Measure, library
 
 STUDY = "named"
 GROUP = 8

@@ -11,13 +11,13 @@ import numpy as np
 
 from ropewalk.errors import ExperimentError
 from ropewalk.rope import RopeGeometry, Rotation
-from ropewalk.search.asked import Scene
-from ropewalk.search.families import log_divisors
-from ropewalk.search.named import best_of_each, first
-from ropewalk.search.objective import Goal
-from ropewalk.search.race import saving
-from ropewalk.search.study import Candidate
-from ropewalk.search.verdict import UNSCALED, WINNER, Verdict
+from ropewalk.searching.asked import Scene
+from ropewalk.searching.families import log_divisors
+from ropewalk.searching.named import best_of_each, first
+from ropewalk.searching.objective import Goal
+from ropewalk.searching.race import saving
+from ropewalk.searching.study import Candidate
+from ropewalk.searching.verdict import UNSCALED, WINNER, Verdict
 from ropewalk.stats.effective import pareto_front
 
 SCHEMA = 1

@@ -30,16 +30,16 @@ from ropewalk.report.write import write_file
 from ropewalk.rope import Rotation
 from ropewalk.scoring import Split, fast, split
 from ropewalk.scoring.budget import pays_to_compile
-from ropewalk.search import asked, drawing, judging, named, study
-from ropewalk.search.asked import Request, Scene
-from ropewalk.search.bench import Bench
-from ropewalk.search.lines import lines
-from ropewalk.search.objective import Outcome
-from ropewalk.search.race import Rival
-from ropewalk.search.result import Hunted, chosen, result
-from ropewalk.search.study import RESULT, Candidate, Hunt
-from ropewalk.search.two_window import short_of, two_windows
-from ropewalk.search.verdict import UNSCALED, WINNER
+from ropewalk.searching import asked, drawing, judging, named, study
+from ropewalk.searching.asked import Request, Scene
+from ropewalk.searching.bench import Bench
+from ropewalk.searching.lines import lines
+from ropewalk.searching.objective import Outcome
+from ropewalk.searching.race import Rival
+from ropewalk.searching.result import Hunted, chosen, result
+from ropewalk.searching.study import RESULT, Candidate, Hunt
+from ropewalk.searching.two_window import short_of, two_windows
+from ropewalk.searching.verdict import UNSCALED, WINNER
 
 SHORT = "short of two windows"
 

@@ -9,10 +9,10 @@ from ropewalk.errors import ExperimentError
 from ropewalk.experiment.prepare import Asked, Prepared, ask
 from ropewalk.experiment.schema import Experiment, Search
 from ropewalk.models import LoadedModel
-from ropewalk.search import families
-from ropewalk.search.families import Family
-from ropewalk.search.objective import Goal
-from ropewalk.search.split import Parts, split
+from ropewalk.searching import families
+from ropewalk.searching.families import Family
+from ropewalk.searching.objective import Goal
+from ropewalk.searching.split import Parts, split
 
 RETRIEVAL = 0.3
 """Weight of the passkey probes where the file asks for passkeys and does not say."""
