@@ -178,7 +178,7 @@ def test_the_window_of_the_experiment_replaces_the_checkpoint_s(swept):
     assert frame.fingerprint.nunique() == 1  # yarn with factor 1 is none
 
 
-REFUSED_BEFORE_THE_WEIGHTS = [
+REFUSED_BY_THEIR_FILES = [
     (
         {"metrics": {"longppl": {"spans": "builtin"}}},
         CorpusError,
@@ -206,7 +206,7 @@ def test_an_evaluator_with_pickled_weights_is_refused_before_any_directory_is_ta
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("changes", "kind", "expected"), REFUSED_BEFORE_THE_WEIGHTS)
+@pytest.mark.parametrize(("changes", "kind", "expected"), REFUSED_BY_THEIR_FILES)
 def test_what_is_missing_is_refused_before_the_weights_are_read(swept, monkeypatch, changes, kind, expected, tmp_path):
     monkeypatch.setattr("ropewalk.experiment.prepare.load", lambda *_, **__: pytest.fail("the model was loaded"))
     with pytest.raises(kind, match=expected):
@@ -214,7 +214,7 @@ def test_what_is_missing_is_refused_before_the_weights_are_read(swept, monkeypat
     assert not (tmp_path / "run").exists()
 
 
-REFUSED_BEFORE_THE_FIRST_PASS = [
+REFUSED_BY_THE_TOKENIZER = [
     (
         {"metrics": {"passkey": {"trials": 2}}, "lengths": [64, 256]},
         ExperimentError,
@@ -239,8 +239,11 @@ REFUSED_BEFORE_THE_FIRST_PASS = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "kind", "expected"), REFUSED_BEFORE_THE_FIRST_PASS)
-def test_what_cannot_be_measured_is_refused_before_the_directory_is_taken(swept, changes, kind, expected, tmp_path):
+@pytest.mark.parametrize(("changes", "kind", "expected"), REFUSED_BY_THE_TOKENIZER)
+def test_what_cannot_be_measured_is_refused_before_the_weights_are_read(
+    swept, monkeypatch, changes, kind, expected, tmp_path
+):
+    monkeypatch.setattr("ropewalk.experiment.prepare.load", lambda *_, **__: pytest.fail("the model was loaded"))
     with pytest.raises(kind, match=expected):
         swept(**changes)
     assert not (tmp_path / "run").exists()

@@ -30,7 +30,7 @@ from ropewalk.experiment.plan import Plan
 from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.trials import GeneratedTrial
 from ropewalk.metrics.passkey import Trial
-from ropewalk.models import LoadedModel, ModelSpec, load, read_geometry
+from ropewalk.models import LoadedModel, ModelSpec, load, read_geometry, read_tokenizer
 from ropewalk.models.source import find
 from ropewalk.rope import RopeGeometry
 
@@ -109,18 +109,25 @@ def _require_key_source(asked: Asked) -> None:
 
 
 def prepare(asked: Asked, *, exact: bool = False) -> Prepared:
-    """Load the model and tokenise the documents.
+    """Tokenise the documents and load the model, in this order: weights are read when nothing else can fail.
 
     Raises:
         RopewalkError: the model cannot be loaded, or a document is too short for the longest length.
     """
-    experiment = asked.experiment
-    if exact and asked.loaded is not None:
+    experiment, loaded = asked.experiment, asked.loaded
+    if exact and loaded is not None:
         raise ExperimentError(
             f"exact: the model {asked.spec.id!r} in memory keeps its dtype and attention; give its name instead."
         )
-    model = asked.loaded or load(
-        asked.spec, dtype="float32" if exact else experiment.dtype, attn_implementation="eager" if exact else "sdpa"
+    tokenizer = read_tokenizer(asked.spec) if loaded is None else loaded.tokenizer
+    tokens = _tokens(asked, tokenizer)
+    if experiment.metrics.passkey is not None:
+        _prompts(experiment, tokenizer, tokens[0], experiment.lengths[0])  # too short, or no chat template
+    model = loaded or load(
+        asked.spec,
+        dtype="float32" if exact else experiment.dtype,
+        attn_implementation="eager" if exact else "sdpa",
+        tokenizer=tokenizer,
     )
     capped = getattr(model.model.config.get_text_config(), "attn_logit_softcapping", None)
     if capped is not None and not exact:
@@ -128,17 +135,19 @@ def prepare(asked: Asked, *, exact: bool = False) -> Prepared:
             f"model {asked.spec.id!r} caps its attention logits at {capped}, which fast attention leaves out without a "
             "word, so its numbers would be wrong; run it with --exact."
         )
-    longest = experiment.lengths[-1]
-    tokens = tuple(tokenize(model.tokenizer, document) for document in asked.documents)
-    if experiment.documents.get("count") is None:
-        tokens = that_fill(tokens, longest)
+    plan = dataclasses.replace(asked.plan, documents=len(tokens))
+    return Prepared(asked=asked, model=model, tokens=tokens, plan=plan)
+
+
+def _tokens(asked: Asked, tokenizer: Any) -> tuple[Tokens, ...]:
+    """The documents that are measured: all that fill the longest length, or the asked count, which all must."""
+    longest = asked.experiment.lengths[-1]
+    tokens = tuple(tokenize(tokenizer, document) for document in asked.documents)
+    if asked.experiment.documents.get("count") is None:
+        return that_fill(tokens, longest)
     for document in tokens:
         require_length(document, longest)
-    plan = dataclasses.replace(asked.plan, documents=len(tokens))
-    prepared = Prepared(asked=asked, model=model, tokens=tokens, plan=plan)
-    if experiment.metrics.passkey is not None:
-        prompts(prepared, experiment.lengths[0])  # too short, or no chat template: rather now than after all else
-    return prepared
+    return tokens
 
 
 def prompts(prepared: Prepared, length: int) -> Sequence[Trial] | Sequence[GeneratedTrial]:
@@ -147,8 +156,13 @@ def prompts(prepared: Prepared, length: int) -> Sequence[Trial] | Sequence[Gener
     Raises:
         ExperimentError: the length is too short, or the tokenizer has no chat template though one was asked for.
     """
-    experiment, tokenizer = prepared.asked.experiment, prepared.model.tokenizer
-    asked, haystack = experiment.metrics.passkey, prepared.tokens[0]
+    return _prompts(prepared.asked.experiment, prepared.model.tokenizer, prepared.tokens[0], length)
+
+
+def _prompts(
+    experiment: Experiment, tokenizer: Any, haystack: Tokens, length: int
+) -> Sequence[Trial] | Sequence[GeneratedTrial]:
+    asked = experiment.metrics.passkey
     assert asked is not None
     if asked.protocol == "yarn":
         return trials.yarn_trials(tokenizer, asked.trials, length, experiment.seed)

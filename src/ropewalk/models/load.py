@@ -58,7 +58,12 @@ class LoadedModel:
 
 
 def load(
-    spec: ModelSpec, *, dtype: str = "auto", device: str | None = None, attn_implementation: str = "sdpa"
+    spec: ModelSpec,
+    *,
+    dtype: str = "auto",
+    device: str | None = None,
+    attn_implementation: str = "sdpa",
+    tokenizer: Any = None,
 ) -> LoadedModel:
     """Load model and tokenizer: evaluation mode, no gradients, `use_cache=False`.
 
@@ -68,6 +73,7 @@ def load(
             "float32", "bfloat16" or "float16".
         device: None takes CUDA if there is any, else the CPU. Excludes `spec.device_map`.
         attn_implementation: as in transformers.
+        tokenizer: what `read_tokenizer` gave; None reads it.
 
     Raises:
         ModelError: the model cannot be found, read, placed or patched, or some of its weights are missing.
@@ -84,7 +90,7 @@ def load(
         if spec.adapter is not None:
             model, more = adapter.apply(model, spec.adapter, quantized=getattr(model, "hf_quantizer", None) is not None)
             files += more
-        tokenizer = _read_tokenizer(source, spec)
+        tokenizer = tokenizer or _read_tokenizer(source, spec)
     model.eval().requires_grad_(False)
     model.config.get_text_config(decoder=True).use_cache = False
     check_patchable(model)
@@ -101,6 +107,16 @@ def read_geometry(spec: ModelSpec) -> RopeGeometry:
     with quiet(), sentences(spec.id, spec.revision):
         source = find(spec, weights=False)
         return geometry_of(read_config(source, spec))
+
+
+def read_tokenizer(spec: ModelSpec) -> Any:
+    """The tokenizer of a model that could be loaded; no weights are read or downloaded.
+
+    Raises:
+        ModelError: the model or its tokenizer cannot be had, or its weights are pickled or missing.
+    """
+    with quiet(), sentences(spec.id, spec.revision):
+        return _read_tokenizer(pinned(find(spec)), spec)
 
 
 def read_config(source: Source, spec: ModelSpec) -> Any:
