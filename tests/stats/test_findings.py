@@ -215,7 +215,7 @@ def test_documents_that_cannot_decide() -> None:
     assert three.evidence["critical_t"] == pytest.approx(4.302653, rel=1e-6)
     assert three.sentence == (
         "With 3 documents a difference between two of 2 configurations must be 4.3 times its standard error to count "
-        "after correction over 1 pair; with 8, 2.4 times: that many or more are advised."
+        "after correction over 1 pair; 8 documents or more are advised (there 2.4 times)."
     )
     assert "few_documents" not in found(8)
     tail = {(f"yarn {c}", FAR): documents(c) for c in range(43)} | {("truncate", FAR): documents(99)}

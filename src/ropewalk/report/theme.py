@@ -23,7 +23,8 @@ def page_config(styles: Mapping[str, Style]) -> dict[str, Any]:
     page's own."""
     colors = [f"var(--method-{index})" for index in range(len(styles))]
     config = _config(text="var(--text)", faint="var(--faint)", grid="var(--grid)", colors=colors)
-    return config | {"background": "transparent", "padding": 4, "aria": False}
+    padding = {"left": 4, "top": 4, "right": 16, "bottom": 4}  # the last label of an axis reaches over its end
+    return config | {"background": "transparent", "padding": padding, "aria": False}
 
 
 def _config(*, text: str, faint: str, grid: str, colors: list[str]) -> dict[str, Any]:

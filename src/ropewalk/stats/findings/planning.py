@@ -54,7 +54,7 @@ def _few(n: int, configurations: int, pairs: int) -> list[Finding]:
             kind="few_documents",
             sentence=f"With {n} documents a difference between two of {configurations} configurations must be "
             f"{critical:.1f} times its standard error to count after correction over {pairs:,} "
-            f"pair{'s' * (pairs > 1)}; with {advised}, {then:.1f} times: that many or more are advised.",
+            f"pair{'s' * (pairs > 1)}; {advised} documents or more are advised (there {then:.1f} times).",
             evidence={
                 "documents": n,
                 "distinct_configurations": configurations,
