@@ -80,17 +80,13 @@ def headline(answer: Recommendation) -> str:
         return f"For {target} tokens, leave the model as it is."
     if NONE in tied:
         return f"For {target} tokens, nothing is shown to beat leaving the model as it is."
+    ties = len(answer.tied) - len(answer.same)
+    leader = f"{choice.label}, tied with {ties} other{'s' * (ties > 1)}," if ties else choice.label
     if answer.dropping == "worse":
-        return f"For {target} tokens, {_choice(answer)} does best, but worse than dropping the context."
+        return f"For {target} tokens, {leader} does best, but worse than dropping the context."
     if answer.dropping == "unknown":
-        return f"For {target} tokens, {_choice(answer)} does best, but is not shown to beat dropping the context."
-    return f"For {target} tokens, use {_choice(answer)}."
-
-
-def _choice(answer: Recommendation) -> str:
-    """`yarn factor=4 or one of 2 tied with it`: a choice among equals is not called the best."""
-    tied = len(answer.tied) - len(answer.same)
-    return answer.choice.label + (f" or one of {tied} tied with it" if tied else "")
+        return f"For {target} tokens, {leader} does best, but is not shown to beat dropping the context."
+    return f"For {target} tokens, use {choice.label}{f' or one of {ties} tied with it' if ties else ''}."
 
 
 def confidence(answer: Recommendation) -> str:
