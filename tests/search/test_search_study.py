@@ -37,7 +37,7 @@ def test_it_finds_what_the_toy_likes(tmp_path):
 @pytest.mark.parametrize(("sampler", "after"), [("cmaes", 0), ("cmaes", 2), ("nsga2", 1), ("tpe", 1)])
 def test_killed_while_measuring_it_goes_on_with_the_same_candidates(tmp_path, sampler, after):
     asked = hunt(sampler=sampler)
-    expected, _ = searched(tmp_path, asked, 25)
+    expected, _ = searched(tmp_path, asked, 17)
     calls = 0
 
     def dies(rotations, leaves):
@@ -50,8 +50,8 @@ def test_killed_while_measuring_it_goes_on_with_the_same_candidates(tmp_path, sa
     other = tmp_path / "other"
     other.mkdir()
     with pytest.raises(Killed):
-        searched(other, asked, 25, dies)
-    found, states = searched(other, asked, 25)
+        searched(other, asked, 17, dies)
+    found, states = searched(other, asked, 17)
     assert [c.values for c in found] == [c.values for c in expected]
     assert [c.objective for c in found] == [c.objective for c in expected]
     assert set(states) <= {"COMPLETE", "WAITING"}
@@ -60,7 +60,7 @@ def test_killed_while_measuring_it_goes_on_with_the_same_candidates(tmp_path, sa
 def test_killed_between_two_answers_it_goes_on_with_the_same_candidates(tmp_path, monkeypatch):
     """Also the rivals of a race are those of the generation's beginning."""
     asked = hunt()
-    expected, _ = searched(tmp_path, asked, 25, raced)
+    expected, _ = searched(tmp_path, asked, 17, raced)
     other = tmp_path / "other"
     other.mkdir()
     told, real = 0, study._tell
@@ -74,20 +74,20 @@ def test_killed_between_two_answers_it_goes_on_with_the_same_candidates(tmp_path
 
     monkeypatch.setattr(study, "_tell", dies)
     with pytest.raises(Killed):
-        searched(other, asked, 25, raced)
+        searched(other, asked, 17, raced)
     monkeypatch.setattr(study, "_tell", real)
-    found, _ = searched(other, asked, 25, raced)
+    found, _ = searched(other, asked, 17, raced)
     assert [(c.values, c.objective, c.dropped) for c in found] == [(c.values, c.objective, c.dropped) for c in expected]
     assert any(c.dropped for c in found)
     assert all(c.dropped == (len(c.outcome.long_D) < DOCUMENTS) for c in found)
 
 
 def test_more_evaluations_go_on_where_fewer_ended(tmp_path):
-    expected, _ = searched(tmp_path, hunt(), 19)
+    expected, _ = searched(tmp_path, hunt(), 17)
     other = tmp_path / "other"
     other.mkdir()
-    searched(other, hunt(), 12)
-    found, _ = searched(other, hunt(), 19)
+    assert len(searched(other, hunt(), 5)[0]) == 9  # the start and a whole generation
+    found, _ = searched(other, hunt(), 12)
     assert [c.values for c in found] == [c.values for c in expected]
 
 
@@ -110,7 +110,7 @@ def test_racing_spares_documents_and_changes_nothing_about_the_best(tmp_path):
 
 
 def test_a_bound_keeps_the_best_within_it(tmp_path):
-    bound = 0.01
+    bound = 0.03
     asked = hunt(goal=Goal(long=1.0, retrieval=0.0, keys=0.0, max_short_cost=bound))
     found, _ = searched(tmp_path, asked, 41)
     won = [c for c in found if c.won]
@@ -125,7 +125,7 @@ def test_what_cannot_be_measured_is_told_as_a_failure(tmp_path):
 
     found, states = searched(tmp_path, hunt(), 17, measure)
     assert states.count("FAIL") == 2
-    assert len(found) == 15
+    assert len(found) == len(states) - 2
 
 
 def test_a_front_spreads_over_the_short_cost(tmp_path):

@@ -39,7 +39,7 @@ class Request:
 
     Attributes:
         length: N, tokens.
-        evaluations: candidates per repeat, unless there is a budget.
+        evaluations: candidates per repeat, to the end of a generation, unless there is a budget.
         budget_s: seconds of searching in all, shared by the repeats; None for none.
         seed: of the first repeat; the others count on.
         max_short_cost: per cent; None takes the file's.

@@ -175,7 +175,7 @@ def _hunt(
         if clock.budget is not None:
             report(what, min(int(clock.spent()), int(clock.budget)), int(clock.budget))
         else:
-            report(what, len(candidates), request.evaluations)
+            report(what, min(len(candidates), request.evaluations), request.evaluations)
 
     around = [(start - hunt.start) / family.reach for start in starts.values()]
     study.run(made, hunt, around, _measure(scene, bench), more, told)

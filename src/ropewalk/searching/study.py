@@ -179,7 +179,7 @@ def run(
         asked = _unanswered(study, hunt)
         if not asked and not more(_answered(study)):
             return
-        asked += _ask(study, hunt, _room(_numbers(study), hunt.generation, more, begun=bool(asked)))
+        asked += _ask(study, hunt, _room(_numbers(study), hunt.generation, begun=bool(asked)))
         _evaluate(study, hunt, asked, measure)
 
 
@@ -192,15 +192,14 @@ def _answered(study: optuna.Study) -> int:
     return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
 
 
-def _room(asked: int, generation: int, more: Callable[[int], bool], *, begun: bool) -> int:
-    """How many to ask for: to the end of the generation (the first is the start alone), and no more than wanted.
+def _room(asked: int, generation: int, *, begun: bool) -> int:
+    """How many to ask for: to the end of the generation, whose first is the start alone.
 
-    A generation that was begun and is all asked for is answered before the next.
+    A generation that was begun and is all asked for is answered before the next. Generations are whole, whatever the
+    evaluations, so that a search that goes on later asks for the same candidates.
     """
-    left = -(asked - 1) % generation
-    if left == 0 and not begun:
-        left = generation
-    return sum(more(asked + extra) for extra in range(1 if asked == 0 else left))
+    left = 1 if asked == 0 else -(asked - 1) % generation
+    return generation if left == 0 and not begun else left
 
 
 def _unanswered(study: optuna.Study, hunt: Hunt) -> list[Any]:
