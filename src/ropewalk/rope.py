@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from ropewalk.errors import ModelError
 
-STILL = 1e30
-"""lambda of a pair that does not turn; over 1e7 tokens it then turns by less than 1e-22 rad."""
+STILL = 1e15
+"""lambda of a pair that does not turn; over 1e7 tokens it then turns by 1e-8 rad, less than float32 tells."""
 
 Compose = Literal["replace", "stack"]
 

@@ -30,7 +30,7 @@ NO_FREQS = np.ones(GEOMETRY.rotary_dim // 2)
 
 
 def assert_same(found: Rotation, expected: Rotation) -> None:
-    np.testing.assert_allclose(found.inv_freq, expected.inv_freq, rtol=1e-9, atol=1e-29)
+    np.testing.assert_allclose(found.inv_freq, expected.inv_freq, rtol=1e-9, atol=2e-15)
     assert found.attention_factor == pytest.approx(expected.attention_factor, rel=1e-9)
 
 

@@ -47,7 +47,7 @@ def rotation_of(module: Any, layer_type: str | None = None) -> Rotation:
 
 
 def assert_same(found: Rotation, expected: Rotation) -> None:
-    np.testing.assert_allclose(found.inv_freq, expected.inv_freq, rtol=RTOL, atol=1e-29)
+    np.testing.assert_allclose(found.inv_freq, expected.inv_freq, rtol=RTOL, atol=2e-15)
     assert found.attention_factor == pytest.approx(expected.attention_factor, rel=RTOL)
 
 

@@ -89,7 +89,7 @@ def _notes(asked: Request, rope: Rope) -> list[str]:
             "and long_mscale, which vLLM and SGLang read."
         )
     if stands_still(asked) and kind == "longrope":
-        notes.append("Pairs that do not turn get lambda 1e30, under 1e-22 rad over 10 million tokens.")
+        notes.append("Pairs that do not turn get lambda 1e15, 1e-8 rad over 10 million tokens.")
     if model_type in LONGROPE_ONLY and kind != "default":
         notes.append(f"Needs transformers 5: version 4 takes no attention_factor for {model_type}.")
     if kind == "proportional":

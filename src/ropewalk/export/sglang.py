@@ -66,5 +66,5 @@ def _notes(asked: Request, rope: Rope) -> list[str]:
     if rope["rope_type"] == "yarn":
         notes.append("attn_factor is A / (0.1 ln factor + 1): SGLang ignores attention_factor.")
     if stands_still(asked):
-        notes.append("Pairs that do not turn get lambda 1e30, under 1e-22 rad over 10 million tokens.")
+        notes.append("Pairs that do not turn get lambda 1e15, 1e-8 rad over 10 million tokens.")
     return notes

@@ -51,5 +51,5 @@ def _notes(asked: Request, rope: Rope) -> list[str]:
     if asked.method == "dynamic_ntk":
         notes.append("Written as rope_theta: vLLM ignores rope_type dynamic with a factor in silence.")
     if stands_still(asked):
-        notes.append("Pairs that do not turn get lambda 1e30, under 1e-22 rad over 10 million tokens.")
+        notes.append("Pairs that do not turn get lambda 1e15, 1e-8 rad over 10 million tokens.")
     return notes

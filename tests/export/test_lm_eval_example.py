@@ -1,0 +1,30 @@
+"""examples/lm_eval_patched.py runs offline; with lm-eval alone, which [dev] leaves out for its 33 dependencies."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "lm_eval_patched.py"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed (pip install lm-eval)"
+)
+def test_cost_of_a_rotation_on_a_short_benchmark(tmp_path: Path) -> None:
+    quiet = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE)], capture_output=True, text=True, cwd=tmp_path, env=quiet, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()[-3:]
+    found = [re.fullmatch(r"(.{18}) accuracy (\d\.\d{3}) \+- \d\.\d{3} on 12 items", line) for line in lines]
+    assert [match and match[1].strip() for match in found] == ["as shipped", "linear factor=4", "linear factor=16"]
+    assert found[0] is not None
+    assert float(found[0][2]) >= 0.5  # chance is 0.25
