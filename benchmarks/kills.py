@@ -132,6 +132,10 @@ class Killer:
             os.killpg(process.pid, signal.SIGKILL)
             self.deaths[FRESH] += 1
         process.wait()
+        with contextlib.suppress(ProcessLookupError):  # until the last of them is gone, and with it its lock
+            while killed:
+                os.killpg(process.pid, 0)
+                time.sleep(0.05)
         return not killed
 
     def session(self, out: Path, file: Path, seconds: dict[bool, float], fresh: float) -> bool:

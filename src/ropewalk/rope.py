@@ -22,6 +22,9 @@ STILL = 1e15
 
 Compose = Literal["replace", "stack"]
 
+MAX_ROTARY_DIM = 65536
+"""Hundreds of times what models have; a configuration that says more would only exhaust memory."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rotation:
@@ -100,8 +103,11 @@ class RopeGeometry:
     window_override: int | None = None
 
     def __post_init__(self) -> None:
-        if self.rotary_dim < 2 or self.rotary_dim % 2:
-            raise ModelError(f"rotary_dim={self.rotary_dim} must be an even number >= 2; this is no RoPE geometry.")
+        if not 2 <= self.rotary_dim <= MAX_ROTARY_DIM or self.rotary_dim % 2:
+            raise ModelError(
+                f"rotary_dim={self.rotary_dim} must be an even number >= 2 and <= {MAX_ROTARY_DIM}; this is no RoPE "
+                "geometry."
+            )
         if not (math.isfinite(self.rope_theta) and self.rope_theta > 1):
             raise ModelError(f"rope_theta={self.rope_theta} must be a finite number > 1; this is no RoPE geometry.")
         for name in ("max_position_embeddings", "original_max_position_embeddings", "window_override"):

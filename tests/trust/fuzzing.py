@@ -380,7 +380,7 @@ def check_spans(raw: bytes) -> None:
     (taken,) = read_spans(path, [DOCUMENT])
     ends = [0]
     for start, end in taken.spans:
-        assert ends[-1] <= start < end <= len(DOCUMENT.text)
+        assert ends[-1] <= start <= end <= len(DOCUMENT.text)
         ends.append(end)
     assert taken.trunc_len >= 1 and taken.stride >= 1 and math.isfinite(taken.alpha) and math.isfinite(taken.beta)
 

@@ -5,8 +5,8 @@ Characters, not tokens: so key tokens found by one model count for another one w
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +50,7 @@ class KeySpans:
             if getattr(self, name) < 1:
                 raise CorpusError(f"{place}: {name}={getattr(self, name)} must be at least 1 token.")
         for name in ("alpha", "beta"):
-            if not math.isfinite(getattr(self, name)):
+            if not abs(getattr(self, name)) <= sys.float_info.max:  # an integer of JSON may be larger
                 raise CorpusError(f"{place}: {name}={getattr(self, name)} must be a finite number of nats.")
         last = -1
         for start, end in self.spans:

@@ -59,8 +59,13 @@ def read_header(path: Path) -> Header:
     try:
         reader = GGUFReader(str(path))
         fields = {key: field.contents() for key, field in reader.fields.items() if len(field.data) <= 1}
-    except (ValueError, IndexError) as error:
-        raise ModelError(f"{path} is no GGUF file ({error}); download it again.") from error
+        return _header(path, reader, fields)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ModelError(f"{path} is no GGUF file ({type(error).__name__}: {reason}); download it again.") from error
+
+
+def _header(path: Path, reader: GGUFReader, fields: Mapping[str, Any]) -> Header:
     prefix = f"{fields['general.architecture']}.rope."
     return Header(
         path=path,

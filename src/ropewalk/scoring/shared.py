@@ -22,13 +22,16 @@ from ropewalk.scoring.loop import AnswerRow, Outcome, Pending, answers, finish, 
 LEAST_SHARE = 0.1
 """Prompts that share less than this part of their tokens are scored one by one."""
 
+PROBE_TOKENS = 8
+"""Tokens before and after the joint on which sharing is tried."""
+
 
 def score_shared(
     model: Any, parts: Split, rows: Sequence[AnswerRow], batch_tokens: int
 ) -> Iterator[list[tuple[int, Outcome]]]:
-    """As `score`, for prompts that share a beginning; same answers, fewer tokens."""
+    """As `score`, for prompts that share a beginning; same answers, fewer tokens (all tokens if `carries` is false)."""
     stream, shared = common_stream([row.ids for row in rows])
-    if not any(shared):
+    if not any(shared) or not carries(model, parts):
         yield from score(model, parts, rows, batch_tokens)
         return
     by_rotation: dict[Rotation, list[int]] = {}
@@ -57,6 +60,32 @@ def score_shared(
             for batch in score(model, parts, [rows[i] for i in rest[0]], batch_tokens):
                 yield [(rest[0][i], outcome) for i, outcome in batch]
         left = left[len(chunk) :]
+
+
+@torch.inference_mode()
+def carries(model: Any, parts: Split) -> bool:
+    """Whether keys and values are all that this model's layers pass from one position to later ones.
+
+    Tried on a few tokens: linear attention, convolutions and state spaces keep a state of their own, which a prefix
+    does not hold, and would start from nothing after it.
+    """
+    ids = torch.arange(1, 2 * PROBE_TOKENS + 1, device=parts.head.weight.device)[None] % parts.head.weight.shape[0]
+    positions = torch.arange(PROBE_TOKENS, 2 * PROBE_TOKENS, device=ids.device)[None]
+    prefix = Prefix()
+    try:
+        whole = parts.body(ids)[:, -1].float()
+        with recording(prefix):
+            parts.body(ids[:, :PROBE_TOKENS])
+        if len(prefix.keys) != model.config.get_text_config(decoder=True).num_hidden_layers:
+            return False
+        with continuing(prefix, PROBE_TOKENS, 1):
+            continued = parts.body(ids[:, PROBE_TOKENS:], positions)[:, -1].float()
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False  # `score` says of every row that it does not fit
+    allowed = max(1e-3, 8 * torch.finfo(model.dtype).eps)
+    return bool((whole - continued).norm() <= allowed * whole.norm())
 
 
 def _prompts(rows: Sequence[AnswerRow], own: Sequence[int]) -> tuple[int, ...]:
