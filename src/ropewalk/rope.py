@@ -44,6 +44,12 @@ class Rotation:
             raise ValueError(f"inv_freq must be a list of finite numbers >= 0 (rad/token), got {self.inv_freq!r}")
         if not (math.isfinite(self.attention_factor) and self.attention_factor > 0):
             raise ValueError(f"attention_factor={self.attention_factor!r} must be a finite number > 0")
+        largest, least = np.finfo(np.float32).max, np.finfo(np.float32).tiny
+        if inv_freq.max() > largest or not least <= self.attention_factor <= largest:
+            raise ModelError(
+                f"the rotation turns by up to {inv_freq.max():.3g} rad/token with attention_factor={self.attention_factor:.3g}, "
+                "which float32, in which it runs, cannot hold; mend the factors it comes from."
+            )
         inv_freq.setflags(write=False)
         object.__setattr__(self, "inv_freq", inv_freq)
         object.__setattr__(self, "attention_factor", float(self.attention_factor))

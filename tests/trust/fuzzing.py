@@ -201,7 +201,7 @@ def check_parameters(asked: tuple[str, dict[str, Any], int]) -> None:
 def check_rotation(rotation: Rotation) -> None:
     assert np.isfinite(rotation.inv_freq).all() and (rotation.inv_freq >= 0).all()
     assert 0 < rotation.attention_factor < math.inf
-    with np.errstate(all="raise"):
+    with np.errstate(over="raise", invalid="raise"):
         assert len(rotation.fingerprint) == 16
 
 
