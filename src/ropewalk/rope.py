@@ -47,8 +47,8 @@ class Rotation:
         largest, least = np.finfo(np.float32).max, np.finfo(np.float32).tiny
         if inv_freq.max() > largest or not least <= self.attention_factor <= largest:
             raise ModelError(
-                f"the rotation turns by up to {inv_freq.max():.3g} rad/token with attention_factor={self.attention_factor:.3g}, "
-                "which float32, in which it runs, cannot hold; mend the factors it comes from."
+                f"the rotation turns by up to {inv_freq.max():.3g} rad/token with attention_factor="
+                f"{self.attention_factor:.3g}, which float32, in which it runs, cannot hold; mend the factors it comes from."
             )
         inv_freq.setflags(write=False)
         object.__setattr__(self, "inv_freq", inv_freq)

@@ -20,6 +20,7 @@ from ropewalk.methods import make_params, resolve
 from ropewalk.models.layout import rotary_module
 from ropewalk.models.patch import patched
 from ropewalk.models.reread import reread
+from ropewalk.rope import Rotation
 
 
 def counts(directory) -> dict[str, int]:
@@ -180,6 +181,11 @@ class TestNarrowFormats:
         asked = {key: base_experiment[key] for key in ("lengths", "methods", "documents")}
         with pytest.raises(ModelError, match=r"rotary_emb\.inv_freq is bfloat16, which rounds every position"):
             rw.sweep(loaded, **asked, out=tmp_path / "run")
+
+    @pytest.mark.parametrize("beyond", [{"inv_freq": [1.0, 1e39]}, {"inv_freq": [1.0], "attention_factor": 1e-60}])
+    def test_rotations_beyond_float32_are_refused(self, beyond):
+        with pytest.raises(ModelError, match="which float32, in which it runs, cannot hold"):
+            Rotation(**beyond)
 
     def test_losses_are_float32_in_every_dtype(self, base_experiment, tmp_path):
         asked = base_experiment | {"metrics": {"perplexity": {}}, "dtype": "bfloat16", "lengths": [64]}
