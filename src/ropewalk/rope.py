@@ -48,7 +48,7 @@ class Rotation:
         if inv_freq.max() > largest or not least <= self.attention_factor <= largest:
             raise ModelError(
                 f"the rotation turns by up to {inv_freq.max():.3g} rad/token with attention_factor="
-                f"{self.attention_factor:.3g}, which float32, in which it runs, cannot hold; mend the factors it comes from."
+                f"{self.attention_factor:.3g}, which float32, in which it runs, cannot hold; mend its factors."
             )
         inv_freq.setflags(write=False)
         object.__setattr__(self, "inv_freq", inv_freq)
