@@ -202,6 +202,14 @@ def test_wrong_scaling_key_is_one_sentence(checkpoint: Path, tmp_path: Path) -> 
         read_geometry(spec_of(tmp_path))
 
 
+@pytest.mark.parametrize("layers", [2**40, 10**30, 10001])
+def test_counts_that_would_fill_all_memory_are_refused(checkpoint: Path, tmp_path: Path, layers: int) -> None:
+    values = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(values | {"num_hidden_layers": layers}), encoding="utf-8")
+    with pytest.raises(ModelError, match=f"num_hidden_layers={str(layers)[:20]} in its configuration cannot be"):
+        read_geometry(ModelSpec(id=str(tmp_path)))
+
+
 def test_model_without_rope_is_refused(tmp_path: Path) -> None:
     config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=32)
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
@@ -365,6 +373,7 @@ def test_weights_and_tokenizer_come_from_the_commit_of_the_configuration(checkpo
         return SimpleNamespace(from_pretrained=stub)
 
     whole = (model_of("llama"), {"missing_keys": set(), "mismatched_keys": set()})
+    monkeypatch.setattr(transformers.PreTrainedConfig, "get_config_dict", lambda *_, **__: (config.to_dict(), {}))
     monkeypatch.setattr(transformers, "AutoConfig", record("config", config))
     monkeypatch.setattr(transformers, "AutoModelForCausalLM", record("weights", whole))
     monkeypatch.setattr(transformers, "AutoTokenizer", record("tokenizer", tiny_models.tokenizer()))

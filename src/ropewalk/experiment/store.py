@@ -118,7 +118,7 @@ class Store:
                 connection.execute(f"PRAGMA query_only = {int(read_only)}")
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 parts = connection.execute("SELECT type, name FROM sqlite_master").fetchall()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter from SQLite's own words on torn names
                 raise StoreError(
                     f"{path}: is no readable database ({error}); restore it or start a new directory."
                 ) from None
@@ -156,7 +156,7 @@ class Store:
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
             return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise StoreError(
                 f"{self.directory / DATABASE}: cannot be read ({error}); restore it or start a new directory."
             ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from ropewalk.models.placement import torch_device, torch_dtype
 from ropewalk.models.source import Source, find, pinned, sha256_of, weight_files
 from ropewalk.models.spec import ModelSpec
 from ropewalk.rope import RopeGeometry
+
+MAX_COUNT = 10_000
+_COUNTS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_labels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,9 +127,22 @@ def read_config(source: Source, spec: ModelSpec) -> Any:
     """The transformers configuration; of a GGUF file with the rotation that the file ships."""
     if source.gguf is not None:
         return gguf.read_config(source.gguf)
+    values, _ = transformers.PreTrainedConfig.get_config_dict(source.location, **source.keywords)
+    _require_sane(spec.id, values)
     return transformers.AutoConfig.from_pretrained(
         source.location, trust_remote_code=spec.trust_remote_code, **source.keywords
     )
+
+
+def _require_sane(name: str, values: Mapping[str, Any]) -> None:
+    """Refuse counts of which transformers would make lists that fill all memory."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            _require_sane(name, value)
+        elif key in _COUNTS and isinstance(value, int | float) and not value <= MAX_COUNT:
+            raise ModelError(
+                f"model {name!r}: {key}={str(value)[:20]} in its configuration cannot be; mend its config.json."
+            )
 
 
 def _read_model(
