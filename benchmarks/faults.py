@@ -2,7 +2,7 @@
 
     python benchmarks/faults.py fuzz [--scale 1] [--only NAME]
     python benchmarks/faults.py edits [--count 500]
-    python benchmarks/faults.py batches [--model strand]
+    python benchmarks/faults.py batches [--model strand] [--dtype auto]
 
 Kills are in benchmarks/kills.py. Each prints JSON; docs/results/trust.md says what was measured, and on what.
 """
@@ -144,8 +144,8 @@ def edits(count: int, seed: int) -> dict[str, Any]:
     return {"edits": count, "noticed": noticed, "times_of_day": exempt, "missed": missed}
 
 
-def batches(name: str) -> dict[str, Any]:
-    """Token losses of the same rows, alone and in batches of 2 to 16: largest and mean difference, and run to run."""
+def batches(name: str, dtype: str) -> dict[str, Any]:
+    """Token losses of the same rows, alone (again) and in batches of 2 to 16: how far they are from alone."""
     import torch
 
     import ropewalk as rw
@@ -153,7 +153,7 @@ def batches(name: str) -> dict[str, Any]:
     from ropewalk.methods import make_params, resolve
     from ropewalk.scoring import NllRow, fast, score, split
 
-    loaded = rw.load(name)
+    loaded = rw.load(name, dtype=dtype)
     length = 2 * loaded.geometry.window("stack").length
     documents = [tokenize(loaded.tokenizer, each) for each in builtin.builtin_documents(4)]
     rotations = [
@@ -163,19 +163,25 @@ def batches(name: str) -> dict[str, Any]:
     rows = [NllRow(ids=each.ids[:length], rotation=rotation) for rotation in rotations for each in documents]
     parts = split(loaded.model)
 
-    def losses(at_once: int) -> np.ndarray[Any, Any]:
-        outcomes = {i: out for batch in score(loaded.model, parts, rows, at_once * length) for i, out in batch}
-        return np.stack([outcomes[i] for i in range(len(rows))]).astype(np.float64)
+    def losses(at_once: int) -> tuple[np.ndarray[Any, Any], int]:
+        """Losses of all rows, and in how many passes they were made."""
+        made = list(score(loaded.model, parts, rows, at_once * length))
+        outcomes = {index: out for batch in made for index, out in batch}
+        return np.stack([outcomes[i] for i in range(len(rows))]).astype(np.float64), len(made)
 
     found: dict[str, Any] = {"model": name, "device": loaded.provenance.device, "dtype": loaded.provenance.dtype}
     found |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "rows": len(rows), "length": length}
     with fast(loaded.model, parts, compiled=False) as parts:
-        alone = losses(1)
-        found["run to run"] = float(np.abs(losses(1) - alone).max())
-        for at_once in (2, 4, 8, 16):
-            off = np.abs(losses(at_once) - alone)
-            means = np.abs(losses(at_once).mean(1) - alone.mean(1))
-            found[f"{at_once} rows"] = {"token": float(off.max()), "mean": float(off.mean()), "row": float(means.max())}
+        alone, _ = losses(1)
+        for at_once in (1, 2, 4, 8, 16):
+            again, passes = losses(at_once)
+            off, rowwise = np.abs(again - alone), np.abs(again.mean(1) - alone.mean(1))
+            found[f"{at_once} rows at once"] = {
+                "passes": passes,
+                "largest difference of a token, nats": float(off.max()),
+                "mean difference of a token, nats": float(off.mean()),
+                "largest difference of a document's mean, nats": float(rowwise.max()),
+            }
     return found
 
 
@@ -186,12 +192,13 @@ def main() -> None:
     asked.add_argument("--only", help="one target of fuzz")
     asked.add_argument("--count", type=int, default=500, help="edits")
     asked.add_argument("--model", default="strand")
+    asked.add_argument("--dtype", default="auto", help="of batches")
     asked.add_argument("--seed", type=int, default=0)
     given = asked.parse_args()
     if given.what == "fuzz":
         found = fuzz(given.scale, given.only, given.seed)
     else:
-        found = edits(given.count, given.seed) if given.what == "edits" else batches(given.model)
+        found = edits(given.count, given.seed) if given.what == "edits" else batches(given.model, given.dtype)
     print(json.dumps(found, indent=2))
 
 
