@@ -1,6 +1,7 @@
 """Key spans on disk: what is written is what is read, and a bad file is refused in one sentence."""
 
 import json
+import os
 
 import pytest
 from corpus_texts import document, unhurried
@@ -72,7 +73,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(span_files.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
         write_spans(path, [key_spans(B)])
     assert path.read_bytes() == before

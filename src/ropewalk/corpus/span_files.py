@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 from ropewalk.corpus.documents import Document, nearest, on_disk
 from ropewalk.corpus.spans import KeySpans, require_spans_fit
 from ropewalk.errors import CorpusError
+from ropewalk.files import write_whole
 
 VERSION = 1
 MAX_BYTES = 64 * 2**20  # some five million spans; more is not a span file
@@ -71,13 +71,7 @@ def write_spans(path: str | Path, spans: Iterable[KeySpans]) -> None:
             "holds those of one setting, each document once"
         )
     content = {"version": VERSION, **dict(zip(SETTINGS, settings.pop(), strict=True)), "documents": documents}
-    path = Path(path)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    try:
-        unfinished.write_text(json.dumps(content, separators=(",", ":"), sort_keys=False) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(Path(path), (json.dumps(content, separators=(",", ":"), sort_keys=False) + "\n").encode())
 
 
 def select_spans(spans: Mapping[str, KeySpans], documents: Sequence[Document], *, place: str) -> tuple[KeySpans, ...]:

@@ -28,6 +28,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from ropewalk.errors import StoreError
+from ropewalk.files import write_whole
 
 SCHEMA_VERSION = 1
 DATABASE = "run.sqlite"
@@ -229,16 +230,7 @@ class Store:
         path = self.directory / name
         with writing(self.directory):
             path.parent.mkdir(exist_ok=True)
-            aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-            try:
-                with aside.open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(aside, path)
-            except BaseException:
-                aside.unlink(missing_ok=True)
-                raise
+            write_whole(path, data)
         return sha256(data)
 
     def _inside(self, name: str) -> Path:

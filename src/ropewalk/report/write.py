@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import vl_convert
 
 from ropewalk.errors import StoreError
+from ropewalk.files import write_whole
 from ropewalk.report import study
 from ropewalk.report.content import Content, content
 from ropewalk.report.markdown import markdown
@@ -43,7 +43,7 @@ def save(made: Content, directory: Path) -> list[Path]:
     try:
         (directory / FIGURES).mkdir(exist_ok=True, parents=True)
         for name, data in files.items():
-            write_file(directory / name, data)
+            write_whole(directory / name, data)
         for name in OURS:
             if f"{FIGURES}/{name}.png" not in files:
                 (directory / FIGURES / f"{name}.png").unlink(missing_ok=True)
@@ -70,17 +70,3 @@ def drawings(made: Content) -> dict[str, Spec]:
 def png(spec: Spec, made: Content) -> bytes:
     """A picture of a chart, with its legend."""
     return vl_convert.vegalite_to_png(spec, scale=2, config=picture_config(made.styles))
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise

@@ -24,9 +24,9 @@ from ropewalk.experiment.prepare import prepare, versions
 from ropewalk.experiment.run import first_difference, locked
 from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.store import require_empty, writing
+from ropewalk.files import write_whole
 from ropewalk.methods.rotation_file import NOTE, Divisors
 from ropewalk.models import LoadedModel
-from ropewalk.report.write import write_file
 from ropewalk.rope import Rotation
 from ropewalk.scoring import Split, fast, split
 from ropewalk.scoring.budget import pays_to_compile
@@ -219,7 +219,7 @@ def _write(scene: Scene, out: Path, winner: Rotation, found: Mapping[str, Any], 
     }
     with writing(out):
         for name, data in ({name: text.encode() for name, text in texts.items()} | dict(pictures)).items():
-            write_file(out / name, data)
+            write_whole(out / name, data)
 
 
 def _json(value: Any) -> str:
