@@ -27,17 +27,25 @@ CONFIG = {
 }
 
 
-def config() -> LlamaConfig:
-    """The configuration as transformers reads it."""
-    return LlamaConfig(**CONFIG)
+TINY = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "vocab_size": 2048,
+}
+"""Changes that make it run anywhere, to see that a script works."""
 
 
-def model(device: str = "cuda", seed: int = 0) -> LlamaForCausalLM:
+def model(device: str = "cuda", *, seed: int = 0, tiny: bool = False) -> LlamaForCausalLM:
     """The model in bfloat16 with random weights."""
+    config = LlamaConfig(**(CONFIG | (TINY if tiny else {})))
     torch.manual_seed(seed)
     with torch.device(device):
-        made = LlamaForCausalLM(config())
+        made = LlamaForCausalLM(config)
     rotary = made.model.rotary_emb
     made = made.to(torch.bfloat16).eval().requires_grad_(False)
-    made.model.rotary_emb = type(rotary)(config()).to(device)  # .to(bfloat16) rounded inv_freq
+    made.model.rotary_emb = type(rotary)(config).to(device)  # .to(bfloat16) rounded inv_freq
     return made

@@ -71,7 +71,7 @@ def test_no_batch_holds_more_than_the_budget(model, parts):
         return parts.body(ids_BT, *more)
 
     losses(model, dataclasses.replace(parts, body=body), nll_rows(model, [10, 30, 10, 10, 30, 10]), batch_tokens=35)
-    assert sorted(seen) == [(1, 10), (1, 30), (1, 30), (3, 10)]
+    assert sorted(seen) == [(1, 30), (1, 30), (2, 10), (2, 10)]  # 3 rows would fit, even parts are the same work
 
 
 @pytest.mark.parametrize("short", [2, 3, 17, 63])
@@ -100,7 +100,7 @@ def test_out_of_memory_halves_the_batch_and_stays_there(model, parts):
     rows = nll_rows(model, [16] * 9)
     limited, asked = _limited(parts, lambda count, tokens: count <= 2)
     found = losses(model, limited, rows, batch_tokens=8 * 16)
-    assert [count for count, _ in asked if count > 2] == [8, 4]
+    assert [count for count, _ in asked if count > 2] == [5]
     assert [count for count, _ in asked if count <= 2] == [2, 2, 2, 2, 1]
     for one, other in zip(found, losses(model, parts, rows), strict=True):
         assert np.abs(one - other).max() < FLOAT_NOISE

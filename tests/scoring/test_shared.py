@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import torch
 from rows_for_tests import FLOAT_NOISE, ids, outcomes, random_model, rotation, stock_logits, stock_nll
+from transformers import masking_utils
 
+from ropewalk.errors import ModelError
 from ropewalk.scoring import AnswerRow, fast, score_shared, split
+from ropewalk.scoring.attention import MASKED, name_for
+from ropewalk.scoring.shared import walk
 
 SLIDING = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16}
 ARCHITECTURES = {
@@ -105,8 +109,49 @@ def test_the_last_layer_works_only_for_the_answer(name):
             down = getattr(layer.mlp, "down_proj", None) or layer.mlp.dense_4h_to_h
             down.register_forward_hook(lambda module, given, out: widths.append(out.shape[-2]))
         found = outcomes(model, parts, rows, 1000)
-    assert widths == [64, 5] * (len(widths) // 2)
+    assert widths == [64 * len(rows), 5 * len(rows)]  # MLPs take all rows as one
     for row, answers in zip(rows, found, strict=True):
         nll, predicted = _stock(model, row)
         assert np.abs(answers.nll - nll).max() < FLOAT_NOISE
         assert answers.predicted.tolist() == predicted.tolist()
+
+
+def test_a_walk_feeds_every_node_of_the_prefix_tree_once():
+    """Prompts of several lengths: what is fed in all is the number of different beginnings."""
+    stream = ids(64)
+    built = [stream[:48].copy(), stream.copy(), stream.copy(), stream[:32].copy(), stream.copy()]
+    for seed, (prompt, fork) in enumerate(zip(built, (30, 40, 50, 20, 40), strict=True), start=1):
+        prompt[fork:] = ids(64, seed)[fork : len(prompt)]
+    built[4][44:] = ids(64, 9)[44:]
+    steps = walk(built, [4] * len(built))
+    assert sorted(step.prompt for step in steps) == list(range(len(built)))
+    nodes = {prompt[:end].tobytes() for prompt in built for end in range(1, len(prompt) + 1)}
+    assert sum(len(built[step.prompt]) - step.shared for step in steps) == len(nodes)
+    before = built[0][:0]
+    for step in steps:
+        assert (built[step.prompt][: step.shared] == before[: step.shared]).all()
+        before = built[step.prompt]
+
+
+def test_models_that_see_everything_get_no_mask(monkeypatch):
+    """Looking for one makes a GPU wait in every pass."""
+
+    def looked(*_, **__):
+        raise AssertionError("looked for packed sequences")
+
+    models = [random_model(stem) for stem in ("Llama", "Qwen3", "GPTNeoX")]
+    parts = [split(model) for model in models]
+    monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", looked)
+    for model, own in zip(models, parts, strict=True):
+        with fast(model, own, compiled=False) as quick:
+            outcomes(model, quick, prompts(model), 1000, run=score_shared)
+    for stem, changes in (("Mistral", {"sliding_window": 16}), ("Gemma3", SLIDING), ("Qwen3Next", {})):
+        assert name_for(random_model(stem, **changes).config) == MASKED
+
+
+def test_attention_with_more_than_keys_is_refused():
+    model = random_model("Gemma2", attn_logit_softcapping=1.0, query_pre_attn_scalar=16)
+    model.set_attn_implementation("eager")
+    parts = split(model)
+    with pytest.raises(ModelError, match=r"softcap.*use --exact"), fast(model, parts, compiled=False) as quick:
+        quick.body(torch.ones(1, 8, dtype=torch.long))

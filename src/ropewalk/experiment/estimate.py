@@ -9,10 +9,11 @@ from ropewalk.experiment.prepare import Asked, Prepared, prepare, prompts
 from ropewalk.experiment.trials import YARN_NEW_TOKENS
 from ropewalk.metrics.passkey import Trial
 from ropewalk.models.source import find, is_here
-from ropewalk.scoring import Split, fast, split
+from ropewalk.scoring import AnswerRow, Split, fast, split
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
+from ropewalk.scoring.loop import even_part
 from ropewalk.scoring.probe import Fed, probe
-from ropewalk.scoring.shared import common_stream
+from ropewalk.scoring.shared import shares, walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,25 +75,38 @@ def passkey_passes(prepared: Prepared, budget: int, *, exact: bool) -> list[Fed]
         return [*steps, *(Fed(rows=1, new=length) for _, length in plan.passkeys for _ in range(plan.trials))]
     built = {length: prompts(prepared, length) for _, length in plan.passkeys}
     every = [(f, length, trial) for f, length in plan.passkeys for trial in built[length] if isinstance(trial, Trial)]
-    _, shared = common_stream([trial.ids for *_, trial in every])
-    if exact or not any(shared):
+    rows = [AnswerRow(ids=t.ids, rotation=plan.rotations[f], answer_tokens=t.answer_tokens) for f, _, t in every]
+    steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows])
+    if exact or not shares(steps, rows):
         return [fed for _, length in plan.passkeys for fed in _batches(plan.trials, length, budget)]
-    tails: dict[str, list[Fed]] = {}
-    for (fingerprint, length, trial), count in zip(every, shared, strict=True):
-        begin = min(count, length - trial.answer_tokens - 1)
-        tails.setdefault(fingerprint, []).append(Fed(rows=1, new=length - begin, before=begin))
-    size = max(1, budget // max(length for _, length in plan.passkeys))
+    own: dict[str, list[Trial]] = {}
+    for fingerprint, _, trial in every:
+        own.setdefault(fingerprint, []).append(trial)
     passes: list[Fed] = []
-    for same, count in Counter(tuple(own) for own in tails.values()).items():
-        begins = [Fed(rows=1, new=longest)] if (longest := max(fed.before for fed in same)) else []
-        passes += [replace(fed, rows=rows) for rows in _rows(count, size) for fed in (*begins, *same)]
+    for same in _alike(list(own.values())):
+        longest = max(len(trial.ids) for trial in same[0])
+        parts = _parts(len(same), budget // longest)
+        for step in walk([t.ids for t in same[0]], [t.answer_tokens for t in same[0]]):
+            fed = Fed(rows=1, new=len(same[0][step.prompt].ids) - step.shared, before=step.shared)
+            passes += [replace(fed, rows=rows) for rows in parts]
     return passes
 
 
+def _alike(prompts: list[list[Trial]]) -> list[list[list[Trial]]]:
+    """The rotations whose prompts are the same, together."""
+    groups: dict[tuple[int, ...], list[list[Trial]]] = {}
+    for own in prompts:
+        groups.setdefault(tuple(id(trial) for trial in own), []).append(own)
+    return list(groups.values())
+
+
 def _batches(count: int, length: int, budget: int) -> list[Fed]:
-    return [Fed(rows=rows, new=length) for rows in _rows(count, max(1, budget // length))]
+    return [Fed(rows=rows, new=length) for rows in _parts(count, budget // length)]
 
 
-def _rows(count: int, size: int) -> list[int]:
-    whole, rest = divmod(count, size)
-    return [size] * whole + ([rest] if rest else [])
+def _parts(count: int, most: int) -> list[int]:
+    """Rows per batch, as `score` takes them."""
+    parts: list[int] = []
+    while left := count - sum(parts):
+        parts.append(even_part(left, max(1, most)))
+    return parts

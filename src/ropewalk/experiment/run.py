@@ -20,7 +20,7 @@ from ropewalk.experiment.prepare import Asked, Prepared, geometry_facts, prepare
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import LOCK, Store, canonical, require_empty, writing
 from ropewalk.scoring import fast, split
-from ropewalk.scoring.attention import NAME
+from ropewalk.scoring.attention import name_for
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
 
 _LOG = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def _begin(store: Store, prepared: Prepared, identity: Mapping[str, Any], source
             "versions": versions(),
             "started": now(),
             "geometry": geometry_facts(prepared.asked.geometry),
-            "attention": "eager" if exact else NAME,
+            "attention": "eager" if exact else name_for(prepared.model.model.config),
             "bos": prepared.tokens[0].bos,
         }
         for key, value in facts.items():

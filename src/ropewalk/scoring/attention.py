@@ -1,7 +1,9 @@
-"""Causal attention for scoring: no mask tensor, the fastest kernel first, and prefixes that many rows share.
+"""Causal attention for scoring: no mask tensor, the fastest kernel first, and beginnings that prompts share.
 
-Registered with transformers as the attention implementation "ropewalk". Sliding windows get a mask, other masks go
-through transformers' own `sdpa`. Nothing is cached across forward passes except what a `Prefix` is asked to hold.
+Registered with transformers as the attention implementations "ropewalk", for models whose every layer sees the whole
+context (no mask is made for them, and none is looked for), and "ropewalk_masked" for all others: sliding windows get a
+mask, other masks go through transformers' own `sdpa`. Nothing is cached across forward passes except what a `Held` is
+asked to hold.
 
 Shapes: B rows, H query heads, G key/value heads, S positions fed, P prefix positions, D head dimension.
 """
@@ -15,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.backends.cuda import SDPAParams, can_use_cudnn_attention
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -23,7 +26,7 @@ from transformers.masking_utils import sdpa_mask
 
 from ropewalk.errors import ModelError
 
-NAME = "ropewalk"
+NAME, MASKED = "ropewalk", "ropewalk_masked"
 BACKENDS = [
     SDPBackend.CUDNN_ATTENTION,
     SDPBackend.FLASH_ATTENTION,
@@ -33,21 +36,35 @@ BACKENDS = [
 
 
 @dataclass(slots=True, eq=False)
-class Prefix:
-    """Rotated keys and values of a prefix, per layer `[B, G, P, D]`, filled by a forward pass inside `recording`."""
+class Held:
+    """Rotated keys and values of the tokens fed last, per layer `[B, G, room, D]`; passes inside `continuing` fill it.
 
+    Attributes:
+        room: positions that it has place for.
+    """
+
+    room: int
     keys: dict[int, Tensor] = field(default_factory=dict)
     values: dict[int, Tensor] = field(default_factory=dict)
+
+    def put(self, layer: int, start: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep `[B, G, S, D]` from position `start` on, over what was there; everything up to their end comes back."""
+        end = start + key.shape[2]
+        if layer not in self.keys:
+            shape = (*key.shape[:2], self.room, key.shape[3])
+            self.keys[layer], self.values[layer] = key.new_empty(shape), value.new_empty(shape)
+        self.keys[layer][:, :, start:end] = key
+        self.values[layer][:, :, start:end] = value
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
 
 @dataclass(slots=True, frozen=True, kw_only=True, eq=False)
 class _Mode:
-    """What attention layers do beside attending: record into a prefix, continue one after `length` positions, and
-    leave out of the last layer all positions but the last `tail` (0: none is left out)."""
+    """What attention layers do beside attending: go on after the first `start` positions of what is held, and leave
+    out of the last layer all positions but the last `tail` (0: none is left out)."""
 
-    record: Prefix | None = None
-    proceed: Prefix | None = None
-    length: int = 0
+    held: Held | None = None
+    start: int = 0
     tail: int = 0
 
 
@@ -58,27 +75,27 @@ _mode = _Mode()
 def installed(model: Any) -> Iterator[None]:
     """Use this attention in `model` inside the block."""
     before = model.config.get_text_config()._attn_implementation
-    model.set_attn_implementation(NAME)
+    model.set_attn_implementation(name_for(model.config))
     try:
         yield
     finally:
         model.set_attn_implementation(before)
 
 
-@contextmanager
-def recording(prefix: Prefix) -> Iterator[None]:
-    """Forward passes inside the block keep every layer's keys and values in `prefix`; their output is not wanted."""
-    with _switched(record=prefix, tail=1):
-        yield
+def name_for(config: Any) -> str:
+    """NAME if every layer attends to every earlier position: no sliding windows, chunks, or layers of other kinds."""
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
+    return NAME if kinds == {"full_attention"} and not getattr(text, "sliding_window", None) else MASKED
 
 
 @contextmanager
-def continuing(prefix: Prefix, length: int, tail: int) -> Iterator[None]:
-    """Forward passes inside the block attend to the first `length` positions of `prefix` as well.
+def continuing(held: Held, start: int, tail: int) -> Iterator[None]:
+    """Forward passes inside the block attend to the first `start` positions held as well, and are held behind them.
 
-    The caller feeds `position_ids` that start at `length`, and reads the last `tail` positions of what comes out.
+    The caller feeds `position_ids` that start at `start`, and reads the last `tail` positions of what comes out.
     """
-    with _switched(proceed=prefix, length=length, tail=tail):
+    with _switched(held=held, start=start, tail=tail):
         yield
 
 
@@ -116,25 +133,33 @@ def attend(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention function: query `[B, H, S, D]`, key and value `[B, G, S, D]` to `[B, S, H, D]`."""
-    if query.shape[2] != key.shape[2] or kwargs.get("softcap") is not None:
+    for extra in ("softcap", "s_aux"):
+        if kwargs.get(extra) is not None:
+            raise ModelError(
+                f"{type(module).__name__}: its attention has {extra}, which fast kernels do not compute; use --exact."
+            )
+    if query.shape[2] != key.shape[2]:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
-    if _mode.record is not None:
-        _mode.record.keys[module.layer_idx] = key
-        _mode.record.values[module.layer_idx] = value
     window = kwargs.get("sliding_window")
-    if attention_mask is not None and window is None and _mode.proceed is not None:
+    if attention_mask is not None and window is None and _mode.start:
         raise ModelError(
-            f"{type(module).__name__}: its mask is no sliding window, so prompts cannot share prefixes; use --exact."
+            f"{type(module).__name__}: its mask is no sliding window, so prompts cannot share beginnings; use --exact."
         )
-    slides = window is not None and window < query.shape[2] + _mode.length
+    every = (key, value)
+    if _mode.held is not None:
+        every = _mode.held.put(module.layer_idx, _mode.start, key, value)
+    slides = window is not None and window < every[0].shape[2]
     last = module.layer_idx == module.config.num_hidden_layers - 1
     if last and 0 < _mode.tail < query.shape[2] and (attention_mask is None or slides):
         out = torch.zeros_like(query)
-        out[:, :, -_mode.tail :] = _masked(module.layer_idx, query[:, :, -_mode.tail :], key, value, scaling, window)
-    elif _mode.proceed is not None and slides:
-        out = _masked(module.layer_idx, query, key, value, scaling, window)
-    elif _mode.proceed is not None:
-        out = _after_prefix(module.layer_idx, query, key, value, scaling)
+        out[:, :, -_mode.tail :] = _masked(query[:, :, -_mode.tail :], *every, scaling, window)
+    elif _mode.start and slides:
+        out = _masked(query, *every, scaling, window)
+    elif _mode.start:
+        earlier = (part[:, :, : _mode.start] for part in every)
+        far = _with_lse(query, *earlier, causal=False, scaling=scaling)
+        near = _with_lse(query, key, value, causal=True, scaling=scaling)
+        out = merged(*far, *near)
     elif attention_mask is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     else:
@@ -144,12 +169,11 @@ def attend(
     return out.transpose(1, 2), None
 
 
-def _masked(layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
-    """Causal attention of the last S positions to the K of the prefix (as far as a window reaches) and of this pass."""
-    if (prefix := _mode.proceed) is not None:
-        reach = slice(0 if window is None else max(0, _mode.length - window + 1), _mode.length)
-        key = torch.cat((prefix.keys[layer][:, :, reach], key), dim=2)
-        value = torch.cat((prefix.values[layer][:, :, reach], value), dim=2)
+def _masked(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
+    """Causal attention of S queries to K keys, of which theirs are the last, as far as a window reaches."""
+    if window is not None:
+        reach = min(key.shape[2], query.shape[2] + window - 1)
+        key, value = key[:, :, -reach:], value[:, :, -reach:]
     asks = torch.arange(key.shape[2] - query.shape[2], key.shape[2], device=query.device)[:, None]
     keys = torch.arange(key.shape[2], device=query.device)
     mask_SK = keys <= asks if window is None else (keys <= asks) & (keys > asks - window)
@@ -157,37 +181,32 @@ def _masked(layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: floa
     return scaled_dot_product_attention(query, key, value, attn_mask=mask_SK, scale=scaling, enable_gqa=grouped)
 
 
-def _after_prefix(layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
-    """Full attention over the prefix and causal attention over the rest, merged by their log-sum-exps."""
-    prefix = _mode.proceed
-    assert prefix is not None
-    earlier_key = prefix.keys[layer][:, :, : _mode.length]
-    earlier_value = prefix.values[layer][:, :, : _mode.length]
-    far, far_lse = _with_lse(query, earlier_key, earlier_value, causal=False, scaling=scaling)
-    near, near_lse = _with_lse(query, key, value, causal=True, scaling=scaling)
-    share = torch.sigmoid(far_lse - near_lse).unsqueeze(-1)
-    return torch.lerp(near.float(), far.float(), share).to(query.dtype)
+def merged(far: Tensor, far_lse: Tensor, near: Tensor, near_lse: Tensor) -> Tensor:
+    """Attention over two sets of keys `[B, H, S, D]` as one, by the log-sum-exps `[B, H, S]` of their logits."""
+    share = torch.sigmoid(far_lse - near_lse).to(near.dtype).unsqueeze(-1)
+    return torch.lerp(near, far, share)
 
 
 def _with_lse(
     query: Tensor, key: Tensor, value: Tensor, *, causal: bool, scaling: float | None
 ) -> tuple[Tensor, Tensor]:
     """Attention output `[B, H, S, D]` and the log-sum-exp of its logits, float32 `[B, H, S]`."""
-    groups = query.shape[1] // key.shape[1]
-    key, value = (part.repeat_interleave(groups, dim=1) if groups > 1 else part for part in (key, value))
     aten = torch.ops.aten
     if query.device.type == "cpu":
         out, lse = aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=scaling)
-    elif query.dtype == torch.float32:
-        out, lse, *_ = aten._scaled_dot_product_efficient_attention(
-            query, key, value, None, True, 0.0, causal, scale=scaling
-        )
-    else:
+    elif can_use_cudnn_attention(SDPAParams(query, key, value, None, 0.0, causal, query.shape[1] != key.shape[1])):
         out, lse, *_ = aten._scaled_dot_product_cudnn_attention(
             query, key, value, None, True, 0.0, causal, False, scale=scaling
+        )
+    else:
+        groups = query.shape[1] // key.shape[1]
+        key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
+        out, lse, *_ = aten._scaled_dot_product_efficient_attention(
+            query, key, value, None, True, 0.0, causal, scale=scaling
         )
     return out, lse.reshape(query.shape[0], query.shape[1], -1)[..., : query.shape[2]].float()
 
 
 AttentionInterface.register(NAME, attend)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionInterface.register(MASKED, attend)
+AttentionMaskInterface.register(MASKED, sdpa_mask)

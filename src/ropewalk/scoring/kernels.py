@@ -19,6 +19,9 @@ from ropewalk.scoring.head import Split, token_nll
 MLP_CHUNK_TOKENS = 32_768
 """Positions that an MLP takes at a time: its inner activations are several times wider than the hidden states."""
 
+COMPILED_TOKENS = 1024
+"""Smaller passes run as they are: proofs and canaries would cost compilations for shapes of their own."""
+
 
 def layers_of(model: Any) -> list[nn.Module]:
     """The decoder's layers, in order; empty where the architecture keeps them elsewhere."""
@@ -39,34 +42,42 @@ def fast(model: Any, parts: Split, *, compiled: bool) -> Iterator[Split]:
         layers = layers_of(model)
         for layer in layers:
             if isinstance(mlp := getattr(layer, "mlp", None), nn.Module):
-                chunked = _chunked(mlp.forward, compiled=compiled)
+                chunked = _chunked(_compiled(mlp.forward) if compiled else mlp.forward)
                 stack.enter_context(_forward_replaced(mlp, _tail_only(chunked) if layer is layers[-1] else chunked))
             if compiled:
-                stack.enter_context(_forward_replaced(layer, torch.compile(layer.forward, dynamic=True)))
+                stack.enter_context(_forward_replaced(layer, _compiled(layer.forward)))
         if compiled:
             loss = torch.compile(token_nll, dynamic=True)
             parts = dataclasses.replace(parts, head=dataclasses.replace(parts.head, loss=loss))
         yield parts
 
 
-def _chunked(forward: Callable[[Tensor], Tensor], *, compiled: bool) -> Callable[[Tensor], Tensor]:
-    """An MLP `[B, T, H] -> [B, T, H]` that takes long inputs in chunks of positions; others go straight through."""
-    inner = torch.compile(forward, dynamic=True) if compiled else forward
+def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A module's forward `(x [B, T, H], ...)`, compiled for what is not small."""
+    quick = torch.compile(forward, dynamic=True)
 
-    @torch.compiler.disable
+    @torch.compiler.disable(recursive=False)
+    def by_size(x_BTH: Tensor, *args: Any, **kwargs: Any) -> Any:
+        large = x_BTH.shape[0] * x_BTH.shape[1] >= COMPILED_TOKENS
+        return (quick if large else forward)(x_BTH, *args, **kwargs)
+
+    return by_size
+
+
+def _chunked(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """An MLP `[B, T, H] -> [B, T, H]` that takes its positions as one row, and a long row in chunks."""
+
+    @torch.compiler.disable(recursive=False)
     def in_chunks(x_BTH: Tensor) -> Tensor:
-        out = torch.empty_like(x_BTH)
-        step = max(1, MLP_CHUNK_TOKENS // x_BTH.shape[0])
-        for start in range(0, x_BTH.shape[1], step):
-            out[:, start : start + step] = inner(x_BTH[:, start : start + step])
-        return out
+        x_1NH = x_BTH.reshape(1, -1, x_BTH.shape[-1])
+        if x_1NH.shape[1] <= MLP_CHUNK_TOKENS:
+            return forward(x_1NH).view(x_BTH.shape)
+        out = torch.empty_like(x_1NH)
+        for start in range(0, x_1NH.shape[1], MLP_CHUNK_TOKENS):
+            out[:, start : start + MLP_CHUNK_TOKENS] = forward(x_1NH[:, start : start + MLP_CHUNK_TOKENS])
+        return out.view(x_BTH.shape)
 
-    def chunked(x_BTH: Tensor) -> Tensor:
-        if x_BTH.shape[0] * x_BTH.shape[1] <= MLP_CHUNK_TOKENS:
-            return forward(x_BTH)
-        return in_chunks(x_BTH)
-
-    return chunked
+    return in_chunks
 
 
 def _tail_only(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from ropewalk.models.patch import patched
 from ropewalk.rope import Rotation
 from ropewalk.scoring.attention import only_last
-from ropewalk.scoring.head import Split
+from ropewalk.scoring.head import Split, token_nll
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -107,14 +108,16 @@ def release() -> None:
 
 
 def _take(rows: Sequence[Row], order: Sequence[int], batch_tokens: int) -> list[int]:
+    """The next rows of one length and kind: as many as fit, in even parts."""
     first = rows[order[0]]
-    count = max(1, batch_tokens // len(first.ids))
-    batch = []
-    for index in order[:count]:
-        if len(rows[index].ids) != len(first.ids) or type(rows[index]) is not type(first):
-            break
-        batch.append(index)
-    return batch
+    alike = takewhile(lambda i: len(rows[i].ids) == len(first.ids) and type(rows[i]) is type(first), order)
+    count = sum(1 for _ in alike)
+    return list(order[: even_part(count, max(1, batch_tokens // len(first.ids)))])
+
+
+def even_part(count: int, most: int) -> int:
+    """How many of `count` to take at once, at most `most`, so that all parts are alike."""
+    return -(-count // -(-count // most))
 
 
 @torch.inference_mode()
@@ -132,15 +135,16 @@ def _forward(model: Any, parts: Split, rows: Sequence[Row]) -> list[Pending]:
         if isinstance(row, NllRow):
             pending.append((parts.head.nll(hidden_TH[:-1], ids_T[1:]), None))
         else:
-            pending.append(answers(parts, hidden_TH[-row.answer_tokens - 1 :], ids_T[-row.answer_tokens :]))
+            pending += answers(parts, hidden_TH[None, -row.answer_tokens - 1 :], ids_T[-row.answer_tokens :])
     return pending
 
 
-def answers(parts: Split, hidden_AH: Tensor, answer_A: Tensor) -> Pending:
-    """Judge an answer from the hidden states before each of its tokens and after the last, `[A + 1, H]`."""
-    logits_AV = parts.head.logits(hidden_AH)
-    nll = torch.nn.functional.cross_entropy(logits_AV[:-1], answer_A, reduction="none")
-    return nll, logits_AV.argmax(-1)
+def answers(parts: Split, hidden_BAH: Tensor, answer_A: Tensor) -> list[Pending]:
+    """Judge an answer in B rows from the hidden states before its tokens and after the last, `[B, A + 1, H]`."""
+    rows = hidden_BAH.shape[0]
+    logits_BAV = parts.head.logits(hidden_BAH.flatten(0, 1)).unflatten(0, (rows, -1))
+    nll_BA = token_nll(logits_BAV[:, :-1].flatten(0, 1), answer_A.repeat(rows)).view(rows, -1)
+    return list(zip(nll_BA, logits_BAV.argmax(-1), strict=True))
 
 
 def _finish(batch: list[int], pending: list[Pending]) -> list[tuple[int, Outcome]]:
