@@ -74,7 +74,9 @@ def main() -> None:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "seconds": round(seconds, 1),
-        "stages_end_at_s": {w: round(max(t for t, x in marks if x == w), 1) for w in dict.fromkeys(w for _, w in marks)},
+        "stages_end_at_s": {
+            w: round(max(t for t, x in marks if x == w), 1) for w in dict.fromkeys(w for _, w in marks)
+        },
         "cells": len(rows),
         "ok": sum(row["status"] == "ok" for row in rows),
         "rotations": len(asked.plan.rotations),
