@@ -90,3 +90,11 @@ def test_logits_of_all_positions_never_exist(chunk_rows, expected, monkeypatch):
     with _Largest(120) as largest:
         losses(model, parts, rows, batch_tokens=200)
     assert max(largest.rows, 33) == expected  # transposed weights have 32 rows of 120
+
+
+@pytest.mark.parametrize("vocabulary", [7, 1024, 2048, 2053, 3072, 128_256])
+def test_a_loss_in_parts_of_the_vocabulary_is_the_cross_entropy(vocabulary):
+    torch.manual_seed(0)
+    logits, targets = 20 * torch.randn(5, vocabulary), torch.randint(0, vocabulary, (5,))
+    expected = torch.nn.functional.cross_entropy(logits.double(), targets, reduction="none")
+    assert (head.token_nll(vocabulary)(logits, targets) - expected).abs().max() < FLOAT_NOISE

@@ -5,7 +5,7 @@ from ropewalk.corpus.documents import Document
 from ropewalk.corpus.load import load_documents
 from ropewalk.corpus.span_files import builtin_spans, read_span_file, read_spans, select_spans, write_spans
 from ropewalk.corpus.spans import KeySpans, key_token_mask, merge_adjacent
-from ropewalk.corpus.tokens import Tokens, require_length, that_fill, tokenize
+from ropewalk.corpus.tokens import Tokens, require_length, that_fill, tokenize, tokenize_all
 
 __all__ = [
     "Document",
@@ -22,5 +22,6 @@ __all__ = [
     "select_spans",
     "that_fill",
     "tokenize",
+    "tokenize_all",
     "write_spans",
 ]

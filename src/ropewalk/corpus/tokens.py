@@ -77,11 +77,16 @@ class Tokens:
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, document: Document, bos: Bos = "auto") -> Tokens:
-    """Tokenise the whole document once, without special tokens other than BOS.
+    """One document, as `tokenize_all` does."""
+    return tokenize_all(tokenizer, [document], bos)[0]
+
+
+def tokenize_all(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], bos: Bos = "auto") -> list[Tokens]:
+    """Tokenise whole documents once, side by side, without special tokens other than BOS.
 
     Args:
         tokenizer: of transformers. Only fast ones give offsets.
-        document: the text.
+        documents: the texts.
         bos: prepend the BOS token; "auto": if and only if the tokenizer's own default encoding does.
 
     Raises:
@@ -91,18 +96,18 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, document: Document, bos: Bos = 
     if prepend and tokenizer.bos_token_id is None:
         raise CorpusError("bos=True, but this tokenizer has no BOS token; use bos: auto.")
     # verbose=False: a document is longer than model_max_length on purpose, which is not worth a warning.
-    encoded = tokenizer(
-        document.text,
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_offsets_mapping=tokenizer.is_fast,
-        verbose=False,
-    )
-    ids = np.array([tokenizer.bos_token_id] * prepend + encoded["input_ids"], dtype=np.int32)
-    if not tokenizer.is_fast:
-        return Tokens(document=document, ids=ids, starts=None, ends=None, bos=prepend)
-    offsets = np.array([(0, 0)] * prepend + encoded["offset_mapping"], dtype=np.int32).reshape(-1, 2)
-    return Tokens(document=document, ids=ids, starts=offsets[:, 0], ends=offsets[:, 1], bos=prepend)
+    texts = [document.text for document in documents]
+    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+    first = [tokenizer.bos_token_id] * prepend
+    found = []
+    for index, document in enumerate(documents):
+        ids = np.array(first + encoded["input_ids"][index], dtype=np.int32)
+        starts = ends = None
+        if tokenizer.is_fast:
+            offsets = np.array([(0, 0)] * prepend + encoded[index].offsets, dtype=np.int32).reshape(-1, 2)
+            starts, ends = offsets[:, 0], offsets[:, 1]
+        found.append(Tokens(document=document, ids=ids, starts=starts, ends=ends, bos=prepend))
+    return found
 
 
 def wants_bos(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -9,7 +9,7 @@ from ropewalk.errors import ExperimentError
 from ropewalk.experiment.prepare import Asked
 from ropewalk.experiment.schema import MAX_LENGTH
 from ropewalk.models.size import ModelSize, read_size, size_of_loaded
-from ropewalk.scoring.budget import CPU_BATCH_TOKENS
+from ropewalk.scoring.budget import planned_rows
 from ropewalk.scoring.memory import LIBRARIES_BYTES, pass_bytes, peak_bytes, weight_bytes
 
 UNITS = {"": 1, "B": 1, "MB": 10**6, "MIB": 2**20, "GB": 10**9, "GIB": 2**30, "TB": 10**12, "TIB": 2**40}
@@ -17,17 +17,19 @@ UNITS = {"": 1, "B": 1, "MB": 10**6, "MIB": 2**20, "GB": 10**9, "GIB": 2**30, "T
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Bytes of a run at its worst moment: one row of the longest length, or on a CPU a batch if that is more.
+    """Bytes of a run at its worst moment: a batch of the longest length.
 
     Attributes:
         weights_bytes: unquantised, in the run's dtype.
-        pass_bytes: of the longest pass; on a GPU batches then take what is left.
+        rows: of the longest length that go through together here.
+        pass_bytes: of such a batch.
         peak_bytes: with LIBRARIES_BYTES for Python and torch.
         given_bytes: what the user has, if that was said.
         longest_length: the longest that fits into `given_bytes`, tokens; 0 where not even 4 tokens do.
     """
 
     weights_bytes: int
+    rows: int
     pass_bytes: int
     peak_bytes: int
     given_bytes: int | None = None
@@ -44,19 +46,16 @@ def of(asked: Asked, given: int | None = None) -> Memory:
     size = read_size(asked.spec, asked.experiment.dtype) if loaded is None else size_of_loaded(loaded)
     passkey = asked.experiment.metrics.passkey
     shared = passkey is not None and passkey.protocol == "exact"
-    longest = _fed(size, asked.experiment.lengths[-1])
+    longest = asked.experiment.lengths[-1]
+    rows = planned_rows(size, longest)
     return Memory(
         weights_bytes=weight_bytes(size),
-        pass_bytes=pass_bytes(size, longest, shared=shared),
-        peak_bytes=peak_bytes(size, longest, shared=shared),
+        rows=rows,
+        pass_bytes=pass_bytes(size, longest, rows=rows, shared=shared),
+        peak_bytes=peak_bytes(size, longest, rows=rows, shared=shared),
         given_bytes=given,
         longest_length=None if given is None else _longest(size, given, shared=shared),
     )
-
-
-def _fed(size: ModelSize, length: int) -> int:
-    """Positions of the batch that a row of this length comes in."""
-    return max(length, CPU_BATCH_TOKENS) if size.device == "cpu" else length
 
 
 def _longest(size: ModelSize, given: int, *, shared: bool) -> int:
@@ -84,7 +83,7 @@ def memory_line(memory: Memory) -> str:
     """The estimate for people."""
     said = (
         f"about {_bytes(memory.peak_bytes)} of memory: weights {_bytes(memory.weights_bytes)}, the longest pass "
-        f"{_bytes(memory.pass_bytes)}, libraries {_bytes(LIBRARIES_BYTES)}"
+        f"{_bytes(memory.pass_bytes)} ({memory.rows} rows at a time), libraries {_bytes(LIBRARIES_BYTES)}"
     )
     if memory.given_bytes is None:
         return said

@@ -21,7 +21,7 @@ from ropewalk.corpus import (
     read_spans,
     require_length,
     that_fill,
-    tokenize,
+    tokenize_all,
 )
 from ropewalk.errors import ExperimentError, ModelError
 from ropewalk.experiment import plan as planning
@@ -142,7 +142,7 @@ def prepare(asked: Asked, *, exact: bool = False) -> Prepared:
 def _tokens(asked: Asked, tokenizer: Any) -> tuple[Tokens, ...]:
     """The documents that are measured: all that fill the longest length, or the asked count, which all must."""
     longest = asked.experiment.lengths[-1]
-    tokens = tuple(tokenize(tokenizer, document) for document in asked.documents)
+    tokens = tuple(tokenize_all(tokenizer, asked.documents))
     if asked.experiment.documents.get("count") is None:
         return that_fill(tokens, longest)
     for document in tokens:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ropewalk.corpus import KeySpans, key_token_mask, tokenize
+from ropewalk.corpus import KeySpans, key_token_mask, tokenize_all
 from ropewalk.experiment import keys
 from ropewalk.experiment.measure import Progress
 from ropewalk.experiment.prepare import Prepared, ready_spans
@@ -62,7 +62,7 @@ def _evaluated(
     if asked.evaluator != "self":
         evaluator = load(ModelSpec.parse(asked.evaluator or ""), dtype=prepared.asked.experiment.dtype)
         parts = split(evaluator.model)
-        documents = tuple(tokenize(evaluator.tokenizer, tokens.document) for tokens in prepared.tokens)
+        documents = tuple(tokenize_all(evaluator.tokenizer, [tokens.document for tokens in prepared.tokens]))
     longest = prepared.asked.experiment.lengths[-1]
     found: list[KeySpans] = []
     files: dict[str, str] = {}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ropewalk.errors import ModelError
+from ropewalk.models.placement import upload
 from ropewalk.rope import Rotation
 
 CosSin = tuple[torch.Tensor, torch.Tensor]
@@ -37,9 +38,9 @@ def forward_of(
     """
     rows = len(rotations)
     inv_freq = np.stack([r.inv_freq for r in rotations]).astype(np.float32)
-    inv_freq_R1D = torch.from_numpy(inv_freq).to(device).unsqueeze(1)
-    factors = [r.attention_factor for r in rotations]
-    factor_R11 = torch.tensor(factors, dtype=torch.float32, device=device).view(rows, 1, 1)
+    inv_freq_R1D = upload(inv_freq, device).unsqueeze(1)
+    factors = np.array([r.attention_factor for r in rotations], dtype=np.float32)
+    factor_R11 = upload(factors, device).view(rows, 1, 1)
 
     @torch.no_grad()
     def forward(x: torch.Tensor, position_ids: torch.Tensor, layer_type: str | None = None) -> CosSin:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 
 from ropewalk.errors import ModelError
 
@@ -63,3 +66,11 @@ def torch_dtype(asked: str, device: torch.device, *, is_gguf: bool) -> torch.dty
 def cpu_has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 in hardware (avx512_bf16 or AMX)."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def upload(array: NDArray[Any], device: torch.device | None) -> torch.Tensor:
+    """Copy to a device; a GPU's copies from ordinary memory would wait until all that was started before is done."""
+    tensor = torch.from_numpy(array)
+    if device is not None and device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -71,21 +71,32 @@ def size_of_loaded(loaded: LoadedModel) -> ModelSize:
 def size_of(model: Any, dtype: torch.dtype, device: str) -> ModelSize:
     """The size of a model whose weights may be on the meta device."""
     text = model.config.get_text_config(decoder=True)
-    heads: int = text.num_attention_heads
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
+    head_dim, queries, keys = _widest(text)
     return ModelSize(
         parameters=model.num_parameters(),
         element_bytes=dtype.itemsize,
         hidden=text.hidden_size,
         inner=_inner(model, text),
         head_dim=head_dim,
-        queries=heads * head_dim,
-        keys=(getattr(text, "num_key_value_heads", None) or heads) * head_dim,
+        queries=queries,
+        keys=keys,
         vocabulary=text.vocab_size,
         layers=text.num_hidden_layers,
         sliding_window=_sliding_window(text),
         device=device,
     )
+
+
+def _widest(text: Any) -> tuple[int, int, int]:
+    """The largest head dimension, and widths of all query and all key heads, of any layer (Gemma 4's differ)."""
+    layers = text.per_layer_config if getattr(text, "is_heterogeneous", False) else [text]
+    found = []
+    for layer in layers:
+        heads: int = layer.num_attention_heads
+        head_dim: int = getattr(layer, "head_dim", None) or layer.hidden_size // heads
+        found.append((head_dim, heads * head_dim, (getattr(layer, "num_key_value_heads", None) or heads) * head_dim))
+    head_dims, queries, keys = zip(*found, strict=True)
+    return max(head_dims), max(queries), max(keys)
 
 
 def _inner(model: Any, text: Any) -> int:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.backends.cuda import SDPAParams, can_use_cudnn_attention
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -171,14 +172,19 @@ def attend(
 
 def _masked(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
     """Causal attention of S queries to K keys, of which theirs are the last, as far as a window reaches."""
-    if window is not None:
-        reach = min(key.shape[2], query.shape[2] + window - 1)
-        key, value = key[:, :, -reach:], value[:, :, -reach:]
-    asks = torch.arange(key.shape[2] - query.shape[2], key.shape[2], device=query.device)[:, None]
-    keys = torch.arange(key.shape[2], device=query.device)
-    mask_SK = keys <= asks if window is None else (keys <= asks) & (keys > asks - window)
-    grouped = query.shape[1] != key.shape[1]
-    return scaled_dot_product_attention(query, key, value, attn_mask=mask_SK, scale=scaling, enable_gqa=grouped)
+    groups = query.shape[1] // key.shape[1]
+    if window is None:
+        lower_right = causal_lower_right(query.shape[2], key.shape[2])
+        return scaled_dot_product_attention(
+            query, key, value, attn_mask=lower_right, scale=scaling, enable_gqa=groups > 1
+        )
+    reach = min(key.shape[2], query.shape[2] + window - 1)
+    key, value = (part[:, :, -reach:].repeat_interleave(groups, dim=1) for part in (key, value))
+    asks = torch.arange(reach - query.shape[2], reach, device=query.device)[:, None]
+    keys = torch.arange(reach, device=query.device)
+    with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):
+        mask_SK = (keys <= asks) & (keys > asks - window)
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask_SK, scale=scaling)
 
 
 def merged(far: Tensor, far_lse: Tensor, near: Tensor, near_lse: Tensor) -> Tensor:

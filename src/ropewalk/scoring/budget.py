@@ -6,26 +6,38 @@ from typing import Any
 
 import torch
 
+from ropewalk.models.size import ModelSize, size_of
+from ropewalk.scoring.memory import rows_that_fit, weight_bytes
+
 CPU_BATCH_TOKENS = 2048
 """Enough rows to fill a few cores' matrix products; more only falls out of the cache."""
 
-CUDA_BATCH_TOKENS = 131_072
+CUDA_BATCH_TOKENS = 196_608
 """More positions than this make no product faster."""
 
-FREE_SHARE = 0.5
+FREE_SHARE = 0.7
 COMPILE_FLOPS = 5e15
 """A sweep of this much arithmetic takes a GPU about 15 s, more than compiling costs."""
 
 
 def batch_tokens(model: Any, longest: int) -> int:
     """Positions per batch from free device memory; at least one row of `longest` is tried whatever it says."""
-    weight = model.get_output_embeddings().weight
-    if weight.device.type != "cuda":
-        return max(CPU_BATCH_TOKENS, longest)
-    free, _ = torch.cuda.mem_get_info(weight.device)
-    config = model.config.get_text_config()
-    per_token = weight.element_size() * (16 * config.hidden_size + 2 * config.vocab_size // 1024)
-    return max(1, min(CUDA_BATCH_TOKENS, int(free * FREE_SHARE / per_token)))
+    device = model.get_output_embeddings().weight.device
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    return batch_rows(size_of(model, model.dtype, device.type), longest, free) * longest
+
+
+def batch_rows(size: ModelSize, longest: int, free_bytes: int) -> int:
+    """Rows of the longest length per batch, where `free_bytes` are left beside the weights."""
+    if size.device != "cuda":
+        return max(1, CPU_BATCH_TOKENS // longest)
+    return rows_that_fit(size, longest, CUDA_BATCH_TOKENS // longest, FREE_SHARE * free_bytes)
+
+
+def planned_rows(size: ModelSize, longest: int) -> int:
+    """The same before the weights are loaded."""
+    free = torch.cuda.mem_get_info()[0] - weight_bytes(size) if size.device == "cuda" else 0
+    return batch_rows(size, longest, free)
 
 
 def pays_to_compile(model: Any, tokens: int) -> bool:

@@ -21,9 +21,23 @@ CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}
 PROBE_TOKENS = 8
 
 
-def token_nll(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
-    """Cross entropy in nats per token, float32 `[N]`."""
-    return torch.logsumexp(logits_NV, dim=-1) - logits_NV.gather(-1, targets_N[:, None])[:, 0]
+LSE_WIDTH = 1024
+"""Logits that one log-sum-exp takes at most: compiled for a GPU it reads so many once, and a whole vocabulary twice."""
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Logits `[N, V]` and targets `[N]` to cross entropy in nats per token, float32 `[N]`."""
+
+
+def token_nll(vocabulary: int) -> Loss:
+    """The loss over a vocabulary: log-sum-exps of even parts of it, and then over those."""
+    width = max(width for width in range(1, min(LSE_WIDTH, vocabulary) + 1) if vocabulary % width == 0)
+    parts = vocabulary // width
+
+    def nll(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+        lse_N = logits_NV.unflatten(-1, (parts, width)).logsumexp(-1).logsumexp(-1)
+        return lse_N - logits_NV.gather(-1, targets_N[:, None])[:, 0]
+
+    return nll
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +49,14 @@ class Head:
         bias: `[V]` or None.
         multiplier: logits are multiplied by it (Cohere's `logit_scale`, 1 / Granite's `logits_scaling`).
         softcap: logits become `softcap * tanh(logits / softcap)` (Gemma 2's `final_logit_softcapping`).
+        loss: what `token_nll` gave for V, perhaps compiled.
     """
 
     weight: Tensor
     bias: Tensor | None
     multiplier: float
     softcap: float | None
-    loss: Callable[[Tensor, Tensor], Tensor] = token_nll
+    loss: Loss
 
     def logits(self, hidden_NH: Tensor) -> Tensor:
         """Float32 `[N, V]`, also where the weights are narrower; for few positions only."""
@@ -89,6 +104,7 @@ def split(model: Any) -> Split:
         bias=getattr(embeddings, "bias", None),
         multiplier=(getattr(text, "logit_scale", None) or 1.0) / scaling,
         softcap=getattr(text, "final_logit_softcapping", None),
+        loss=token_nll(embeddings.weight.shape[0]),
     )
     base = model.base_model
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ropewalk.scoring.attention import installed, wanted_tail
-from ropewalk.scoring.head import Split, token_nll
+from ropewalk.scoring.head import Split
 
 MLP_CHUNK_TOKENS = 32_768
 """Positions that an MLP takes at a time: its inner activations are several times wider than the hidden states."""
@@ -47,7 +47,7 @@ def fast(model: Any, parts: Split, *, compiled: bool) -> Iterator[Split]:
             if compiled:
                 stack.enter_context(_forward_replaced(layer, _compiled(layer.forward)))
         if compiled:
-            loss = torch.compile(token_nll, dynamic=True)
+            loss = torch.compile(parts.head.loss, dynamic=True)
             parts = dataclasses.replace(parts, head=dataclasses.replace(parts.head, loss=loss))
         yield parts
 

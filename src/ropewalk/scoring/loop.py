@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ropewalk.models.patch import patched
+from ropewalk.models.placement import upload
 from ropewalk.rope import Rotation
 from ropewalk.scoring.attention import only_last
-from ropewalk.scoring.head import Split, token_nll
+from ropewalk.scoring.head import Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -124,11 +125,11 @@ def even_part(count: int, most: int) -> int:
 def _forward(model: Any, parts: Split, rows: Sequence[Row]) -> list[Pending]:
     """Start a batch; on a GPU the results are still being computed when this returns."""
     device = parts.head.weight.device
-    ids_BT = torch.from_numpy(np.stack([row.ids for row in rows]).astype(np.int64)).to(device)
+    ids_BT = upload(np.stack([row.ids for row in rows]).astype(np.int64), device)
     rotations = [row.rotation for row in rows]
     tails = [row.answer_tokens + 1 if isinstance(row, AnswerRow) else 0 for row in rows]
     wanted = max(tails) if all(tails) else 0
-    with patched(model, rotations[0] if len(set(rotations)) == 1 else rotations), only_last(wanted):
+    with patched(model, rotations), only_last(wanted):  # one per row, also if equal: compiled for one shape alone
         hidden_BTH = parts.body(ids_BT)
     pending: list[Pending] = []
     for row, hidden_TH, ids_T in zip(rows, hidden_BTH, ids_BT, strict=True):
@@ -143,7 +144,7 @@ def answers(parts: Split, hidden_BAH: Tensor, answer_A: Tensor) -> list[Pending]
     """Judge an answer in B rows from the hidden states before its tokens and after the last, `[B, A + 1, H]`."""
     rows = hidden_BAH.shape[0]
     logits_BAV = parts.head.logits(hidden_BAH.flatten(0, 1)).unflatten(0, (rows, -1))
-    nll_BA = token_nll(logits_BAV[:, :-1].flatten(0, 1), answer_A.repeat(rows)).view(rows, -1)
+    nll_BA = parts.head.loss(logits_BAV[:, :-1].flatten(0, 1), answer_A.repeat(rows)).view(rows, -1)
     return list(zip(nll_BA, logits_BAV.argmax(-1), strict=True))
 
 

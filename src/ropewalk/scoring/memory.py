@@ -21,25 +21,31 @@ def weight_bytes(size: ModelSize) -> int:
     return size.parameters * size.element_bytes
 
 
-def pass_bytes(size: ModelSize, length: int, *, shared: bool = False) -> int:
-    """Bytes that one row of `length` positions takes at its worst moment, beside the weights.
+def pass_bytes(size: ModelSize, length: int, *, rows: int = 1, shared: bool = False) -> int:
+    """Bytes that rows of `length` positions take at their worst moment, beside the weights.
 
     Args:
         size: of the model.
-        length: positions fed.
-        shared: keys and values of all layers are kept, as passkey prompts that share a beginning do.
+        length: positions fed per row.
+        rows: in one batch.
+        shared: keys and values of all layers are held, as for passkey prompts that share a beginning.
     """
-    element = size.element_bytes
-    chunked = min(length, MLP_CHUNK_TOKENS)
+    element, positions = size.element_bytes, rows * length
+    chunked = min(positions, MLP_CHUNK_TOKENS)
     mask = length**2 if size.sliding_window is not None and size.sliding_window < length else 0
-    mlp = element * (4 * size.hidden * length + size.inner * chunked) + mask
-    attention = element * length * (3 * size.hidden + 4 * size.queries + 3 * size.keys) + (1 + element) * mask
-    head = element * size.hidden * length + 2 * min(CHUNK_BYTES[size.device], 4 * size.vocabulary * length)
-    kept = element * 2 * size.keys * size.layers * length if shared else 0
-    ids_and_angles = length * (8 + 4 * element * size.head_dim)  # cos and sin, for two kinds of layers
-    return max(mlp, attention, head) + kept + ids_and_angles
+    mlp = element * (4 * size.hidden * positions + size.inner * chunked) + mask
+    attention = element * positions * (3 * size.hidden + 4 * size.queries + 3 * size.keys) + (1 + element) * mask
+    head = element * size.hidden * positions + 2 * min(CHUNK_BYTES[size.device], 4 * size.vocabulary * length)
+    held = element * 2 * size.keys * size.layers * positions if shared else 0
+    ids_and_angles = positions * (8 + 4 * element * size.head_dim)  # cos and sin, for two kinds of layers
+    return max(mlp, attention, head) + held + ids_and_angles
 
 
-def peak_bytes(size: ModelSize, length: int, *, shared: bool = False) -> int:
-    """Bytes of the whole process (CPU) or of the device: libraries, weights, and a row of `length` positions."""
-    return LIBRARIES_BYTES + weight_bytes(size) + pass_bytes(size, length, shared=shared)
+def peak_bytes(size: ModelSize, length: int, *, rows: int = 1, shared: bool = False) -> int:
+    """Bytes of the whole process (CPU) or of the device: libraries, weights, and a batch of rows."""
+    return LIBRARIES_BYTES + weight_bytes(size) + pass_bytes(size, length, rows=rows, shared=shared)
+
+
+def rows_that_fit(size: ModelSize, length: int, most: int, free_bytes: float) -> int:
+    """How many rows of `length` positions, up to `most`, fit beside the weights; at least one is tried."""
+    return next((n for n in range(most, 1, -1) if pass_bytes(size, length, rows=n, shared=True) <= free_bytes), 1)

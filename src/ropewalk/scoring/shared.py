@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ropewalk.models.patch import patched
+from ropewalk.models.placement import upload
 from ropewalk.rope import Rotation
 from ropewalk.scoring.attention import Held, continuing
 from ropewalk.scoring.head import Split
@@ -167,13 +168,12 @@ def _chunk(
     prompts = [rows[i] for i in chunk[0]]
     held = Held(room=max(len(row.ids) for row in prompts))
     steps = walk([row.ids for row in prompts], [row.answer_tokens for row in prompts])
-    with patched(model, rotations if len(rotations) > 1 else rotations[0]):
+    with patched(model, rotations):
         for step in steps:
             row, start = prompts[step.prompt], step.shared
-            ids = torch.from_numpy(row.ids[start:].astype(np.int64)).to(device).expand(len(rotations), -1)
+            ids = upload(row.ids[start:].astype(np.int64), device)
             positions = torch.arange(start, len(row.ids), device=device)[None] if start else None
             with continuing(held, start, row.answer_tokens + 1):
-                hidden_BSH = parts.body(ids, positions)
-            answer = torch.from_numpy(row.ids[-row.answer_tokens :].astype(np.int64)).to(device)
-            found = answers(parts, hidden_BSH[:, -row.answer_tokens - 1 :], answer)
+                hidden_BSH = parts.body(ids.expand(len(rotations), -1), positions)
+            found = answers(parts, hidden_BSH[:, -row.answer_tokens - 1 :], ids[-row.answer_tokens :])
             yield [(own[step.prompt], pending) for own, pending in zip(chunk, found, strict=True)]
