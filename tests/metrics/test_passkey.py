@@ -67,7 +67,7 @@ def test_the_text_as_the_protocol_says_it(encode, words):
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
-@given(length=st.integers(SHORTEST + 200, 2500), trials=st.integers(2, 20))
+@given(length=st.integers(SHORTEST + 200, 9000), trials=st.integers(2, 25))
 def test_needles_stand_on_an_even_grid(encode, words, length, trials):
     built = build(encode, length, trials)
     assert [trial.depth for trial in built] == pytest.approx(np.linspace(0, 1, trials).tolist())
@@ -75,7 +75,18 @@ def test_needles_stand_on_an_even_grid(encode, words, length, trials):
     for trial in built:
         _, before, _, after, _ = words.decode(trial.ids).split("\n")
         room = len(encode(before)) + len(encode(after))
-        assert 0 <= trial.depth * room - len(encode(before)) <= longest + 2  # from below, within a sentence
+        long = length >= max(passkey.LONG, trials) * (length - room - 2)
+        target = min(trial.depth * length, room) if long else trial.depth * room
+        assert -2 <= target - len(encode(before)) <= longest + 2  # from below, within a sentence
+
+
+def test_doubled_lengths_continue_half_of_the_shorter_prompts(encode):
+    short, long = build(encode, 4096, 20), build(encode, 8192, 20)
+    question = len(encode("\n" + passkey.QUESTION)) + short[0].answer_tokens
+    for index in range(10):
+        one, other = short[2 * index], long[index]
+        assert one.key == other.key
+        assert (one.ids[:-question] == other.ids[: len(one.ids) - question]).all()
 
 
 def test_one_trial_stands_in_the_middle():
@@ -95,9 +106,9 @@ def test_trials_of_a_length_align(encode):
         assert differs >= len(encode(passkey.INSTRUCTION + "\n"))
 
 
-def test_keys_come_from_seed_and_length_alone():
+def test_keys_come_from_seed_and_place_alone():
     assert passkey.keys(20, 4096, 0) == passkey.keys(20, 4096, 0)
-    assert passkey.keys(20, 4096, 0)[:10] == passkey.keys(10, 4096, 0)
+    assert passkey.keys(20, 4096, 0)[::2] == passkey.keys(20, 8192, 0)[:10]
     assert len({tuple(passkey.keys(20, length, seed)) for length in (4096, 8192) for seed in (0, 1)}) == 4
     assert len(set(passkey.keys(20, 4096, 0))) == 20
 

@@ -1,7 +1,8 @@
 """Passkey retrieval: find five digits in a long stretch of filler (Mohtashami & Jaggi, arXiv:2305.16300).
 
 The prompt has five lines: an instruction, filler, the needle, filler, the question. Its pieces are tokenised
-separately, so every trial of a length has exactly that many tokens, the answer included.
+separately, so every trial of a length has exactly that many tokens, the answer included. A needle's depth is its place
+in the prompt, and a place has one key: at doubled lengths half of the shorter prompts are beginnings of longer ones.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ FILLER = (
     " There and back again.",
 )
 QUESTION = "What is the pass key? The pass key is"
+LONG = 20
+"""A prompt is long if it is so many times as long as what is no filler: depth then counts from its start to its end."""
+
 Encode = Callable[[str], Sequence[int]]
 
 
@@ -82,9 +86,9 @@ def needle(key: str) -> str:
 
 
 def keys(trials: int, length: int, seed: int) -> list[str]:
-    """Five-digit keys, the same for every configuration at a length."""
-    draw = random.Random(f"passkey {seed} {length}")
-    return [str(draw.randint(10000, 99999)) for _ in range(trials)]
+    """Five-digit keys, the same for every configuration, and at every length for a needle in the same place."""
+    places = (round(depth * length) for depth in depths(trials))
+    return [str(random.Random(f"passkey {seed} {place}").randint(10000, 99999)) for place in places]
 
 
 def depths(trials: int) -> list[float]:
@@ -128,7 +132,10 @@ def build_trials(
                 f"lengths: {length} tokens are too few for a passkey prompt of {length - room} under this tokenizer; "
                 f"raise the length to at least {length - room} or drop the metric passkey."
             )
-        before = _sentence_boundary(sentences, depth * room) if haystack is None else round(depth * room)
+        target = depth * room
+        if max(trials, LONG) * (length - room) <= length:
+            target = min(depth * length, room)  # at twice the length the same place has half the depth
+        before = _sentence_boundary(sentences, target) if haystack is None else round(target)
         filler = _filler(sentences, room) if haystack is None else list(haystack[:room])
         if len(filler) < room:
             raise ExperimentError(

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.backends.cuda import SDPAParams, can_use_cudnn_attention
+from torch.backends.cuda import SDPAParams, can_use_cudnn_attention, can_use_flash_attention
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
@@ -34,6 +34,10 @@ BACKENDS = [
     SDPBackend.EFFICIENT_ATTENTION,
     SDPBackend.MATH,
 ]
+
+PLANNED_FLOPS = 1e12
+"""cuDNN plans for 40 ms at every new shape. Prompts that go on after one another have few shapes alike: with less work
+than this in a layer, flash attention is done sooner."""
 
 
 @dataclass(slots=True, eq=False)
@@ -198,12 +202,15 @@ def _with_lse(
 ) -> tuple[Tensor, Tensor]:
     """Attention output `[B, H, S, D]` and the log-sum-exp of its logits, float32 `[B, H, S]`."""
     aten = torch.ops.aten
+    params = SDPAParams(query, key, value, None, 0.0, causal, query.shape[1] != key.shape[1])
     if query.device.type == "cpu":
         out, lse = aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=scaling)
-    elif can_use_cudnn_attention(SDPAParams(query, key, value, None, 0.0, causal, query.shape[1] != key.shape[1])):
+    elif can_use_cudnn_attention(params) and _work(query, key) > PLANNED_FLOPS:
         out, lse, *_ = aten._scaled_dot_product_cudnn_attention(
             query, key, value, None, True, 0.0, causal, False, scale=scaling
         )
+    elif can_use_flash_attention(params):
+        out, lse, *_ = aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, scale=scaling)
     else:
         groups = query.shape[1] // key.shape[1]
         key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
@@ -211,6 +218,11 @@ def _with_lse(
             query, key, value, None, True, 0.0, causal, scale=scaling
         )
     return out, lse.reshape(query.shape[0], query.shape[1], -1)[..., : query.shape[2]].float()
+
+
+def _work(query: Tensor, key: Tensor) -> float:
+    """Arithmetic of attention without a mask, FLOP."""
+    return 4.0 * query.numel() * key.shape[2]
 
 
 AttentionInterface.register(NAME, attend)

@@ -15,11 +15,13 @@ from torch.nn import functional as F
 
 from ropewalk.errors import ModelError
 
-CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}
+CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 384 * 2**20}
 """Float32 logits that one chunk of positions may take: the cache counts on a CPU, the size of a product on a GPU."""
 
-PROBE_TOKENS = 8
+TILE = 256
+"""A GPU multiplies positions in tiles of so many."""
 
+PROBE_TOKENS = 8
 
 LSE_WIDTH = 1024
 """Logits that one log-sum-exp takes at most: compiled for a GPU it reads so many once, and a whole vocabulary twice."""
@@ -74,6 +76,8 @@ class Head:
         """Negative log-likelihood of each target, nats, float32 `[N]`, in chunks of CHUNK_BYTES of logits."""
         room = CHUNK_BYTES["cuda" if hidden_NH.is_cuda else "cpu"]
         chunk = max(1, room // (4 * self.weight.shape[0]))
+        if hidden_NH.is_cuda and chunk > TILE:
+            chunk -= chunk % TILE
         parts = []
         for hidden, targets in zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True):
             parts.append(self.loss(self.logits(hidden), targets))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ropewalk.scoring.attention import installed, wanted_tail
-from ropewalk.scoring.head import Split
+from ropewalk.scoring.head import Loss, Split
 
 MLP_CHUNK_TOKENS = 32_768
 """Positions that an MLP takes at a time: its inner activations are several times wider than the hidden states."""
@@ -47,8 +47,9 @@ def fast(model: Any, parts: Split, *, compiled: bool) -> Iterator[Split]:
             if compiled:
                 stack.enter_context(_forward_replaced(layer, _compiled(layer.forward)))
         if compiled:
-            loss = torch.compile(parts.head.loss, dynamic=True)
-            parts = dataclasses.replace(parts, head=dataclasses.replace(parts.head, loss=loss))
+            parts = dataclasses.replace(
+                parts, head=dataclasses.replace(parts.head, loss=_compiled_loss(parts.head.loss))
+            )
         yield parts
 
 
@@ -62,6 +63,19 @@ def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
         return (quick if large else forward)(x_BTH, *args, **kwargs)
 
     return by_size
+
+
+def _compiled_loss(loss: Loss) -> Loss:
+    """A loss compiled for any number of positions and one vocabulary: with its width known it reads the logits once."""
+    quick = torch.compile(loss)
+
+    @torch.compiler.disable(recursive=False)
+    def for_any_count(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+        torch._dynamo.maybe_mark_dynamic(logits_NV, 0)
+        torch._dynamo.maybe_mark_dynamic(targets_N, 0)
+        return quick(logits_NV, targets_N)
+
+    return for_any_count
 
 
 def _chunked(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
