@@ -102,10 +102,12 @@ class TestSplit:
             assert abs(sides[0] - sides[1]) <= 1
 
     def test_no_passkey_is_on_both_sides(self):
-        probes, trials = 300, 300  # 300 * 300 / 90000 keys: the next seed alone would share one
-        found = split(documents(["file"] * 4), 7, [256], probes, trials, 512)
+        probes, trials, lengths = 200, 200, [1024, 4096]  # 400 * 400 / 90000 keys: the next seed alone would share one
+        found = split(documents(["file"] * 4), 7, lengths, probes, trials, 512)
+        ours, theirs = ({k for n in lengths for k in keys(200, n, seed)} for seed in (found.search_seed, 7))
         assert found.judge_seed == 7
-        assert not set(keys(probes, 256, found.search_seed)) & set(keys(trials, 256, 7))
+        assert found.search_seed > 8
+        assert not ours & theirs  # at no two lengths
 
     def test_what_is_recorded_names_the_documents(self):
         own = documents(["file"] * 5)
@@ -127,4 +129,4 @@ class TestSplit:
 
     def test_keys_that_cannot_be_apart(self):
         with pytest.raises(ExperimentError, match="leave no keys apart; lower one of them"):
-            split(documents(["file"] * 4), 0, [256], 1000, 10_000, 512)
+            split(documents(["file"] * 4), 0, [100_000], 1000, 10_000, 512)

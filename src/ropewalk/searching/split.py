@@ -12,7 +12,7 @@ from ropewalk.metrics.passkey import keys
 
 LEAST = 2
 """Documents on each side: one has no interval."""
-ATTEMPTS = 1000
+ATTEMPTS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +62,10 @@ def split(
 
 
 def _apart(seed: int, lengths: Sequence[int], probes: int, trials: int) -> int:
-    """The next seed none of whose keys is a key of this one at the same length."""
+    """The next seed none of whose keys is a key of this one, at any length."""
+    taken = {key for n in lengths for key in keys(trials, n, seed)}
     for found in range(seed + 1, seed + ATTEMPTS):
-        if not any(set(keys(probes, n, found)) & set(keys(trials, n, seed)) for n in lengths):
+        if not any(taken.intersection(keys(probes, n, found)) for n in lengths):
             return found
     raise ExperimentError(
         f"search.probes={probes} and metrics.passkey.trials={trials} leave no keys apart; lower one of them."
