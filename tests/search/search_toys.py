@@ -21,6 +21,8 @@ GOAL = Goal(long=1.0, retrieval=0.0, keys=0.0)
 WANTED = np.linspace(0, 1.2, 8) ** 2
 """ln lambda that the toy likes best."""
 DOCUMENTS = 4
+SEED, GENERATION = 3, 7
+"""Of the search with two seeds: 4 + floor(3 ln 3) candidates a generation, for two knots and A."""
 
 
 def outcome(rotation: Rotation) -> Outcome:

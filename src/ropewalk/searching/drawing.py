@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import vl_convert
@@ -17,35 +18,50 @@ from ropewalk.searching.verdict import WINNER
 
 WIDTH = 760
 CANDIDATE = "candidate"
+SEED = "seed "
 OURS = {
     WINNER: Style(light="#d1007a", dark="#ff5db1", shape="diamond", dash=(1, 0)),
     CANDIDATE: Style(light="#8a8f98", dark="#8a8f98", shape="circle", dash=(1, 0)),
 }
 """How the winner and the other candidates are drawn: unlike every method."""
+SEEDS = tuple(replace(OURS[WINNER], shape=shape, dash=(2, 3)) for shape in ("circle", "square", "triangle-up", "cross"))
+"""How the best of each seed is drawn, where there are several."""
 
 
 def drawing(
     found: Mapping[str, Any], geometry: RopeGeometry, rows: Mapping[str, Rotation]
-) -> tuple[Spec, dict[str, Style]]:
-    """Both charts in one, with what hovering shows, and the styles that they need.
+) -> tuple[dict[str, Spec], dict[str, Style]]:
+    """Both charts by title, with what hovering shows, and the styles that they need.
 
     Args:
         found: the result.
         geometry: of the model.
-        rows: the winner's rotation and that of each named method at its best, by label.
+        rows: rotations by label, each named method's at its best, the seeds', the winner's; the last lies on top.
     """
-    methods = [WINNER, *(label.split(" ")[0] for label in rows if label != WINNER)]
-    looks = styles(methods[1:]) | OURS
+    names = list(dict.fromkeys(_method(label) for label in rows))
+    seeds = [name for name in names if name.startswith(SEED)]
+    looks = styles(name for name in names if name not in (WINNER, *seeds))
+    looks |= {name: SEEDS[i % len(SEEDS)] for i, name in enumerate(seeds)} | OURS
     curve = charts.stretch(_pairs(geometry, rows, found["window"]), looks, window=found["window"])
     front = charts.front(
         _front(found), looks, value="perplexity beyond the window", length=found["length"], log=True, dropping=None
     )
-    titled = [(curve, "Stretch of every pair of dimensions"), (front, "Every candidate on the search set")]
-    parts = [_part(spec) | {"title": title, "width": WIDTH} for spec, title in titled]
-    switch = {"name": "shown", "value": list(looks)}
-    shared = {"$schema": curve["$schema"], "params": [switch], "vconcat": parts}
-    shared["resolve"] = {"legend": {"color": "independent", "shape": "independent"}}
-    return shared, looks
+    return {"Stretch of every pair of dimensions": curve, "Every candidate on the search set": front}, looks
+
+
+def _method(label: str) -> str:
+    """What a row is drawn as: its method, or its seed."""
+    return label.removeprefix(f"{WINNER} ") if label.startswith(f"{WINNER} {SEED}") else label.split(" ")[0]
+
+
+def picture(parts: Mapping[str, Spec], looks: Mapping[str, Style]) -> bytes:
+    """Both charts as one PNG, light, for search.md."""
+    views = [_part(spec) | {"title": title, "width": WIDTH} for title, spec in parts.items()]
+    whole = {"$schema": next(iter(parts.values()))["$schema"], "vconcat": views}
+    whole["params"] = [{"name": "shown", "value": list(looks)}]
+    whole["resolve"] = {"legend": {"color": "independent", "shape": "independent"}}
+    found: bytes = vl_convert.vegalite_to_png(whole, scale=2, config=picture_config(looks))
+    return found
 
 
 def _part(spec: Spec) -> Spec:
@@ -66,7 +82,7 @@ def _pairs(geometry: RopeGeometry, rows: Mapping[str, Rotation], window: int) ->
         ):
             if turned > 0:
                 points.append(
-                    {"configuration": label, "method": label.split(" ")[0], "pair": index}
+                    {"configuration": label, "method": _method(label), "pair": index}
                     | {"unscaled": 2 * math.pi / plain, "stretch": plain / turned, "wavelength": 2 * math.pi / turned}
                     | {"turns": window * plain / (2 * math.pi), "attention factor": rotation.attention_factor}
                 )
@@ -85,13 +101,3 @@ def _front(found: Mapping[str, Any]) -> list[dict[str, Any]]:
             | {"value": each["beyond"], "perplexity beyond the window": f"{each['beyond']:.4g}"}
         )
     return points
-
-
-def files(spec: Spec, looks: Mapping[str, Style]) -> dict[str, bytes]:
-    """The picture as one page that needs nothing else, and as PNG."""
-    config = picture_config(looks)
-    page = vl_convert.vegalite_to_html(spec, bundle=True, config=config)
-    return {
-        "search.html": page.encode(),
-        "search.png": vl_convert.vegalite_to_png(spec, scale=2, config=config),
-    }

@@ -19,7 +19,7 @@ from ropewalk.scoring import Answers, Failure, Split
 from ropewalk.scoring.budget import batch_tokens
 from ropewalk.searching.asked import Scene
 from ropewalk.searching.bench import Bench
-from ropewalk.searching.verdict import Verdict, found_block, losses_block
+from ropewalk.searching.verdict import Verdict, found_block, keys_block, losses_block
 
 
 def search_bench(scene: Scene, parts: Split) -> Bench:
@@ -32,7 +32,7 @@ def search_bench(scene: Scene, parts: Split) -> Bench:
         parts=parts,
         batch=batch_tokens(scene.prepared.model.model, length),
         documents=tuple(each.ids[:length] for each in tokens),
-        keys=_key_masks(scene, tokens) if scene.goal.keys > 0 else (),
+        keys=_some(scene, _key_masks(scene, tokens)) if scene.goal.keys > 0 else (),
         trials=_passkeys(scene, scene.passkeys, count, scene.parts.search_seed, tokens[0]),
     )
 
@@ -47,6 +47,7 @@ def judge_bench(scene: Scene, parts: Split) -> Bench:
         parts=parts,
         batch=batch_tokens(scene.prepared.model.model, longest),
         documents=tuple(each.ids[:longest] for each in tokens),
+        keys=_key_masks(scene, tokens) if scene.goal.keys > 0 else (),
         trials=_passkeys(scene, scene.lengths, asked.trials if asked else 0, scene.parts.judge_seed, tokens[0]),
     )
 
@@ -54,7 +55,11 @@ def judge_bench(scene: Scene, parts: Split) -> Bench:
 def _key_masks(scene: Scene, tokens: Sequence[Tokens]) -> tuple[NDArray[np.bool_], ...]:
     spans = ready_spans(scene.prepared.asked, [each.document for each in tokens])
     assert spans is not None
-    masks = tuple(key_token_mask(each, of) for each, of in zip(tokens, spans, strict=True))
+    return tuple(key_token_mask(each, of) for each, of in zip(tokens, spans, strict=True))
+
+
+def _some(scene: Scene, masks: tuple[NDArray[np.bool_], ...]) -> tuple[NDArray[np.bool_], ...]:
+    """The same masks. Raises ExperimentError where no key token lies in what is searched on."""
     low, high = scene.window - 1, scene.request.length - 1
     if not any(mask[low:high].any() for mask in masks):
         raise ExperimentError(
@@ -77,18 +82,21 @@ def _passkeys(
 
 
 def verdict(scene: Scene, bench: Bench, rows: Mapping[str, Rotation]) -> Verdict:
-    """Run every row over the judge's documents and passkeys.
+    """Run every row over the judge's documents and passkeys; equal rotations are one measurement.
 
     Raises:
         ExperimentError: a row has no losses, such as for want of memory.
     """
-    labels, rotations = tuple(rows), list(rows.values())
+    labels, distinct = tuple(rows), {rotation.fingerprint: rotation for rotation in rows.values()}
+    places = [list(distinct).index(rotation.fingerprint) for rotation in rows.values()]
     losses: dict[str, list[NDArray[np.float32]]] = {label: [] for label in labels}
     for document in range(len(bench.documents)):
-        for label, nll in zip(labels, bench.losses(rotations, document), strict=True):
-            losses[label].append(_sound(label, nll))
+        measured = bench.losses(list(distinct.values()), document)
+        for label, place in zip(labels, places, strict=True):
+            losses[label].append(_sound(label, measured[place]))
     units = [scene.prepared.tokens[i].document.id for i in scene.parts.judge]
-    answers = bench.answers(rotations)
+    found = bench.answers(list(distinct.values()))
+    answers = [found[place] for place in places]
     return Verdict(
         labels=labels,
         length=scene.request.length,
@@ -98,6 +106,7 @@ def verdict(scene: Scene, bench: Bench, rows: Mapping[str, Rotation]) -> Verdict
             n: found_block({x: _found(scene, bench, n, x, own) for x, own in zip(labels, answers, strict=True)}, n)
             for n in bench.trials
         },
+        keys=keys_block(losses, bench.keys, units, scene.window, scene.request.length),
     )
 
 

@@ -10,13 +10,12 @@ Result = Mapping[str, Any]
 
 def lines(found: Result) -> list[str]:
     """The verdict first, then its table, the repeats, and what it was searched on."""
-    return [
-        headline(found),
-        "",
-        *_table(found),
-        "",
-        *(f"- {each}" for each in (*comparisons(found), optimism(found), *_repeats(found), spent(found), sides(found))),
-    ]
+    return [headline(found), "", *_aligned(table(found)), "", *(f"- {each}" for each in facts(found))]
+
+
+def facts(found: Result) -> list[str]:
+    """All that is said beside the headline and the table, a sentence or two each."""
+    return [*comparisons(found), optimism(found), *_repeats(found), spent(found), sides(found)]
 
 
 def headline(found: Result) -> str:
@@ -33,21 +32,23 @@ def headline(found: Result) -> str:
     )
 
 
-def _table(found: Result) -> list[str]:
+def table(found: Result) -> list[list[str]]:
+    """The judged numbers as text, names of columns first."""
     rows = found["judge"]["rows"]
     lengths = list(rows[0]["perplexity"])
     keys = list(rows[0]["passkey"])
-    names = ["judge set", *(f"ppl {n}" for n in lengths), "beyond window", *(f"passkey {n}" for n in keys)]
+    beyond = ["beyond window"] + ["key tokens"] * (rows[0]["keys"] is not None)
+    names = ["judge set", *(f"ppl {n}" for n in lengths), *beyond, *(f"passkey {n}" for n in keys)]
     body = [
         [
             row["label"],
             *(f"{row['perplexity'][n]:.4g}" for n in lengths),
-            f"{row['beyond']:.4g}",
+            *(f"{row[name]:.4g}" for name in ("beyond", "keys") if row[name] is not None),
             *(f"{row['passkey'][n]:.2g}" for n in keys),
         ]
         for row in rows
     ]
-    return _aligned([names, *body])
+    return [names, *body]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -64,6 +65,8 @@ def comparisons(found: Result) -> list[str]:
     for label in dict.fromkeys((other, "none")):
         each = judge["against"][label]
         parts = [f"{_change(ratio)} at {n}" for n, ratio in each["perplexity"].items()]
+        if each["keys"] is not None:
+            parts.append(f"{_change(each['keys'])} on key tokens beyond the window")
         said.append(f"perplexity against {label}: {', '.join(parts)}.")
     if keeper is not None:
         parts = [
@@ -88,11 +91,33 @@ def optimism(found: Result) -> str:
 
 
 def _repeats(found: Result) -> list[str]:
-    return [
+    said = [
         f"{each['label']}: objective {each['objective']:.4f} after {each['evaluations']} candidates, A "
-        f"{each['attention_factor']:.4f}, ln lambda at most {each['apart']:.3f} from the winner's."
+        f"{each['attention_factor']:.4f}, ln lambda at most {each['apart']:.3f} from the winner's"
+        f"{'.' if each['moved'] else '; no candidate was better than its start.'}"
         for each in found["repeats"]
     ]
+    return said if found["agreement"] is None else [*said, agreement(found["agreement"])]
+
+
+def agreement(each: Mapping[str, Any]) -> str:
+    """Whether different seeds found the same rotation."""
+    seeds, moved = each["seeds"], each["moved"]
+    if moved == 0:
+        return f"none of {seeds} seeds found anything better than its start: they say nothing about each other."
+    head = f"{seeds} seeds ended at {_count(each['rotations'], 'rotation')}"
+    stayed = "" if moved == seeds else f", {seeds - moved} of them at the start"
+    if each["rotations"] == 1:
+        return f"{head}{stayed}: they found the same."
+    return (
+        f"{head}{stayed}: ln lambda up to {each['apart']:.3f} apart, ln A up to {each['apart_attention']:.3f}; beyond "
+        f"the window {each['worst']} has {_change(each['beyond'])} perplexity against {each['best']}, the two furthest "
+        f"apart, on {each['beyond']['n']} documents of the judge."
+    )
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def spent(found: Result) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,11 @@ class Hunted:
     @property
     def label(self) -> str:
         return f"{WINNER} seed {self.seed}"
+
+    @property
+    def moved(self) -> bool:
+        """It found something better than where it began, which is 0 in all coordinates."""
+        return any(self.best.values)
 
 
 def chosen(named: Mapping[Any, Candidate], hunted: Sequence[Hunted], goal: Goal) -> Candidate:
@@ -99,7 +105,8 @@ def result(
         "saving": saving([len(c.outcome.long_D) for c in every], len(scene.parts.search)),
         "winner": candidate(winner) | {"named": winner.label},
         "named": {method: candidate(each) | {"label": each.label} for method, each in best.items()},
-        "repeats": [repeat(geometry, scene.family.names, h, winner.rotation) for h in hunted],
+        "repeats": [repeat(geometry, h, winner.rotation) for h in hunted],
+        "agreement": agreement(geometry, hunted, judged) if len(hunted) > 1 else None,
         "judge": {
             "rows": [judged.row(label) for label in judged.labels],
             "best_named": other,
@@ -121,13 +128,35 @@ def candidate(found: Candidate) -> dict[str, Any]:
     }
 
 
-def repeat(geometry: RopeGeometry, names: Sequence[str], found: Hunted, winner: Rotation) -> dict[str, Any]:
-    """One seed's best, and how far its rotation is from the winner: the largest |ln lambda| apart."""
-    ours, theirs = (log_divisors(geometry, each, math.inf) for each in (found.best.rotation, winner))
+def repeat(geometry: RopeGeometry, found: Hunted, winner: Rotation) -> dict[str, Any]:
+    """One seed's best, whether that is more than its start, and how far its rotation is from the winner's."""
     return candidate(found.best) | {
         "label": found.label,
         "evaluations": len(found.candidates),
-        "apart": float(np.abs(ours - theirs).max()),
+        "moved": found.moved,
+        "apart": apart(geometry, found.best.rotation, winner),
+    }
+
+
+def apart(geometry: RopeGeometry, one: Rotation, other: Rotation) -> float:
+    """The largest |ln lambda| between two rotations of pairs that all turn."""
+    ours, theirs = (log_divisors(geometry, each, math.inf) for each in (one, other))
+    return float(np.abs(ours - theirs).max())
+
+
+def agreement(geometry: RopeGeometry, hunted: Sequence[Hunted], judged: Verdict) -> dict[str, Any]:
+    """Whether different seeds found the same rotation: how many they found, and the largest differences between two.
+
+    Seeds that ended where they began agree on nothing, so `moved` counts those that did not.
+    """
+    pairs = [(a.best.rotation, b.best.rotation) for a, b in combinations(hunted, 2)]
+    return {
+        "seeds": len(hunted),
+        "moved": sum(h.moved for h in hunted),
+        "rotations": len({h.best.rotation.fingerprint for h in hunted}),
+        "apart": max(apart(geometry, a, b) for a, b in pairs),
+        "apart_attention": max(abs(math.log(a.attention_factor / b.attention_factor)) for a, b in pairs),
+        **judged.spread([h.label for h in hunted]),
     }
 
 

@@ -35,6 +35,7 @@ from ropewalk.searching.asked import Request, Scene
 from ropewalk.searching.bench import Bench
 from ropewalk.searching.lines import lines
 from ropewalk.searching.objective import Outcome
+from ropewalk.searching.page import page
 from ropewalk.searching.race import Rival
 from ropewalk.searching.result import Hunted, chosen, result
 from ropewalk.searching.study import RESULT, Candidate, Hunt
@@ -114,12 +115,13 @@ def _search(scene: Scene, store: Any, out: Path, parts: Split, report: Progress)
     report("judging", 0, 0)
     geometry = scene.prepared.asked.geometry
     best = {each.label: each.rotation for each in named.best_of_each(known).values()}
-    rows = {WINNER: winner.rotation} | ({h.label: h.best.rotation for h in hunted} if len(hunted) > 1 else {})
-    rows |= {SHORT: short_of(geometry, winner.rotation)} | best
+    seeds = {h.label: h.best.rotation for h in hunted} if len(hunted) > 1 else {}
+    rows = {WINNER: winner.rotation} | seeds | {SHORT: short_of(geometry, winner.rotation)} | best
     judged = judging.verdict(scene, judging.judge_bench(scene, parts), rows)
     found = result(scene, known, hunted, winner, judged) | {"versions": dict(versions())}
-    picture, looks = drawing.drawing(found, geometry, {WINNER: winner.rotation} | best)
-    _write(scene, out, winner.rotation, found, drawing.files(picture, looks))
+    charts, looks = drawing.drawing(found, geometry, best | seeds | {WINNER: winner.rotation})
+    shown = page(found, _title(scene), charts, looks).encode()
+    _write(scene, out, winner.rotation, found, {"search.html": shown, "search.png": drawing.picture(charts, looks)})
     return Found(directory=out, rotation=winner.rotation, result=found)
 
 
@@ -130,7 +132,10 @@ def _named(scene: Scene, store: Any, bench: Bench, report: Progress) -> dict[Con
     stored = study.study_of(store, named.STUDY)
 
     def told(done: int, total: int) -> None:
-        report("named methods", done, total)
+        if scene.request.budget_s is None:
+            report("named methods", done, total + _candidates(scene.request))
+        else:  # which counts seconds
+            report(f"named methods, {done} of {total}", 0, 0)
 
     named.measure_all(stored, wanted, _measure(scene, bench), told)
     return named.stored(stored, wanted, scene.goal)
@@ -173,15 +178,21 @@ def _hunt(
         best = named.first([leader, *(c for c in candidates if not c.dropped)])
         what = f"seed {hunt.seed}: {len(candidates)} candidates, best {best.objective:.4f}"
         if clock.budget is not None:
-            report(what, min(int(clock.spent()), int(clock.budget)), int(clock.budget))
+            report(what, int(index * clock.budget + min(clock.spent(), clock.budget)), int(request.budget_s or 0))
         else:
-            report(what, min(len(candidates), request.evaluations), request.evaluations)
+            done = index * request.evaluations + min(len(candidates), request.evaluations)
+            report(what, len(known) + done, len(known) + _candidates(request))
 
     around = [(start - hunt.start) / family.reach for start in starts.values()]
     study.run(made, hunt, around, _measure(scene, bench), more, told)
     candidates = study.candidates(made, hunt)
     best = named.first([c for c in candidates if not c.dropped] or [leader])
     return Hunted(seed=hunt.seed, best=best, candidates=tuple(candidates), wall_s=_spent(made))
+
+
+def _candidates(request: Request) -> int:
+    """Of all repeats together, so that the time left is that of the whole search."""
+    return request.repeats * request.evaluations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,10 +218,8 @@ def _spent(made: Any) -> float:
     return float(sum(trial.user_attrs[RESULT]["wall_s"] for trial in made.trials if RESULT in trial.user_attrs))
 
 
-def _write(scene: Scene, out: Path, winner: Rotation, found: Mapping[str, Any], pictures: Mapping[str, bytes]) -> None:
-    geometry, length = scene.prepared.asked.geometry, scene.request.length
-    model = scene.prepared.model.provenance
-    note = f"{model.id}, {model.weights_sha256[:16]}, window {scene.window}, searched for {length} tokens"
+def _write(scene: Scene, out: Path, winner: Rotation, found: Mapping[str, Any], pages: Mapping[str, bytes]) -> None:
+    geometry, length, note = scene.prepared.asked.geometry, scene.request.length, _title(scene)
     texts = {
         "winner.json": _json(Divisors.of(geometry, winner).plain() | {NOTE: note}),
         "two-window.json": _json(two_windows(geometry, short_of(geometry, winner), winner, length)),
@@ -218,8 +227,13 @@ def _write(scene: Scene, out: Path, winner: Rotation, found: Mapping[str, Any], 
         "search.md": "\n".join(lines(found)) + "\n",
     }
     with writing(out):
-        for name, data in ({name: text.encode() for name, text in texts.items()} | dict(pictures)).items():
+        for name, data in ({name: text.encode() for name, text in texts.items()} | dict(pages)).items():
             write_whole(out / name, data)
+
+
+def _title(scene: Scene) -> str:
+    model = scene.prepared.model.provenance
+    return f"{model.id}, {model.weights_sha256[:16]}, window {scene.window}, searched for {scene.request.length} tokens"
 
 
 def _json(value: Any) -> str:

@@ -29,6 +29,7 @@ class Verdict:
         perplexity: by length, over all tokens after the first; one unit per document.
         beyond: over the tokens from the window to the searched length.
         passkey: by length; one unit per trial.
+        keys: the key tokens of the same stretch, where they count in the objective.
     """
 
     labels: tuple[str, ...]
@@ -36,6 +37,7 @@ class Verdict:
     perplexity: Mapping[int, Block]
     beyond: Block
     passkey: Mapping[int, Block]
+    keys: Block | None = None
 
     def best_named(self, repeats: Sequence[str]) -> str:
         """The named method with the lowest perplexity beyond the window."""
@@ -53,7 +55,14 @@ class Verdict:
         found: dict[str, Any] = {"beyond": _plain(self.beyond.paired(WINNER, other))}
         found["perplexity"] = {str(n): _plain(b.paired(WINNER, other)) for n, b in self.perplexity.items()}
         found["passkey"] = {str(n): _plain(b.paired(WINNER, other)) for n, b in self.passkey.items()}
+        found["keys"] = None if self.keys is None else _plain(self.keys.paired(WINNER, other))
         return found
+
+    def spread(self, labels: Sequence[str]) -> dict[str, Any]:
+        """The best and the worst of some rows beyond the window, and the ratio of their perplexities, JSON values."""
+        ranked = sorted(labels, key=lambda label: self.beyond.losses_C[self.labels.index(label)])
+        best, worst = ranked[0], ranked[-1]
+        return {"best": best, "worst": worst, "beyond": _plain(self.beyond.paired(worst, best))}
 
     def row(self, label: str) -> dict[str, Any]:
         """The numbers of one row, JSON values."""
@@ -62,6 +71,7 @@ class Verdict:
             "beyond": math.exp(self.beyond.interval(label).value),
             "perplexity": {str(n): math.exp(b.interval(label).value) for n, b in self.perplexity.items()},
             "passkey": {str(n): b.interval(label).value for n, b in self.passkey.items()},
+            "keys": None if self.keys is None else math.exp(self.keys.interval(label).value),
         }
 
 
@@ -84,6 +94,29 @@ def losses_block(
         units=tuple(units),
         numerators_CN=sums,
         denominators_CN=np.full_like(sums, high - low),
+    )
+
+
+def keys_block(
+    losses: Mapping[str, Sequence[NDArray[np.float32]]],
+    masks: Sequence[NDArray[np.bool_]],
+    units: Sequence[str],
+    low: int,
+    high: int,
+) -> Block | None:
+    """Perplexity of the key tokens among low..high-1; masks bool `[T - 1]` by document. None without any."""
+    chosen = [np.flatnonzero(mask[low - 1 : high - 1]) + low - 1 for mask in masks]
+    kept = [i for i, places in enumerate(chosen) if places.size]
+    if not kept:
+        return None
+    sums = np.array([[float(each[i][chosen[i]].astype(np.float64).sum()) for i in kept] for each in losses.values()])
+    return Block(
+        metric="longppl",
+        lengths=(high,),
+        labels=tuple(losses),
+        units=tuple(units[i] for i in kept),
+        numerators_CN=sums,
+        denominators_CN=np.tile(np.array([float(chosen[i].size) for i in kept]), (len(sums), 1)),
     )
 
 
