@@ -133,7 +133,7 @@ def test_check_of_strand(method: str, strand: Path, tmp_path: Path) -> None:
         assert any(f"llama-cpp-python {llama_cpp.__version__}: mean NLL" in note for note in notes)
 
 
-@pytest.mark.parametrize(("method", "flags"), [("yarn", True), ("longrope", False)])
+@pytest.mark.parametrize(("method", "flags"), [("yarn", True), ("yarn", False), ("longrope", False)])
 def test_check_of_smollm2(method: str, flags: bool, tmp_path: Path) -> None:
     """Beyond its window of 8192 a pass takes minutes; a window of 512 is declared, so that 1024 tokens are extended."""
     params = {"factor": 2, "original_max_position_embeddings": 512}
@@ -141,6 +141,17 @@ def test_check_of_smollm2(method: str, flags: bool, tmp_path: Path) -> None:
     _, notes = run(method, "llama.cpp", model="smollm2", params=params, length=1024, options=options)
     print(*notes, sep="\n")
     assert any(f"llama-cpp-python {llama_cpp.__version__}: mean NLL" in note for note in notes)
+
+
+def test_flags_cannot_hold_longrope_of_smollm2() -> None:
+    """One sentence that says what can, before any weights are read."""
+    options = Options(gguf=smollm2(), check=True)
+    with pytest.raises(ExportError) as refusal:
+        run("longrope", "llama.cpp", model="smollm2", params={"factor": 2}, length=4096, options=options)
+    assert str(refusal.value) == (
+        "llama.cpp: has no flags for longrope (its own are linear, yarn and another base); "
+        "use --gguf IN --out OUT, which writes it into the file."
+    )
 
 
 def test_twin_a_file_that_drops_the_rotation_fails_the_check(strand: Path) -> None:

@@ -133,6 +133,32 @@ def test_a_walk_feeds_every_node_of_the_prefix_tree_once():
         before = built[step.prompt]
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_some_prompts_alone_give_the_same_bits(name):
+    """What a resumed sweep still has to do must not depend on what was done."""
+    stem, changes = ARCHITECTURES[name]
+    model = random_model(stem, **changes)
+    rows = prompts(model)
+    fed = []
+    with fast(model, split(model), compiled=False) as parts:
+
+        def body(ids_BT, positions_1T=None):
+            fed.append(ids_BT.numel())
+            return parts.body(ids_BT, positions_1T)
+
+        counted = dataclasses.replace(parts, body=body)
+        whole = dict(item for batch in score_shared(model, counted, rows, 1000) for item in batch)
+        every = sum(fed)
+        for wanted in ([0], [3], [len(rows) - 1], [1, 4, 5], list(range(2, len(rows)))):
+            fed.clear()
+            some = dict(item for batch in score_shared(model, counted, rows, 1000, wanted) for item in batch)
+            assert sorted(some) == wanted
+            assert sum(fed) < every or len(wanted) > 1
+            for index, outcome in some.items():
+                assert (outcome.nll == whole[index].nll).all()
+                assert (outcome.predicted == whole[index].predicted).all()
+
+
 def test_models_that_see_everything_get_no_mask(monkeypatch):
     """Looking for one makes a GPU wait in every pass."""
 

@@ -156,22 +156,22 @@ Wanted = list[tuple[tuple[str, int], int]]
 
 def _forced(prepared: Prepared, parts: Split, wanted: Wanted, budget: int, *, exact: bool) -> Iterator[list[Any]]:
     """Trials with the answer fed in, in batches that share the beginnings of their prompts."""
-    tokenizer = prepared.model.tokenizer
-    built: dict[int, Any] = {length: prompts(prepared, length) for length in {length for (_, length), _ in wanted}}
+    plan, tokenizer, model = prepared.plan, prepared.model.tokenizer, prepared.model.model
+    built: dict[int, Any] = {length: prompts(prepared, length) for length in {length for _, length in plan.passkeys}}
+    every = [(pair, trial) for pair in plan.passkeys for trial in built[pair[1]]]
     rows = [
-        AnswerRow(
-            ids=built[length][trial].ids,
-            rotation=prepared.plan.rotations[fingerprint],
-            answer_tokens=built[length][trial].answer_tokens,
-        )
-        for (fingerprint, length), trial in wanted
+        AnswerRow(ids=trial.ids, rotation=plan.rotations[pair[0]], answer_tokens=trial.answer_tokens)
+        for pair, trial in every
     ]
-    run = score if exact else score_shared
-    for batch in run(prepared.model.model, parts, rows, budget) if rows else ():
-        yield [
-            trials.outcome_row(tokenizer, *wanted[index][0], built[wanted[index][0][1]][wanted[index][1]], outcome)
-            for index, outcome in batch
-        ]
+    asked = set(wanted)
+    left = [index for index, (pair, trial) in enumerate(every) if (pair, trial.index) in asked]
+    if exact:
+        batches = score(model, parts, [rows[index] for index in left], budget)
+    else:
+        batches = score_shared(model, parts, rows, budget, left) if left else iter(())
+    for batch in batches:
+        found = ((left[index] if exact else index, outcome) for index, outcome in batch)
+        yield [trials.outcome_row(tokenizer, *every[index][0], every[index][1], outcome) for index, outcome in found]
 
 
 def _generated(prepared: Prepared, parts: Split, wanted: Wanted, budget: int, *, exact: bool) -> Iterator[list[Any]]:

@@ -44,13 +44,13 @@ def compared(asked: Request, reference: Reference, engine: Engine) -> str:
     Raises:
         ExportError: they differ by more than the tolerance.
     """
-    pairs = [(length, *_means(reference, engine, length)) for length in reference.lengths]
+    pairs = [(length, *_means(engine, reference.nll[: length - 1])) for length in reference.lengths]
     worst = max(pairs, key=lambda pair: abs(pair[1] - pair[2]) / (pair[2] if engine.relative else 1.0))
     difference = abs(worst[1] - worst[2]) / (worst[2] if engine.relative else 1.0)
     allowed = ENGINE_TOLERANCE if engine.relative else TRANSFORMERS_TOLERANCE
     numbers = ", ".join(f"{there:.6f} of {here:.6f} at {length}" for length, there, here in pairs)
     off, most = (f"{difference:.3%}", f"{allowed:.1%}") if engine.relative else (f"{difference:.2g}", f"{allowed:.0e}")
-    apart = _apart(asked, reference, allowed if engine.relative else allowed / worst[2])
+    apart = _apart(asked, reference, engine, allowed if engine.relative else allowed / worst[2])
     said = (
         f"{engine.name}: mean NLL in nats/token, exported of measured ({reference.origin}), on the first tokens of "
         f"{reference.document}: {numbers}; difference at most {off} (allowed {most}){apart}"
@@ -63,18 +63,18 @@ def compared(asked: Request, reference: Reference, engine: Engine) -> str:
     return f"{said}."
 
 
-def _means(reference: Reference, engine: Engine, length: int) -> tuple[float, float]:
-    """Over the tokens that the engine has numbers for."""
-    there, here = engine.nll[: length - 1].astype(np.float64), reference.nll[: length - 1].astype(np.float64)
+def _means(engine: Engine, nll: NDArray[np.floating]) -> tuple[float, float]:
+    """Of the engine and of `nll`, both over the first tokens that the engine has numbers for."""
+    there, here = engine.nll[: len(nll)].astype(np.float64), nll.astype(np.float64)
     known = ~np.isnan(there)
     return float(there[known].mean()), float(here[known].mean())
 
 
-def _apart(asked: Request, reference: Reference, allowed: float) -> str:
+def _apart(asked: Request, reference: Reference, engine: Engine, allowed: float) -> str:
     """What the shipped rotation would give, and whether the check could have noticed it; `allowed` is relative."""
     if reference.shipped is None or asked.method == "none":
         return ""
-    here, shipped = (float(each.astype(np.float64).mean()) for each in (reference.nll, reference.shipped))
+    here, shipped = (_means(engine, each)[1] for each in (reference.nll, reference.shipped))
     said = f"; the shipped rotation would give {shipped:.6f}"
     if abs(shipped / here - 1) > allowed:
         return said

@@ -6,15 +6,19 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from ropewalk.errors import ExportError
 from ropewalk.export.request import Request
+from ropewalk.methods import depends_on_length, resolve
 from ropewalk.methods.abf import Abf
 from ropewalk.methods.blend import temperature
 from ropewalk.methods.dynamic_ntk import DynamicNtk
 from ropewalk.methods.linear import Linear
 from ropewalk.methods.llama3 import Llama3
+from ropewalk.methods.longrope import LongRope
 from ropewalk.methods.ntk_aware import NtkAware
 from ropewalk.methods.ntk_by_parts import NtkByParts
 from ropewalk.methods.proportional import Proportional
+from ropewalk.methods.searched import Searched
 from ropewalk.methods.yarn import Yarn
 
 Rope = dict[str, Any]
@@ -42,19 +46,43 @@ def named(asked: Request) -> Rope | None:
 def universal(asked: Request) -> Rope:
     """Any (lambda, A): longrope with the same list inside and beyond the window, so that nothing ever switches.
 
-    transformers reads A from attention_factor, vLLM and SGLang from short_mscale and long_mscale.
+    Two lists where two windows are asked for. transformers reads A from attention_factor, vLLM and SGLang from
+    short_mscale and long_mscale.
     """
-    divisors = asked.rotation.divisors(asked.geometry)
+    short, long = asked.rotation, asked.rotation
+    if two_windows(asked):
+        short, long = (
+            resolve(asked.geometry, asked.method, asked.params, tokens).rotation
+            for tokens in (asked.window, asked.window + 1)
+        )
     factor = asked.rotation.attention_factor
     return plain(asked, "longrope") | {
         "factor": max(1.0, asked.length / asked.window),
         "original_max_position_embeddings": asked.window,
-        "short_factor": divisors,
-        "long_factor": divisors,
+        "short_factor": short.divisors(asked.geometry),
+        "long_factor": long.divisors(asked.geometry),
         "attention_factor": factor,
         "short_mscale": factor,
         "long_mscale": factor,
     }
+
+
+def two_windows(asked: Request) -> bool:
+    """One rotation up to the window and another beyond it are asked for: by `windows: two`, or by a short list."""
+    params = asked.params
+    named = params.windows == "two" if isinstance(params, Searched) else False
+    listed = params.short_factor is not None if isinstance(params, LongRope) else False
+    return (named or listed) and not asked.stacked and depends_on_length(asked.geometry, asked.method, params)
+
+
+def refuse_two_windows(asked: Request, engine: str, reason: str) -> None:
+    """Raises ExportError where two windows are asked for, and the context to serve reaches into the second."""
+    if two_windows(asked) and asked.length > asked.window:
+        one = "windows=one" if asked.method == "searched" else "equal lists, or without short_factor"
+        raise ExportError(
+            f"{engine}: {asked.method} with one rotation up to {asked.window} tokens and another beyond: {reason}; "
+            f"the nearest that can is --target hf, or the long rotation at all lengths ({one})."
+        )
 
 
 def stands_still(asked: Request) -> bool:

@@ -6,10 +6,11 @@ fall back to 10000 in silence. Where both stand, version 5 takes `rope_scaling`,
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ropewalk.errors import ExportError
-from ropewalk.export.forms import LONGROPE_ONLY, NAMED, Rope, named, stands_still, universal
+from ropewalk.export.forms import LONGROPE_ONLY, NAMED, Rope, named, stands_still, two_windows, universal
 from ropewalk.export.request import Export, Request, common_notes
 
 GEMMA_3 = frozenset({"gemma3", "gemma3_text"})
@@ -27,7 +28,8 @@ def export(asked: Request) -> Export:
         return Export(
             engine="hf", fidelity="exact", config={}, notes=("Nothing to change: none is the model as it ships.",)
         )
-    rope = named(asked)
+    two = two_windows(asked)
+    rope = None if two else named(asked)
     approximated = rope is None and stands_still(asked)
     if rope is None and asked.checkpoint.uneven:
         raise ExportError(
@@ -40,7 +42,7 @@ def export(asked: Request) -> Export:
         engine="hf",
         fidelity="approximated" if approximated else "exact",
         config={"text_config": config} if asked.checkpoint.nested else config,
-        notes=(*common_notes(asked), *_notes(asked, rope)),
+        notes=(*common_notes(replace(asked, auto=asked.auto and not two)), *_notes(asked, rope)),
     )
 
 
@@ -83,7 +85,9 @@ def _version_4(asked: Request, rope: Rope) -> dict[str, Any]:
 def _notes(asked: Request, rope: Rope) -> list[str]:
     notes = []
     kind, model_type = rope["rope_type"], asked.checkpoint.model_type
-    if kind == "longrope":
+    if two_windows(asked):
+        notes += _switch(asked)
+    elif kind == "longrope":
         notes.append(
             "Written as longrope with the same list inside and beyond the window; transformers warns of short_mscale "
             "and long_mscale, which vLLM and SGLang read."
@@ -96,4 +100,19 @@ def _notes(asked: Request, rope: Rope) -> list[str]:
         notes.append("Needs transformers 5: version 4 has no rope_type proportional.")
     if model_type == "olmo3" and rope["rope_theta"] != asked.geometry.rope_theta:
         notes.append("Needs transformers 5: version 4 has one rope_theta for all layers of OLMo 3.")
+    return notes
+
+
+def _switch(asked: Request) -> list[str]:
+    window, factor = asked.window, asked.rotation.attention_factor
+    notes = [
+        f"Written as longrope with two lists: short_factor up to {window} tokens, long_factor beyond. transformers "
+        f"chooses by the last position of a pass, so a generation that begins inside the window and crosses it keeps "
+        "keys of the short list in its cache."
+    ]
+    if factor != 1.0:
+        notes.append(
+            f"transformers has one attention_factor for both lists: up to {window} tokens the model runs under A = "
+            f"{factor:.6g} too, as measured, and not as it ships."
+        )
     return notes

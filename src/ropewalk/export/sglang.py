@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from ropewalk.errors import ExportError
-from ropewalk.export.forms import Rope, stands_still
+from ropewalk.export.forms import Rope, refuse_two_windows, stands_still
 from ropewalk.export.request import Export, Request, common_notes
 from ropewalk.export.served import as_shipped, overrides, served_form
 from ropewalk.methods.blend import temperature
@@ -36,6 +36,7 @@ def export(asked: Request) -> Export:
 
 
 def _check(asked: Request) -> None:
+    refuse_two_windows(asked, "sglang", "it chooses the list for each batch of tokens, so one cache would hold both")
     model_type = asked.checkpoint.model_type
     if model_type.startswith("gemma3"):
         raise ExportError(f"sglang: ignores every scaling of {model_type}, {asked.method} too; {KNOWN_FLAT}.")

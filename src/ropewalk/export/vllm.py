@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ropewalk.export.forms import Rope, stands_still, usual_temperature
+from ropewalk.export.forms import Rope, refuse_two_windows, stands_still, usual_temperature
 from ropewalk.export.hf import layered
 from ropewalk.export.request import Export, Request, common_notes
 from ropewalk.export.served import as_shipped, overrides, served_form
@@ -20,6 +20,7 @@ def export(asked: Request) -> Export:
     limit = ("--max-model-len", str(asked.length))
     if as_shipped(asked):
         return Export(engine="vllm", fidelity="exact", config={}, command=(*serve, *limit))
+    refuse_two_windows(asked, "vllm", "with a longer --max-model-len it uses the long list for every prompt")
     rope = served_form(asked, "vllm", by_name=asked.method != "yarn" or usual_temperature(asked))
     config = overrides(asked, rope, layered(asked, _as_read(rope)))
     if asked.checkpoint.nested:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ropewalk.errors import MethodError
 from ropewalk.methods.method import KIND, Extension, Method
+from ropewalk.methods.parameters import Choice
 from ropewalk.methods.rotation_file import REMEDY, Divisors, RotationFile
 from ropewalk.rope import RopeGeometry, Rotation
 
@@ -19,10 +20,16 @@ class Searched(Extension):
     file: Divisors = field(
         metadata={KIND: RotationFile(doc="lambda per pair and A, as found by search", remedy=REMEDY)}
     )
+    windows: str = field(
+        default="one",
+        metadata={KIND: Choice(options=("one", "two"), doc="two: lambda of the file beyond the window, 1 inside it")},
+    )
 
 
 def searched(geometry: RopeGeometry, params: Searched, length: int) -> Rotation:
     """lambda_i and A as the file says (`ropewalk search`), at every length.
+
+    With `windows: two` lambda_i = 1 for L <= L0, under the same A: the form of LongRoPE's two lists, which has one A.
 
     Raises:
         MethodError: the file is for another number of pairs or another base.
@@ -33,9 +40,14 @@ def searched(geometry: RopeGeometry, params: Searched, length: int) -> Rotation:
             f"searched: file is for {len(found.divisors)} pairs over rope_theta {found.rope_theta:g}, and this model "
             f"has {pairs} over {geometry.rope_theta:g}; search again on this model."
         )
-    return Rotation(
-        inv_freq=geometry.unscaled_inv_freq / np.array(found.divisors), attention_factor=found.attention_factor
-    )
+    inside = params.windows == "two" and length <= params.window
+    divisors = np.ones(pairs) if inside else np.array(found.divisors)
+    return Rotation(inv_freq=geometry.unscaled_inv_freq / divisors, attention_factor=found.attention_factor)
+
+
+def switches(geometry: RopeGeometry, params: Searched) -> bool:
+    """The rotation changes at the window."""
+    return searched(geometry, params, params.window) != searched(geometry, params, params.window + 1)
 
 
 METHOD = Method(
@@ -44,5 +56,6 @@ METHOD = Method(
     function=searched,
     paper="`ropewalk search`; the idea of a searched list: Ding et al. 2024, arXiv:2402.13753",
     summary="A rotation found for this one model by `ropewalk search`; the file says lambda per pair.",
-    formula="lambda_i and A as the file says",
+    formula="lambda_i and A as the file says; with windows: two lambda_i = 1 for L <= L0",
+    varies=switches,
 )

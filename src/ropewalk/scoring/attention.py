@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import torch
@@ -65,12 +66,13 @@ class Held:
 
 @dataclass(slots=True, frozen=True, kw_only=True, eq=False)
 class _Mode:
-    """What attention layers do beside attending: go on after the first `start` positions of what is held, and leave
-    out of the last layer all positions but the last `tail` (0: none is left out)."""
+    """What attention layers do beside attending in one forward pass: go on after the first `start` positions of what is
+    held, and leave out of the last layer all positions but the last `tail` (0: none is left out)."""
 
     held: Held | None = None
     start: int = 0
     tail: int = 0
+    layer: Iterator[int] = field(default_factory=count)
 
 
 _mode = _Mode()
@@ -96,7 +98,7 @@ def name_for(config: Any) -> str:
 
 @contextmanager
 def continuing(held: Held, start: int, tail: int) -> Iterator[None]:
-    """Forward passes inside the block attend to the first `start` positions held as well, and are held behind them.
+    """A forward pass inside the block attends to the first `start` positions held as well, and is held behind them.
 
     The caller feeds `position_ids` that start at `start`, and reads the last `tail` positions of what comes out.
     """
@@ -106,7 +108,7 @@ def continuing(held: Held, start: int, tail: int) -> Iterator[None]:
 
 @contextmanager
 def only_last(tail: int) -> Iterator[None]:
-    """Forward passes inside the block owe the caller the last `tail` positions; the last layer skips the others."""
+    """A forward pass inside the block owes the caller the last `tail` positions; the last layer skips the others."""
     with _switched(tail=tail):
         yield
 
@@ -119,14 +121,13 @@ def wanted_tail() -> int:
 @contextmanager
 def _switched(**changes: Any) -> Iterator[None]:
     global _mode
-    before, _mode = _mode, replace(_mode, **changes)
+    before, _mode = _mode, replace(_mode, **changes, layer=count())
     try:
         yield
     finally:
         _mode = before
 
 
-@torch.compiler.disable
 def attend(
     module: Any,
     query: Tensor,
@@ -145,33 +146,70 @@ def attend(
             )
     if query.shape[2] != key.shape[2]:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
-    window = kwargs.get("sliding_window")
-    if attention_mask is not None and window is None and _mode.start:
-        raise ModelError(
-            f"{type(module).__name__}: its mask is no sliding window, so prompts cannot share beginnings; use --exact."
-        )
-    every = (key, value)
-    if _mode.held is not None:
-        every = _mode.held.put(module.layer_idx, _mode.start, key, value)
-    slides = window is not None and window < every[0].shape[2]
-    last = module.layer_idx == module.config.num_hidden_layers - 1
-    if last and 0 < _mode.tail < query.shape[2] and (attention_mask is None or slides):
+    layers: int = module.config.num_hidden_layers
+    if attention_mask is None and kwargs.get("sliding_window") is None:
+        return _causal(query, key, value, scaling, layers), None
+    return _windowed(module, query, key, value, attention_mask, dropout, scaling, layers, **kwargs)
+
+
+@torch.library.custom_op("ropewalk::causal", mutates_args=())
+def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layers: int) -> Tensor:
+    """Full causal attention to `[B, S, H, D]`. One node of a compiled layer's graph, which is not looked into."""
+    layer, every = _next_layer(key, value)
+    if layer == layers - 1 and 0 < _mode.tail < query.shape[2]:
         out = torch.zeros_like(query)
-        out[:, :, -_mode.tail :] = _masked(query[:, :, -_mode.tail :], *every, scaling, window)
-    elif _mode.start and slides:
-        out = _masked(query, *every, scaling, window)
+        out[:, :, -_mode.tail :] = _masked(query[:, :, -_mode.tail :], *every, scaling, None)
     elif _mode.start:
         earlier = (part[:, :, : _mode.start] for part in every)
         far = _with_lse(query, *earlier, causal=False, scaling=scaling)
         near = _with_lse(query, key, value, causal=True, scaling=scaling)
         out = merged(*far, *near)
-    elif attention_mask is not None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     else:
         with sdpa_kernel(BACKENDS, set_priority=True):
             grouped = query.shape[1] != key.shape[1]
             out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped)
+    return out.transpose(1, 2).contiguous()
+
+
+@_causal.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layers: int) -> Tensor:
+    rows, heads, positions, dim = query.shape
+    return query.new_empty(rows, positions, heads, dim)
+
+
+@torch.compiler.disable
+def _windowed(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float,
+    scaling: float | None,
+    layers: int,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention under a mask, or in a layer with a sliding window: our own where prompts share, or transformers'."""
+    window = kwargs.get("sliding_window")
+    if window is None and _mode.start:
+        raise ModelError(
+            f"{type(module).__name__}: its mask is no sliding window, so prompts cannot share beginnings; use --exact."
+        )
+    layer, every = _next_layer(key, value)
+    tail = _mode.tail if layer == layers - 1 and 0 < _mode.tail < query.shape[2] else 0
+    if window is None or not (_mode.start or tail):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+    if not tail:
+        return _masked(query, *every, scaling, window).transpose(1, 2), None
+    out = torch.zeros_like(query)
+    out[:, :, -tail:] = _masked(query[:, :, -tail:], *every, scaling, window)
     return out.transpose(1, 2), None
+
+
+def _next_layer(key: Tensor, value: Tensor) -> tuple[int, tuple[Tensor, Tensor]]:
+    """Which layer of this forward pass attends, and all keys and values that it attends to."""
+    layer = next(_mode.layer)
+    return layer, (key, value) if _mode.held is None else _mode.held.put(layer, _mode.start, key, value)
 
 
 def _masked(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:

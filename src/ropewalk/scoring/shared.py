@@ -7,7 +7,7 @@ every node of the tree is computed once per rotation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,38 +48,57 @@ class Step:
 
 
 def score_shared(
-    model: Any, parts: Split, rows: Sequence[AnswerRow], batch_tokens: int
+    model: Any, parts: Split, rows: Sequence[AnswerRow], batch_tokens: int, wanted: Collection[int] | None = None
 ) -> Iterator[list[tuple[int, Outcome]]]:
-    """As `score`, for prompts that share a beginning; same answers, fewer tokens (all tokens if `carries` is false)."""
+    """As `score`, for prompts that share a beginning; same answers, fewer tokens (all tokens if `carries` is false).
+
+    Of `rows` only those in `wanted` come out (default: all). On a CPU their losses are the same to the bit as if all
+    did: they go on where they would go on then, in the same batches. So a resumed sweep repeats some work.
+    """
+    left = set(range(len(rows)) if wanted is None else wanted)
     steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows])
     if not shares(steps, rows) or not carries(model, parts):
-        yield from score(model, parts, rows, batch_tokens)
+        asked = sorted(left)
+        for batch in score(model, parts, [rows[i] for i in asked], batch_tokens):
+            yield [(asked[i], outcome) for i, outcome in batch]
         return
     by_rotation: dict[Rotation, list[int]] = {}
     for step in steps:
         by_rotation.setdefault(rows[step.prompt].rotation, []).append(step.prompt)
-    left = sorted(by_rotation.values(), key=lambda own: (-max(len(rows[i].ids) for i in own), _prompts(rows, own)))
-    limit = batch_tokens
-    while left:
-        alike = [own for own in left if _prompts(rows, own) == _prompts(rows, left[0])]
-        chunk = alike[: even_part(len(alike), max(1, limit // max(len(rows[i].ids) for i in alike[0])))]
-        done: set[int] = set()
+    chunks = _chunks(rows, list(by_rotation.values()), batch_tokens)
+    while chunks:
+        chunk = chunks.pop(0)
+        if left.isdisjoint(index for own in chunk for index in own):
+            continue
         try:
-            for batch in _one_behind(_chunk(model, parts, rows, chunk)):
-                done.update(index for index, _ in batch)
+            for batch in _one_behind(_walked(model, parts, rows, chunk, left.copy())):
+                left.difference_update(index for index, _ in batch)
                 yield batch
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             release()
-            rest = [[i for i in own if i not in done] for own in chunk]
             if len(chunk) > 1:
-                limit = max(len(rows[i].ids) for i in chunk[0]) * (len(chunk) // 2)
-                left = [own for own in rest if own] + left[len(chunk) :]
+                limit = _longest(rows, chunk[0]) * (len(chunk) // 2)
+                chunks = _chunks(rows, [own for each in (chunk, *chunks) for own in each], limit)
                 continue
-            for batch in score(model, parts, [rows[i] for i in rest[0]], batch_tokens):
-                yield [(rest[0][i], outcome) for i, outcome in batch]
-        left = left[len(chunk) :]
+            rest = [i for i in chunk[0] if i in left]
+            for batch in score(model, parts, [rows[i] for i in rest], batch_tokens):
+                yield [(rest[i], outcome) for i, outcome in batch]
+
+
+def _chunks(rows: Sequence[AnswerRow], groups: list[list[int]], limit: int) -> list[list[list[int]]]:
+    """Rotations, as their rows, that go through together: with the same prompts, and no more than `limit` tokens."""
+    alike: dict[tuple[int, ...], list[list[int]]] = {}
+    for own in sorted(groups, key=lambda own: -_longest(rows, own)):
+        alike.setdefault(tuple(id(rows[i].ids) for i in own), []).append(own)
+    chunks = []
+    for same in alike.values():
+        while same:
+            count = even_part(len(same), max(1, limit // _longest(rows, same[0])))
+            chunks.append(same[:count])
+            del same[:count]
+    return chunks
 
 
 def walk(prompts: Sequence[NDArray[np.int32]], answer_tokens: Sequence[int]) -> list[Step]:
@@ -99,6 +118,23 @@ def walk(prompts: Sequence[NDArray[np.int32]], answer_tokens: Sequence[int]) -> 
         steps.append(Step(prompt=index, shared=min(_common(before, prompt), most)))
         before = prompt
     return steps
+
+
+def needed(steps: Sequence[Step], wanted: Collection[int]) -> set[int]:
+    """The steps, by their places in a walk, that prompts in `wanted` take: their own, and those whose beginnings they
+    go on from."""
+    found: set[int] = set()
+    for place, step in enumerate(steps):
+        if step.prompt not in wanted:
+            continue
+        found.add(place)
+        start = step.shared
+        while start > 0:  # what is held there was written by the last step before that started earlier
+            place -= 1
+            if steps[place].shared < start:
+                found.add(place)
+                start = steps[place].shared
+    return found
 
 
 def shares(steps: Sequence[Step], rows: Sequence[AnswerRow]) -> bool:
@@ -136,9 +172,8 @@ def carries(model: Any, parts: Split) -> bool:
     return bool((whole - continued).norm() <= allowed * whole.norm())
 
 
-def _prompts(rows: Sequence[AnswerRow], own: Sequence[int]) -> tuple[int, ...]:
-    """Which prompts these rows are, as the identities of their ids."""
-    return tuple(id(rows[i].ids) for i in own)
+def _longest(rows: Sequence[AnswerRow], own: Sequence[int]) -> int:
+    return max(len(rows[i].ids) for i in own)
 
 
 def _one_behind(batches: Iterator[list[tuple[int, Pending]]]) -> Iterator[list[tuple[int, Outcome]]]:
@@ -159,21 +194,23 @@ def _common(one: NDArray[np.int32], other: NDArray[np.int32]) -> int:
 
 
 @torch.inference_mode()
-def _chunk(
-    model: Any, parts: Split, rows: Sequence[AnswerRow], chunk: list[list[int]]
+def _walked(
+    model: Any, parts: Split, rows: Sequence[AnswerRow], chunk: list[list[int]], wanted: Collection[int]
 ) -> Iterator[list[tuple[int, Pending]]]:
     """Rotations whose prompts are the same, in the order of a walk: one row per rotation, prompt after prompt."""
     device = parts.head.weight.device
     rotations = [rows[own[0]].rotation for own in chunk]
     prompts = [rows[i] for i in chunk[0]]
-    held = Held(room=max(len(row.ids) for row in prompts))
+    held = Held(room=_longest(rows, chunk[0]))
     steps = walk([row.ids for row in prompts], [row.answer_tokens for row in prompts])
+    places = needed(steps, {at for own in chunk for at, index in enumerate(own) if index in wanted})
     with patched(model, rotations):
-        for step in steps:
+        for step in (steps[place] for place in sorted(places)):
             row, start = prompts[step.prompt], step.shared
             ids = upload(row.ids[start:].astype(np.int64), device)
             positions = torch.arange(start, len(row.ids), device=device)[None] if start else None
             with continuing(held, start, row.answer_tokens + 1):
                 hidden_BSH = parts.body(ids.expand(len(rotations), -1), positions)
             found = answers(parts, hidden_BSH[:, -row.answer_tokens - 1 :], ids[-row.answer_tokens :])
-            yield [(own[step.prompt], pending) for own, pending in zip(chunk, found, strict=True)]
+            every = [(own[step.prompt], pending) for own, pending in zip(chunk, found, strict=True)]
+            yield [(index, pending) for index, pending in every if index in wanted]
