@@ -1,6 +1,7 @@
 """Two windows: the model's own rotation up to the window and a searched one beyond it, run by stock transformers.
 
-Budget 1e-4 of a logit, float32: the same weights and kernels, inv_freq computed by transformers in float32.
+Budget 2e-3 of a logit: transformers computes inv_freq in float32, 1e-7 off, so 5e-5 rad at position 512, which a steep
+random model multiplies; a wrong rotation moves some logit by more than 0.1.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ropewalk.models.layout import rotary_module
 from ropewalk.rope import Rotation
 from ropewalk.searching.two_window import short_of, two_windows
 
-ATOL = 1e-4
+ATOL = 2e-3
 WINDOW, LENGTH = checkpoints.WINDOW, 4 * checkpoints.WINDOW
 Logits = NDArray[np.float32]
 
@@ -87,12 +88,12 @@ def under(loaded: Any, rotation: Rotation, tokens: int) -> Logits:
 def test_short_inputs_run_as_shipped_and_long_ones_as_searched(model: Path, loaded: Any, tmp_path: Path) -> None:
     stock, notes = exported(model, tmp_path / "out", 1.0, windows="two")
     long = searched(loaded, 1.0)
-    for tokens in (5, WINDOW, WINDOW + 1, LENGTH, WINDOW - 1):  # and back again
+    for tokens in (20, WINDOW, WINDOW + 1, LENGTH, WINDOW - 1):  # and back again
         expected = logits(loaded.model, tokens) if tokens <= WINDOW else under(loaded, long, tokens)
         other = under(loaded, long, tokens) if tokens <= WINDOW else logits(loaded.model, tokens)
         found = logits(stock, tokens)
         np.testing.assert_allclose(found, expected, atol=ATOL)
-        assert np.abs(found - other).max() > 100 * ATOL, tokens
+        assert np.abs(found - other).max() > 50 * ATOL, tokens
     assert "two lists: short_factor up to 128 tokens, long_factor beyond" in notes
     assert "keeps keys of the short list in its cache" in notes
     assert "attention_factor for both lists" not in notes
@@ -105,7 +106,7 @@ def test_one_attention_factor_serves_both_and_that_is_said(model: Path, loaded: 
     short = short_of(loaded.geometry, long)
     np.testing.assert_allclose(logits(stock, WINDOW), under(loaded, short, WINDOW), atol=ATOL)
     np.testing.assert_allclose(logits(stock, LENGTH), under(loaded, long, LENGTH), atol=ATOL)
-    assert np.abs(logits(stock, WINDOW) - logits(loaded.model, WINDOW)).max() > 100 * ATOL
+    assert np.abs(logits(stock, WINDOW) - logits(loaded.model, WINDOW)).max() > 50 * ATOL
     assert "one attention_factor for both lists: up to 128 tokens the model runs under A = 1.25 too" in notes
 
 
@@ -193,5 +194,5 @@ def test_engines_that_cannot_are_refused(engine: str) -> None:
 
 def test_llama_cpp_has_no_flags_for_it() -> None:
     asked = ask("searched", 16384, file=content(32, 5e5, 1.1), windows="two")
-    with pytest.raises(ExportError, match="llama.cpp: has no flags for searched"):
+    with pytest.raises(ExportError, match=r"llama\.cpp: has no flags for searched"):
         ENGINES["llama.cpp"](asked)
