@@ -111,11 +111,6 @@ def test_server_of_the_rewritten_file_agrees(url: str, strand: Path, rewritten: 
 
 
 OTHERS = {"linear": {"factor": 4}, "longrope": {"factor": 4}}
-    "none": {},
-    "linear": {"factor": 4},
-    "llama3": {"factor": 4},
-    "longrope": {"factor": 4},
-}
 
 
 @pytest.mark.parametrize("method", OTHERS)
