@@ -145,9 +145,8 @@ def test_check_of_smollm2(method: str, flags: bool, tmp_path: Path) -> None:
 
 def test_flags_cannot_hold_longrope_of_smollm2() -> None:
     """One sentence that says what can, before any weights are read."""
-    options = Options(gguf=smollm2(), check=True)
     with pytest.raises(ExportError) as refusal:
-        run("longrope", "llama.cpp", model="smollm2", params={"factor": 2}, length=4096, options=options)
+        run("longrope", "llama.cpp", model="smollm2", params={"factor": 2}, length=4096, options=Options(check=True))
     assert str(refusal.value) == (
         "llama.cpp: has no flags for longrope (its own are linear, yarn and another base); "
         "use --gguf IN --out OUT, which writes it into the file."
