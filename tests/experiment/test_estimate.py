@@ -69,5 +69,7 @@ def test_a_probe_feeds_little_and_its_pace_is_positive(asked, fed, loaded):
     )
     assert sum(rows * positions for rows, positions in fed.elements()) < 0.5 * found.fed_tokens
     rotation = next(iter(prepared.plan.rotations.values()))
-    for pace in probe(loaded.model, parts, prepared.tokens[0].ids[:256], rotation, 512, 10**6):
+    *paces, once_s = probe(loaded.model, parts, prepared.tokens[0].ids[:256], rotation, 512, 10**6)
+    assert once_s >= 0
+    for pace in paces:
         assert min(pace.pass_s, pace.token_s, pace.pair_s) >= 0 < pace.seconds([Fed(rows=1, new=256)])

@@ -25,6 +25,7 @@ from ropewalk.errors import ExportError, MethodError
 from ropewalk.export import ENGINES, hf, request
 from ropewalk.export.checkpoint import checkpoint_of, patched_config
 from ropewalk.export.command import Options, run
+from ropewalk.export.native import change
 from ropewalk.models import geometry_of
 from ropewalk.models.layout import rotary_module
 from ropewalk.rope import Rotation
@@ -196,3 +197,9 @@ def test_llama_cpp_has_no_flags_for_it() -> None:
     asked = ask("searched", 16384, file=content(32, 5e5, 1.1), windows="two")
     with pytest.raises(ExportError, match=r"llama\.cpp: has no flags for searched"):
         ENGINES["llama.cpp"](asked)
+
+
+def test_a_gguf_file_takes_one_rotation_alone() -> None:
+    with pytest.raises(ExportError, match="chooses the list by the context that it is started with; the nearest"):
+        change(ask("searched", 16384, file=content(32, 5e5, 1.1), windows="two"), "llama")
+    assert change(ask("searched", 16384, file=content(32, 5e5, 1.1)), "llama").tensors

@@ -53,8 +53,9 @@ def estimate(prepared: Prepared, parts: Split, budget: int, *, exact: bool) -> E
     tokens = sum(fed.tokens for fed in (*documents, *answers))
     longest = prepared.asked.experiment.lengths[-1]
     rotation = next(iter(plan.rotations.values()))
-    pace, answer_pace = probe(prepared.model.model, parts, prepared.tokens[0].ids[:longest], rotation, budget, tokens)
-    return Estimate(fed_tokens=tokens, seconds=pace.seconds(documents) + answer_pace.seconds(answers))
+    ids = prepared.tokens[0].ids[:longest]
+    pace, answer_pace, once_s = probe(prepared.model.model, parts, ids, rotation, budget, tokens)
+    return Estimate(fed_tokens=tokens, seconds=once_s + pace.seconds(documents) + answer_pace.seconds(answers))
 
 
 def document_passes(prepared: Prepared, budget: int) -> list[Fed]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ropewalk.errors import ExportError
-from ropewalk.export.forms import larger_base, usual_temperature
+from ropewalk.export.forms import larger_base, refuse_two_windows, usual_temperature
 from ropewalk.export.request import Request
 from ropewalk.methods.abf import Abf
 from ropewalk.methods.blend import temperature
@@ -105,8 +105,9 @@ def change(asked: Request, architecture: str) -> Change:
     """The rewritten file: metadata where llama.cpp has the method, else lambda as a tensor.
 
     Raises:
-        ExportError: neither fits the architecture.
+        ExportError: neither fits the architecture, or it takes one rotation alone.
     """
+    refuse_two_windows(asked, "llama.cpp", "it chooses the list by the context that it is started with")
     own = None if asked.stacked else native(asked)
     layered = asked.geometry.layer_type is not None
     if own is not None and own.betas in (None, USUAL_BETAS) and (not layered or spares_layers(asked)):

@@ -59,8 +59,7 @@ class Proof:
         if self.endpoint is None or not self.check:
             return ()
         reference = self._reference(dtype="float32", bos=target == "llama.cpp")
-        if target == "llama.cpp":  # llama-cpp-python keeps the last place of its context for a token of its own
-            reference = measured.shortened(reference, max(2, self.asked.length - 1))
+        reference = measured.shortened(reference, max(2, self.asked.length - 1))  # a server adds a token of its own
         engine = server.run(self.endpoint, target, reference.ids, reference.text)
         return (compared(self.asked, reference, engine),)
 

@@ -62,8 +62,9 @@ def fit(passes: list[Fed], seconds: list[float]) -> Pace:
 
 def probe(
     model: Any, parts: Split, ids: NDArray[np.int32], rotation: Rotation, budget: int, tokens: int
-) -> tuple[Pace, Pace]:
-    """Time a few passes over `ids` (int32 `[longest length]`): the pace of scored documents, and of answers.
+) -> tuple[Pace, Pace, float]:
+    """Time a few passes over `ids` (int32 `[longest length]`): the pace of scored documents, and of answers, and the
+    seconds that a run takes once (to compile, to load kernels).
 
     The longest pass is all of `ids`, or half, a quarter, ... until it is no more than SHARE of a run of `tokens`.
     """
@@ -86,10 +87,9 @@ def probe(
         return Fed(rows=max(1, budget // length), new=length)
 
     tiny, short = Fed(rows=1, new=min(TINY, len(ids))), shape(min(SHORT, len(ids)))
-    for fed in (tiny, short):
-        timed(fed), timed(fed, answers=True)  # what is compiled or allocated once
-    shapes, spent = [tiny, short], [timed(tiny), timed(short)]
-    answer_s = timed(short, answers=True)
+    first = [timed(fed, answers=answers) for fed in (tiny, short) for answers in (False, True)]
+    again = [timed(fed, answers=answers) for fed in (tiny, short) for answers in (False, True)]
+    shapes, spent, answer_s = [tiny, short], [again[0], again[2]], again[3]
     long = len(ids)
     while long > 2 * short.new and shape(long).tokens > SHARE * tokens:
         long //= 2
@@ -98,4 +98,5 @@ def probe(
         spent.append(timed(shapes[-1]))
     pace = fit(shapes, spent)
     saved = max(0.0, spent[1] - answer_s) / short.tokens  # the head, and most of the last layer
-    return pace, Pace(pass_s=pace.pass_s, token_s=max(0.0, pace.token_s - saved), pair_s=pace.pair_s)
+    answer_pace = Pace(pass_s=pace.pass_s, token_s=max(0.0, pace.token_s - saved), pair_s=pace.pair_s)
+    return pace, answer_pace, max(0.0, sum(first) - sum(again))
