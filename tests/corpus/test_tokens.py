@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import ByT5Tokenizer
 
-from ropewalk.corpus import Tokens, require_length, that_fill, tokenize
+from ropewalk.corpus import Tokens, require_length, that_fill, tokenize, tokenize_all
+from ropewalk.corpus import tokens as tokens_module
 from ropewalk.errors import CorpusError
 
 
@@ -142,3 +143,30 @@ def test_documents_that_fill(plain_tokenizer):
         "no document fills the longest length 8: the longest of 3, 'd7', has 7 tokens under this tokenizer; "
         "lower the longest length or choose longer documents."
     )
+
+
+@pytest.mark.parametrize("upto", [1, 50, 700])
+def test_a_beginning_has_the_tokens_of_the_whole(plain_tokenizer, bos_tokenizer, byte_tokenizer, upto, monkeypatch):
+    """Short margins, so that the cut falls inside the texts; one text is so sparse that all of it must be read."""
+    monkeypatch.setattr(tokens_module, "MARGIN", 64)
+    texts = [" the key to the sea" * 400, "the key", "   " * 3000 + "key", "é the sea, the key\n" * 300]
+    for tokenizer in (plain_tokenizer, bos_tokenizer, byte_tokenizer):
+        documents = [document(text, id=str(index)) for index, text in enumerate(texts)]
+        some, every = (tokenize_all(tokenizer, documents, upto=limit) for limit in (upto, None))
+        for one, other in zip(some, every, strict=True):
+            assert len(one) == min(upto, len(other))
+            for name in ("ids", "starts", "ends"):
+                assert (getattr(one, name) == getattr(other, name)[:upto]).all()
+
+
+def test_a_long_text_is_not_read_to_its_end(plain_tokenizer, monkeypatch):
+    read = []
+    plain_tokenizer_call = type(plain_tokenizer).__call__
+    monkeypatch.setattr(
+        type(plain_tokenizer),
+        "__call__",
+        lambda self, text, **options: read.extend(map(len, text)) or plain_tokenizer_call(self, text, **options),
+    )
+    (found,) = tokenize_all(plain_tokenizer, [document("the key to the sea " * 5000)], bos=False, upto=100)
+    assert len(found) == 100
+    assert sum(read) == tokens_module.MARGIN + 100 * tokens_module.CHARACTERS

@@ -259,7 +259,7 @@ def test_a_tokenizer_without_offsets_has_no_bits_per_byte(swept, monkeypatch):
         return corpus_tokens.Tokens(document=document, ids=found.ids, starts=None, ends=None, bos=found.bos)
 
     monkeypatch.setattr(
-        prepare, "tokenize_all", lambda tokenizer, documents: [without(tokenizer, each) for each in documents]
+        prepare, "tokenize_all", lambda tokenizer, documents, upto: [without(tokenizer, each) for each in documents]
     )
     run = swept(metrics={"perplexity": {}})
     rows = {(row["metric"], row["status"], row["reason"]) for row in run.rows()}

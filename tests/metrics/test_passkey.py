@@ -66,7 +66,7 @@ def test_the_text_as_the_protocol_says_it(encode, words):
     assert words.decode(last.ids).endswith(f"\nWhat is the pass key? The pass key is {last.key}")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
 @given(length=st.integers(SHORTEST + 200, 9000), trials=st.integers(2, 25))
 def test_needles_stand_on_an_even_grid(encode, words, length, trials):
     built = build(encode, length, trials)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -17,10 +17,19 @@ if TYPE_CHECKING:
 
 Bos = bool | Literal["auto"]
 
+CHARACTERS = 8
+"""Of text read per wanted token, at first: twice what English takes."""
+
+OPTIONS: Mapping[str, bool] = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+"""Not verbose: a document is longer than model_max_length on purpose, which is not worth a warning."""
+
+MARGIN = 4096
+"""Characters before a cut that are not relied on: a tokenizer joins letters into words, and words it leaves alone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tokens:
-    """A whole document under one tokenizer.
+    """A document, or its beginning, under one tokenizer.
 
     Attributes:
         ids: int32 `[N]`, read-only; BOS included if `bos`.
@@ -81,13 +90,17 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, document: Document, bos: Bos = 
     return tokenize_all(tokenizer, [document], bos)[0]
 
 
-def tokenize_all(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], bos: Bos = "auto") -> list[Tokens]:
-    """Tokenise whole documents once, side by side, without special tokens other than BOS.
+def tokenize_all(
+    tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], bos: Bos = "auto", upto: int | None = None
+) -> list[Tokens]:
+    """Tokenise documents once, side by side, without special tokens other than BOS.
 
     Args:
         tokenizer: of transformers. Only fast ones give offsets.
         documents: the texts.
         bos: prepend the BOS token; "auto": if and only if the tokenizer's own default encoding does.
+        upto: only so many tokens of each are wanted: the rest of a long text is not read where offsets show that what
+            follows cannot matter. They are the same tokens as of the whole document.
 
     Raises:
         CorpusError: `bos` is True for a tokenizer that has no BOS.
@@ -95,19 +108,44 @@ def tokenize_all(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Documen
     prepend = wants_bos(tokenizer) if bos == "auto" else bos
     if prepend and tokenizer.bos_token_id is None:
         raise CorpusError("bos=True, but this tokenizer has no BOS token; use bos: auto.")
-    # verbose=False: a document is longer than model_max_length on purpose, which is not worth a warning.
-    texts = [document.text for document in documents]
-    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
-    first = [tokenizer.bos_token_id] * prepend
+    if not tokenizer.is_fast:
+        ids = tokenizer([document.text for document in documents], **OPTIONS)["input_ids"]
+        return [
+            _tokens(tokenizer, document, each, None, prepend, upto)
+            for document, each in zip(documents, ids, strict=True)
+        ]
+    reach = None if upto is None else MARGIN + CHARACTERS * upto
+    texts = [document.text[:reach] for document in documents]
+    encodings = tokenizer(texts, **OPTIONS).encodings if texts else []
     found = []
-    for index, document in enumerate(documents):
-        ids = np.array(first + encoded["input_ids"][index], dtype=np.int32)
-        starts = ends = None
-        if tokenizer.is_fast:
-            offsets = np.array([(0, 0)] * prepend + encoded[index].offsets, dtype=np.int32).reshape(-1, 2)
-            starts, ends = offsets[:, 0], offsets[:, 1]
-        found.append(Tokens(document=document, ids=ids, starts=starts, ends=ends, bos=prepend))
+    for document, text, encoding in zip(documents, texts, encodings, strict=True):
+        offsets = encoding.offsets
+        if len(text) < len(document.text) and _is_short(offsets, upto or 0, len(text) - MARGIN):
+            encoding = tokenizer([document.text], **OPTIONS).encodings[0]
+            offsets = encoding.offsets
+        found.append(_tokens(tokenizer, document, encoding.ids, offsets, prepend, upto))
     return found
+
+
+def _tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    document: Document,
+    ids: list[int],
+    offsets: list[tuple[int, int]] | None,
+    prepend: bool,
+    upto: int | None,
+) -> Tokens:
+    first = [tokenizer.bos_token_id] * prepend
+    starts = ends = None
+    if offsets is not None:
+        starts, ends = np.array([(0, 0)] * prepend + offsets[:upto], dtype=np.int32).reshape(-1, 2)[:upto].T
+    cut = np.array(first + ids[:upto], dtype=np.int32)[:upto]
+    return Tokens(document=document, ids=cut, starts=starts, ends=ends, bos=prepend)
+
+
+def _is_short(offsets: list[tuple[int, int]], wanted: int, sure: int) -> bool:
+    """Whether the tokens that end within the first `sure` characters are fewer than are wanted."""
+    return len(offsets) < wanted or offsets[wanted - 1][1] > sure
 
 
 def wants_bos(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -142,7 +142,7 @@ def prepare(asked: Asked, *, exact: bool = False) -> Prepared:
 def _tokens(asked: Asked, tokenizer: Any) -> tuple[Tokens, ...]:
     """The documents that are measured: all that fill the longest length, or the asked count, which all must."""
     longest = asked.experiment.lengths[-1]
-    tokens = tuple(tokenize_all(tokenizer, asked.documents))
+    tokens = tuple(tokenize_all(tokenizer, asked.documents, upto=longest))
     if asked.experiment.documents.get("count") is None:
         return that_fill(tokens, longest)
     for document in tokens:

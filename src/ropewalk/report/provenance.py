@@ -53,7 +53,8 @@ def documents(run: Measured) -> Table:
         )
         for d in run.meta.get("documents") or ()
     )
-    return Table(columns=("id", "title", "kind", "tokens", "sha256"), rows=rows, numeric=frozenset({"tokens"}))
+    columns = ("id", "title", "kind", "tokens read", "sha256")
+    return Table(columns=columns, rows=rows, numeric=frozenset({"tokens read"}))
 
 
 def reproduce(run: Measured) -> str:
