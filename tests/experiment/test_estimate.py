@@ -51,10 +51,21 @@ def test_every_planned_pass_is_fed_and_hardly_any_other(asked, fed, loaded, tmp_
 def test_a_pace_is_found_from_its_own_seconds():
     pace = Pace(pass_s=0.01, token_s=1e-4, pair_s=2e-8)
     passes = [Fed(rows=1, new=16), Fed(rows=8, new=256), Fed(rows=1, new=4096)]
-    found = fit(passes, [pace.seconds([each]) for each in passes])
+    found = fit(passes, [pace.seconds([each]) for each in passes], 1e-4)
     unseen = [Fed(rows=1, new=16384), Fed(rows=2, new=300, before=3000)]
     assert found.seconds(unseen) == pytest.approx(pace.seconds(unseen), rel=1e-6)
     assert found.seconds([Fed(rows=1, new=300, before=3000)]) > found.seconds([Fed(rows=1, new=300)])
+
+
+@pytest.mark.parametrize("slip", [0.6, 1.0, 4.0])
+def test_one_slow_pass_is_not_squared(slip):
+    """A pass of 1536 tokens that took four times as long made eight minutes two hours."""
+    pace = Pace(pass_s=0.01, token_s=3e-3, pair_s=7.7e-7)
+    passes = [Fed(rows=1, new=16), Fed(rows=8, new=256), Fed(rows=1, new=1536)]
+    seconds = [pace.seconds([each]) for each in passes]
+    seconds[2] *= slip
+    run = [Fed(rows=1, new=12288)] * 6
+    assert 0.5 < fit(passes, seconds, 2.6e-4).seconds(run) / pace.seconds(run) < 4
 
 
 def test_a_probe_feeds_little_and_its_pace_is_positive(asked, fed, loaded):

@@ -2,7 +2,7 @@
 
 vLLM: docs.vllm.ai, OpenAI-compatible server, `prompt_logprobs` of the completions API. SGLang: docs.sglang.io, native
 API, `return_logprob` and `logprob_start_len` of /generate. llama-server: tools/server/README.md of llama.cpp.
-llama-cpp-python: its OpenAI schema. The last two also ran live, by hand: docs/engines.md.
+llama-cpp-python: its OpenAI schema. The last two also ran live: docs/engines.md.
 """
 
 from __future__ import annotations

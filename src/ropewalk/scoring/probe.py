@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from ropewalk.models.size import size_of
 from ropewalk.rope import Rotation
 from ropewalk.scoring.head import Split
 from ropewalk.scoring.loop import AnswerRow, NllRow, Row, score
@@ -21,6 +22,9 @@ SHARE = 0.02
 """The longest pass of a probe may be this part of the run that it predicts."""
 
 ANSWER_TOKENS = 5
+
+PAIRS = (0.5, 3.0)
+"""Seconds of attention per FLOP, by those of products with weights (1.9 on an H100): held within these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +57,24 @@ class Pace:
         return sum(self.pass_s + fed.tokens * self.token_s + fed.pairs * self.pair_s for fed in passes)
 
 
-def fit(passes: list[Fed], seconds: list[float]) -> Pace:
-    """The non-negative pace that is nearest to the measured seconds, in relative terms."""
-    facts = np.array([[1.0, fed.tokens, fed.pairs] for fed in passes])
-    (pass_s, token_s, pair_s), _ = nnls(facts / np.array(seconds)[:, None], np.ones(len(passes)))
-    return Pace(pass_s=float(pass_s), token_s=float(token_s), pair_s=float(pair_s))
+def fit(passes: list[Fed], seconds: list[float], arithmetic: float) -> Pace:
+    """The non-negative pace that is nearest to the measured seconds, in relative terms.
+
+    Args:
+        passes: what was fed.
+        seconds: what each took.
+        arithmetic: FLOP of a query-key pair by those of a token. The squares of short passes are small beside noise and
+            large in long ones: their pace is held within PAIRS of what the arithmetic says.
+    """
+    weights = np.ones(len(passes)) / np.array(seconds)
+    tokens, pairs = (np.array([getattr(fed, name) for fed in passes]) for name in ("tokens", "pairs"))
+    (pass_s, token_s, pair_s), _ = nnls(np.stack([weights, tokens * weights, pairs * weights], 1), np.ones(len(passes)))
+    least, most = (bound * arithmetic for bound in PAIRS)
+    if least * token_s <= pair_s <= most * token_s:
+        return Pace(pass_s=float(pass_s), token_s=float(token_s), pair_s=float(pair_s))
+    share = least if pair_s < least * token_s else most
+    (pass_s, token_s), _ = nnls(np.stack([weights, (tokens + share * pairs) * weights], 1), np.ones(len(passes)))
+    return Pace(pass_s=float(pass_s), token_s=float(token_s), pair_s=float(share * token_s))
 
 
 def probe(
@@ -95,8 +112,9 @@ def probe(
         long //= 2
     if long > short.new:
         shapes.append(shape(long))
-        spent.append(timed(shapes[-1]))
-    pace = fit(shapes, spent)
+        spent.append(min(timed(shapes[-1]), timed(shapes[-1])))
+    size = size_of(model, model.dtype, parts.head.weight.device.type)
+    pace = fit(shapes, spent, 4.0 * size.queries * size.layers / (2.0 * size.parameters))
     saved = max(0.0, spent[1] - answer_s) / short.tokens  # the head, and most of the last layer
     answer_pace = Pace(pass_s=pace.pass_s, token_s=max(0.0, pace.token_s - saved), pair_s=pace.pair_s)
     return pace, answer_pace, max(0.0, sum(first) - sum(again))
