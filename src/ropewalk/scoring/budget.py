@@ -21,9 +21,11 @@ COMPILE_FLOPS = 5e15
 
 
 def batch_tokens(model: Any, longest: int) -> int:
-    """Positions per batch from free device memory; at least one row of `longest` is tried whatever it says."""
+    """Positions per batch from free device memory; at least one row is tried whatever it says."""
     device = model.get_output_embeddings().weight.device
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    if device.type != "cuda":
+        return CPU_BATCH_TOKENS
+    free = torch.cuda.mem_get_info(device)[0]
     return batch_rows(size_of(model, model.dtype, device.type), longest, free) * longest
 
 
