@@ -58,7 +58,7 @@ def page(report: Content) -> str:
     answer = report.answer
     figures = [figure for section in report.sections for figure in section.figures if figure.spec is not None]
     return (
-        _environment()
+        environment("ropewalk.report")
         .get_template("template.html.j2")
         .render(
             report=report,
@@ -155,17 +155,18 @@ def bundle() -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("ropewalk.report", "."),
+def environment(package: str) -> Environment:
+    """Templates of a package: what is put into them is escaped, and what is missing is an error."""
+    made = Environment(
+        loader=PackageLoader(package, "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"interval": interval, "whole": whole}
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    return environment
+    made.filters |= {"interval": interval, "whole": whole}
+    made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return made
 
 
 def _subtitle(run: Measured) -> str:

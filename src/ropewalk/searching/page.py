@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ropewalk import __version__
 from ropewalk.report.marks import Spec, without_legends
-from ropewalk.report.page import GLYPHS, bundle, colors, compact, whole
+from ropewalk.report.page import GLYPHS, bundle, colors, compact, environment, whole
 from ropewalk.report.palette import Style
 from ropewalk.report.theme import page_config
 from ropewalk.searching.lines import facts, headline, table
@@ -30,15 +28,15 @@ def page(found: Mapping[str, Any], title: str, parts: Mapping[str, Spec], looks:
     """
     names, *rows = table(found)
     return (
-        _environment()
+        environment("ropewalk.searching")
         .get_template("page.html.j2")
         .render(
             title=title,
             version=__version__,
-            headline=headline(found),
+            headline=unbroken(headline(found)),
             names=names,
             rows=rows,
-            facts=facts(found),
+            facts=[unbroken(fact) for fact in facts(found)],
             charts=list(parts),
             keys=[(name, GLYPHS[style.shape]) for name, style in looks.items()],
             css=Markup((files("ropewalk.report") / "page.css").read_text(encoding="utf-8")),
@@ -56,17 +54,3 @@ def page(found: Mapping[str, Any], title: str, parts: Mapping[str, Spec], looks:
 def unbroken(text: str) -> str:
     """The text with numbers, their per cent signs and their intervals on one line each."""
     return re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\u00a0"), whole(text))
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("ropewalk.searching", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["whole"] = unbroken
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    return environment
