@@ -27,6 +27,12 @@ geometries = st.builds(
 )
 
 
+def test_a_knot_that_is_hardly_above_zero_counts_as_zero() -> None:
+    geometry = RopeGeometry(rotary_dim=8, rope_theta=100.0, max_position_embeddings=64)
+    family = Monotone(geometry=geometry, knots=3, length=128)
+    assert family.rotation([0.0, 0.0, 1.2e-308, 0.0]) == family.rotation([0.0] * 4)
+
+
 @QUICK
 @given(geometry=geometries, stretch=st.integers(2, 16), data=st.data())
 def test_lambda_grows_with_the_pair_between_1_and_the_ceiling(

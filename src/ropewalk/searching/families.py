@@ -29,6 +29,8 @@ Values = NDArray[np.float64]
 
 CEILING = 8.0
 """lambda reaches at most this times length / window."""
+LEAST = 1e-12
+"""A smaller ln lambda is 0: it changes nothing, and the interpolation divides by it."""
 LAMBDA_REACH = math.log(4.0)
 ATTENTION_REACH = math.log(1.35)
 PARAMETER_REACH = math.log(4.0)
@@ -95,6 +97,7 @@ class Monotone(Family):
     @override
     def rotation(self, values: Sequence[float] | Values) -> Rotation:
         knots_K = np.maximum.accumulate(np.clip(np.asarray(values[:-1], dtype=np.float64), 0.0, self.ceiling))
+        knots_K[knots_K < LEAST] = 0.0
         log_lambda = PchipInterpolator(self.places, knots_K)(np.arange(self.geometry.rotary_dim // 2))
         return Rotation(
             inv_freq=self.geometry.unscaled_inv_freq / np.exp(np.clip(log_lambda, 0.0, self.ceiling)),
