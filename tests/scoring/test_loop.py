@@ -52,6 +52,20 @@ def test_rows_of_different_rotations_equal_single_rows(model, parts, kernels):
     assert np.abs(turned - expected[1]).max() > 1e-2  # the rotation does make a difference
 
 
+@pytest.mark.parametrize("stem", ["Llama", "Mistral"])
+def test_only_the_tokens_that_are_asked_for_are_scored(stem):
+    """Windows of one length whose last tokens count, beside one that counts whole; with and without sliding windows."""
+    model = random_model(stem, **({"sliding_window": 16} if stem == "Mistral" else {}))
+    turn = rotation(model)
+    for firsts in ([30, 41, 47], [30, 1]):
+        rows = [NllRow(ids=ids(48, seed), rotation=turn, first=first) for seed, first in enumerate(firsts)]
+        with fast(model, split(model), compiled=False) as quick:
+            found = losses(model, quick, rows, batch_tokens=3 * 48)
+        for row, one in zip(rows, found, strict=True):
+            assert len(one) == 48 - row.first
+            assert np.abs(one - stock_nll(model, row.ids)[row.first - 1 :]).max() < FLOAT_NOISE
+
+
 def test_lengths_and_kinds_mix(model, parts):
     rows = [*nll_rows(model, [20, 33, 20, 47]), AnswerRow(ids=ids(33, 9), rotation=rotation(model), answer_tokens=3)]
     found = outcomes(model, parts, rows, batch_tokens=100)

@@ -49,7 +49,7 @@ def find(
     length = min(window, len(tokens.ids), asked)
     rotation = resolve(evaluator.geometry, "none", make_params("none", {}), length).rotation
     readings = [Reading(start=0, low=1, high=length), *short_readings(length, rule)]
-    rows = [NllRow(ids=tokens.ids[r.start : r.high], rotation=rotation) for r in readings]
+    rows = [NllRow(ids=tokens.ids[r.start : r.high], rotation=rotation, first=r.low - r.start) for r in readings]
     losses: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(rows)
     for batch in score(evaluator.model, parts, rows, batch_tokens):
         for index, outcome in batch:
@@ -92,5 +92,5 @@ def spans_of(arrays: Mapping[str, NDArray[Any]], rule: KeyRule) -> tuple[tuple[i
 def _short(length: int, readings: Sequence[Reading], losses: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     nll = np.full(length - 1, np.nan, dtype=np.float32)
     for reading, values in zip(readings, losses, strict=True):
-        nll[reading.low - 1 : reading.high - 1] = reading.take(values)
+        nll[reading.low - 1 : reading.high - 1] = values
     return nll

@@ -77,7 +77,7 @@ def _documents(store: Store, raw: Raw, prepared: Prepared, parts: Split, budget:
         left = Counter(item.feed.fingerprint for item in work)
         rows = [_row(prepared, item) for item in work]
         for batch in score(prepared.model.model, parts, rows, budget):
-            stored = [_stored(store, work[index], outcome) for index, outcome in batch]
+            stored = [pass_row(store, work[index], outcome) for index, outcome in batch]
             left.subtract(row["fingerprint"] for row in stored)
             finished = {row["fingerprint"] for row in stored if left[row["fingerprint"]] == 0}
             with store.transaction():
@@ -104,7 +104,7 @@ def _row(prepared: Prepared, work: Work) -> NllRow:
     return NllRow(ids=ids, rotation=prepared.plan.rotations[work.feed.fingerprint])
 
 
-def _stored(store: Store, work: Work, outcome: Any) -> dict[str, Any]:
+def pass_row(store: Store, work: Work, outcome: Any) -> dict[str, Any]:
     """Write a pass's losses and make its row."""
     feed = work.feed
     row: dict[str, Any] = {

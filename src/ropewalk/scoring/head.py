@@ -27,7 +27,7 @@ LSE_WIDTH = 1024
 """Logits that one log-sum-exp takes at most: compiled for a GPU it reads so many once, and a whole vocabulary twice."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits `[N, V]` and targets `[N]` to cross entropy in nats per token, float32 `[N]`."""
+"""Logits `[N, V]` (or hidden states `[N, H]`) and targets `[N]` to cross entropy in nats per token, float32 `[N]`."""
 
 
 def token_nll(vocabulary: int) -> Loss:
@@ -52,6 +52,7 @@ class Head:
         multiplier: logits are multiplied by it (Cohere's `logit_scale`, 1 / Granite's `logits_scaling`).
         softcap: logits become `softcap * tanh(logits / softcap)` (Gemma 2's `final_logit_softcapping`).
         loss: what `token_nll` gave for V, perhaps compiled.
+        fused: losses from hidden states in one step, where there is a kernel for it; None takes chunks of logits.
     """
 
     weight: Tensor
@@ -59,6 +60,7 @@ class Head:
     multiplier: float
     softcap: float | None
     loss: Loss
+    fused: Loss | None = None
 
     def logits(self, hidden_NH: Tensor) -> Tensor:
         """Float32 `[N, V]`, also where the weights are narrower; for few positions only."""
@@ -73,7 +75,9 @@ class Head:
         return logits_NV
 
     def nll(self, hidden_NH: Tensor, targets_N: Tensor) -> Tensor:
-        """Negative log-likelihood of each target, nats, float32 `[N]`, in chunks of CHUNK_BYTES of logits."""
+        """Negative log-likelihood of each target, nats, float32 `[N]`: fused, or in chunks of CHUNK_BYTES of logits."""
+        if self.fused is not None:
+            return self.fused(hidden_NH, targets_N)
         room = CHUNK_BYTES["cuda" if hidden_NH.is_cuda else "cpu"]
         chunk = max(1, room // (4 * self.weight.shape[0]))
         if hidden_NH.is_cuda and chunk > TILE:

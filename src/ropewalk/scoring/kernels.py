@@ -8,16 +8,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ropewalk.scoring.attention import installed, wanted_tail
-from ropewalk.scoring.head import Loss, Split
+from ropewalk.scoring.head import Head, Loss, Split
 
 MLP_CHUNK_TOKENS = 32_768
 """Positions that an MLP takes at a time: its inner activations are several times wider than the hidden states."""
+
+HOPPER = (9, 0)
+ALIGNED = 8
+"""Rows of 16-bit numbers that are copied by descriptor start at multiples of 16 bytes."""
 
 COMPILED_TOKENS = 1024
 """Smaller passes run as they are: proofs and canaries would cost compilations for shapes of their own."""
@@ -47,9 +53,7 @@ def fast(model: Any, parts: Split, *, compiled: bool) -> Iterator[Split]:
             if compiled:
                 stack.enter_context(_forward_replaced(layer, _compiled(layer.forward)))
         if compiled:
-            parts = dataclasses.replace(
-                parts, head=dataclasses.replace(parts.head, loss=_compiled_loss(parts.head.loss))
-            )
+            parts = dataclasses.replace(parts, head=_quick(parts.head))
         yield parts
 
 
@@ -76,6 +80,30 @@ def _compiled_loss(loss: Loss) -> Loss:
         return quick(logits_NV, targets_N)
 
     return for_any_count
+
+
+def _quick(head: Head) -> Head:
+    """The head with a fused loss if there is one for it, or with a compiled one."""
+    if not _fusible(head):
+        return dataclasses.replace(head, loss=_compiled_loss(head.loss))
+    from ropewalk.scoring import fused
+
+    return dataclasses.replace(head, fused=partial(fused.nll, weight_VH=head.weight, multiplier=float(head.multiplier)))
+
+
+def _fusible(head: Head) -> bool:
+    """Whether the kernel of `fused` knows this head, on a device where it was found to be faster."""
+    weight = head.weight
+    return (
+        weight.is_cuda
+        and torch.cuda.get_device_capability(weight.device) == HOPPER
+        and find_spec("triton") is not None
+        and weight.dtype in (torch.bfloat16, torch.float16)
+        and weight.is_contiguous()
+        and weight.shape[1] % ALIGNED == 0
+        and head.bias is None
+        and head.softcap is None
+    )
 
 
 def _chunked(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -21,10 +21,16 @@ from ropewalk.scoring.head import Split
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class NllRow:
-    """Score every token of `ids` int32 `[T]` but the first, under one rotation."""
+    """Score the tokens of `ids` int32 `[T]` from token `first` on, which is at least 1, under one rotation."""
 
     ids: NDArray[np.int32]
     rotation: Rotation
+    first: int = 1
+
+    @property
+    def tail(self) -> int:
+        """Last positions whose hidden states are wanted."""
+        return len(self.ids) - self.first + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,6 +40,11 @@ class AnswerRow:
     ids: NDArray[np.int32]
     rotation: Rotation
     answer_tokens: int
+
+    @property
+    def tail(self) -> int:
+        """Last positions whose hidden states are wanted."""
+        return self.answer_tokens + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -127,16 +138,15 @@ def _forward(model: Any, parts: Split, rows: Sequence[Row]) -> list[Pending]:
     device = parts.head.weight.device
     ids_BT = upload(np.stack([row.ids for row in rows]).astype(np.int64), device)
     rotations = [row.rotation for row in rows]
-    tails = [row.answer_tokens + 1 if isinstance(row, AnswerRow) else 0 for row in rows]
-    wanted = max(tails) if all(tails) else 0
+    wanted = max(row.tail for row in rows)
     with patched(model, rotations), only_last(wanted):  # one per row, also if equal: compiled for one shape alone
         hidden_BTH = parts.body(ids_BT)
     pending: list[Pending] = []
     for row, hidden_TH, ids_T in zip(rows, hidden_BTH, ids_BT, strict=True):
         if isinstance(row, NllRow):
-            pending.append((parts.head.nll(hidden_TH[:-1], ids_T[1:]), None))
+            pending.append((parts.head.nll(hidden_TH[-row.tail : -1], ids_T[row.first :]), None))
         else:
-            pending += answers(parts, hidden_TH[None, -row.answer_tokens - 1 :], ids_T[-row.answer_tokens :])
+            pending += answers(parts, hidden_TH[None, -row.tail :], ids_T[-row.answer_tokens :])
     return pending
 
 

@@ -31,8 +31,8 @@ CEILING = 8.0
 """lambda reaches at most this times length / window."""
 LEAST = 1e-12
 """A smaller ln lambda is 0: it changes nothing, and the interpolation divides by it."""
-LAMBDA_REACH = math.log(4.0)
-ATTENTION_REACH = math.log(1.35)
+LAMBDA_REACH = math.log(2.0)
+ATTENTION_REACH = math.log(1.16)
 PARAMETER_REACH = math.log(4.0)
 """How far a search goes from where it starts, in each direction."""
 

@@ -1,0 +1,79 @@
+"""What only a GPU runs, against its slow twins; skipped where there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from rows_for_tests import ids, losses, random_model, rotation
+
+from ropewalk.scoring import NllRow, fast, split
+from ropewalk.scoring.kernels import HOPPER
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+WIDE = {
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "vocab_size": 1000,
+    "max_position_embeddings": 4096,
+    "initializer_range": 0.05,
+}
+
+
+def on_the_gpu(stem, **changes):
+    model = random_model(stem, **WIDE | changes).to("cuda")
+    for layer in (*model.model.layers, model.model.embed_tokens, model.model.norm, model.lm_head):
+        layer.to(torch.bfloat16)  # but not the rotary embedding
+    return model
+
+
+@pytest.mark.parametrize("stem", ["Llama", "Granite", "Gemma2"])
+def test_compiled_layers_and_losses_are_those_of_plain_ones(stem):
+    """Granite scales its logits; Gemma 2 caps them, which the fused loss does not know."""
+    changes = {"Granite": {"logits_scaling": 4.0}, "Gemma2": {"attn_logit_softcapping": None}}.get(stem, {})
+    model = on_the_gpu(stem, **changes)
+    rows = [NllRow(ids=ids(2048, seed, 1000), rotation=rotation(model)) for seed in range(2)]
+    plain = losses(model, split(model), rows)
+    with fast(model, split(model), compiled=True) as quick:
+        assert (quick.head.fused is not None) == (stem != "Gemma2" and torch.cuda.get_device_capability() == HOPPER)
+        found = losses(model, quick, rows, batch_tokens=2 * 2048)
+    for one, other in zip(found, plain, strict=True):
+        assert np.abs(one - other).mean() < 0.02  # bfloat16 layers
+        assert abs(float(one.mean() - other.mean())) < 2e-3
+
+
+@pytest.mark.parametrize("vocabulary", [512, 1000, 128_256])
+@pytest.mark.parametrize(("count", "depth"), [(1, 64), (300, 576), (1000, 2048)])
+@pytest.mark.parametrize("multiplier", [1.0, 0.25])
+def test_the_fused_loss_is_the_cross_entropy(vocabulary, count, depth, multiplier):
+    if torch.cuda.get_device_capability() != HOPPER:
+        pytest.skip("the fused loss is for Hopper")
+    from ropewalk.scoring import fused
+
+    torch.manual_seed(0)
+    hidden = torch.randn(count, depth, device="cuda", dtype=torch.bfloat16)
+    weight = (torch.randn(vocabulary, depth, device="cuda") * 3 / depth**0.5).to(torch.bfloat16)
+    targets = torch.randint(0, vocabulary, (count,), device="cuda")
+    exact = torch.nn.functional.cross_entropy(
+        multiplier * hidden.double() @ weight.double().T, targets, reduction="none"
+    )
+    assert (
+        fused.nll(hidden, targets, weight, multiplier) - exact
+    ).abs().max() < 1e-4  # tensor cores cut sums off: 3e-5 at depth 2048
+
+
+def test_the_fused_loss_is_that_of_chunks():
+    model = on_the_gpu("Llama")
+    parts = split(model)
+    hidden = torch.randn(5000, 256, device="cuda", dtype=torch.bfloat16)
+    targets = torch.randint(0, 1000, (5000,), device="cuda")
+    with torch.inference_mode(), fast(model, parts, compiled=True) as quick:
+        found = quick.head.nll(hidden, targets)
+        chunked = dataclasses.replace(quick.head, fused=None).nll(hidden, targets)
+    assert (found - chunked).abs().max() < 2e-5
