@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 import checkpoints
 from ropewalk.corpus import load_documents, tokenize, write_spans
 from ropewalk.corpus.spans import KeySpans
 from ropewalk.errors import CorpusError, ExperimentError, ModelError
+from ropewalk.experiment import measure
 from ropewalk.experiment.rerun import verify_passes
 from ropewalk.experiment.verify import verify_rows
+from ropewalk.scoring import score
 
 LONGPPL = {"trunc_len": 32, "stride": 16, "alpha": 0.05, "beta": -8.0, "min_key_tokens": 5}
 
@@ -336,3 +339,25 @@ def test_capped_attention_is_measured_capped_or_refused(swept, tmp_path, words, 
     except ModelError:
         return
     assert math.log(value(fast, "none", 192, "perplexity")) == pytest.approx(np.mean(losses), abs=1e-5)
+
+
+def test_a_model_that_is_its_own_evaluator_reads_a_document_once(swept, monkeypatch):
+    """Up to its window its loss with the whole context is the unscaled pass of the plan."""
+    fed = []
+
+    def counted(model, parts, rows, batch_tokens):
+        fed.extend((row.rotation.fingerprint, len(row.ids)) for row in rows)
+        return score(model, parts, rows, batch_tokens)
+
+    monkeypatch.setattr(measure, "score", counted)
+    run = swept(
+        lengths=[64, 128], methods={"linear": {"factor": 2}}, metrics={"longppl": {"evaluator": "self", **LONGPPL}}
+    )
+    verified(run)
+    frame = run.frame()
+    own, scaled = (frame[frame.method == name].fingerprint.iloc[0] for name in ("none", "linear"))
+    assert sorted(fed) == [(scaled, 128)] * 3
+    for document in range(3):
+        stored = load_file(run.directory / f"nll/{own}-{document}-0-128.safetensors")["nll"]
+        found = load_file(run.directory / f"evaluator/{document}.safetensors")["nll_long"]
+        assert np.array_equal(stored, found)
