@@ -63,9 +63,6 @@ class TestRace:
     def test_clearly_worse_leaves(self):
         assert self.RIVAL.excludes(self.candidate(6.0, 7.05), self.GOAL)
 
-    def test_worse_within_its_interval_stays(self):
-        assert not self.RIVAL.excludes(self.candidate(5.1, 6.6), self.GOAL)
-
     def test_better_stays_and_one_document_is_not_enough(self):
         assert not self.RIVAL.excludes(self.candidate(4.0, 5.0), self.GOAL)
         assert not self.RIVAL.excludes(self.candidate(50.0), self.GOAL)
@@ -76,6 +73,13 @@ class TestRace:
         rival = Rival(outcome=paid, score=score(paid, PLAIN, goal))
         assert not rival.excludes(self.candidate(6.0, 7.05), goal)
         assert rival.excludes(self.candidate(8.0, 9.05), goal)
+
+    def test_on_all_documents_the_loss_itself_counts_and_not_its_interval(self):
+        short = Outcome(long_D=(5.0, 6.0, 7.0), short_DL=((2.0, 3.0),) * 3)
+        longer = Rival(outcome=short, score=score(short, short, self.GOAL))
+        assert not longer.excludes(self.candidate(5.1, 6.6), self.GOAL)  # its interval holds 0
+        assert self.RIVAL.excludes(self.candidate(5.1, 6.6), self.GOAL)  # it is worse on all that there are
+        assert not self.RIVAL.excludes(self.candidate(*PLAIN.long_D), self.GOAL)
 
     def test_the_estimate_is_the_rivals_number_plus_the_gap(self):
         assert self.RIVAL.estimate(self.candidate(6.0, 7.5), self.GOAL) == pytest.approx(5.5 + 1.25, abs=1e-12)

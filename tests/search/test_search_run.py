@@ -202,6 +202,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"metrics": {"perplexity": {}}, "section": {"weights": {"retrieval": 1.0}}}, "metrics names no passkey"),
     ({"section": {"weights": {"keys": 1.0}}}, "add longppl: {spans: builtin} to metrics"),
     ({"metrics": {"passkey": {"protocol": "yarn"}}}, "use protocol: exact"),
+    ({"section": {"probe_lengths": [500]}}, "search.probe_lengths: 500 is none of the lengths from the window"),
     ({"section": {"knot": 3}}, "unknown key search.knot=3; did you mean knots?"),
     ({"section": {"family": "refine"}}, "needs `method` with family refine"),
     ({"section": {"family": "refine", "method": "none"}}, "search.method=none has no number to vary"),

@@ -96,8 +96,8 @@ class Search(_Section):
     """What `ropewalk search` varies and what it looks for; nothing to a sweep.
 
     `max_short_cost`: largest loss of perplexity inside the window against `none`, per cent. `max_retrieval`: largest
-    loss of the probes' answers, nats per token. `probes`: passkeys per length. `method`: whose parameters `refine`
-    varies.
+    loss of the probes' answers, nats per token. `probes`: passkeys per length. `probe_lengths`: at which of the
+    lengths from the window to the searched one; null for all. `method`: whose parameters `refine` varies.
     """
 
     family: Literal["spline", "free", "refine"] = "spline"
@@ -108,6 +108,7 @@ class Search(_Section):
     max_short_cost: Annotated[float, Field(allow_inf_nan=False)] | None = None
     max_retrieval: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     probes: Annotated[int, Field(ge=1, le=1000)] = 5
+    probe_lengths: Annotated[list[Length], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _refines_something(self) -> Search:

@@ -101,6 +101,13 @@ def checked(experiment: Experiment, request: Request, loaded: LoadedModel | None
         raise ExperimentError("metrics.passkey.protocol=yarn generates text, which has no loss; use protocol: exact.")
     if passkey is None and ((section.weights.retrieval or 0) > 0 or section.max_retrieval is not None):
         raise ExperimentError("search: retrieval counts, but metrics names no passkey; add passkey: {} to metrics.")
+    probed = [n for n in lengths if window <= n <= request.length]
+    for length in section.probe_lengths or ():
+        if length not in probed:
+            raise ExperimentError(
+                f"search.probe_lengths: {length} is none of the lengths from the window to the searched one; choose "
+                f"from {', '.join(map(str, probed))}."
+            )
     longppl = experiment.metrics.longppl
     if section.weights.keys > 0 and (longppl is None or longppl.spans is None):
         raise ExperimentError("search.weights.keys counts key tokens; add longppl: {spans: builtin} to metrics.")
@@ -116,7 +123,7 @@ def scene(prepared: Prepared, request: Request) -> Scene:
     experiment, geometry = prepared.asked.experiment, prepared.asked.geometry
     section, passkey = experiment.search or Search(), experiment.metrics.passkey
     window = geometry.window().length
-    passkeys = tuple(n for n in experiment.lengths if window <= n <= request.length) if passkey else ()
+    probed = section.probe_lengths or [n for n in experiment.lengths if window <= n <= request.length]
     cost = section.max_short_cost if request.max_short_cost is None else request.max_short_cost
     weights = section.weights
     retrieval = weights.retrieval if weights.retrieval is not None else RETRIEVAL if passkey else 0.0
@@ -142,7 +149,7 @@ def scene(prepared: Prepared, request: Request) -> Scene:
         family=families.make(section, geometry, request.length),
         window=window,
         short=tuple(n for n in experiment.lengths if n <= window) or (window,),
-        passkeys=passkeys,
+        passkeys=tuple(sorted(set(probed))) if passkey else (),
     )
 
 

@@ -68,15 +68,15 @@ class Bench:
             rotations: the candidates.
             window: tokens; losses from this position on are long.
             short: prefixes, tokens, whose losses are short.
-            leaves: asked after every document but the last.
+            leaves: asked after every document, but not where nothing comes after it.
         """
         grown: list[Outcome | str] = [Outcome(long_D=(), short_DL=()) for _ in rotations]
         running = list(range(len(rotations)))
         for document in range(len(self.documents)):
             for index, nll in zip(running, self.losses([rotations[i] for i in running], document), strict=True):
                 grown[index] = self._grow(grown[index], nll, document, window, short)
-            last = document == len(self.documents) - 1
-            running = [i for i in running if _runs(grown[i], None if last else leaves)]
+            more = document < len(self.documents) - 1 or self.trials
+            running = [i for i in running if _runs(grown[i], leaves if more else None)]
         if self.trials:
             for index, answers in zip(running, self.answers([rotations[i] for i in running]), strict=True):
                 grown[index] = _with_answers(grown[index], answers)

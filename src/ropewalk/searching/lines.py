@@ -122,10 +122,11 @@ def _count(number: int, word: str) -> str:
 
 def spent(found: Result) -> str:
     """Candidates, time, and what racing spared."""
-    count = sum(found["evaluations"].values())
+    count, probes = sum(found["evaluations"].values()), found["saving_probes"]
+    also = "" if probes is None else f" and {100 * probes:.0f} % of their probes"
     return (
         f"{count} candidates, {found['evaluations']['named']} of them named methods, in {found['wall_s']:.0f} s of "
-        f"searching; racing spared {100 * found['saving']:.0f} % of their passes over documents."
+        f"searching; racing spared {100 * found['saving']:.0f} % of their passes over documents{also}."
     )
 
 

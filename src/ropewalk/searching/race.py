@@ -1,4 +1,4 @@
-"""Racing: a candidate leaves once the documents it has seen exclude that it beats the best; pure."""
+"""Racing: a candidate leaves once what it has been measured on excludes that it beats the best; pure."""
 
 from __future__ import annotations
 
@@ -29,21 +29,24 @@ class Rival:
         """Whether the candidate cannot win any more.
 
         Everything else in an objective is >= 0, so what the rival pays beside its long loss is all that a candidate
-        can still make up for: it leaves when the 95 % paired t interval of its weighted long loss lies above that.
+        can still make up for: it leaves when the 95 % paired t interval of its weighted long loss lies above that; of
+        all documents, when the loss itself does, and its probes are spared.
         """
         seen = len(outcome.long_D)
         if seen < FIRST or goal.long == 0:
             return False
-        interval = paired_t(outcome.long_D, self.outcome.long_D[:seen]).interval
         margin = self.score.objective - goal.long * self.score.long
-        return interval.low is not None and goal.long * interval.low > margin
+        if seen == len(self.outcome.long_D):
+            return self.gap(outcome, goal) > margin
+        low = paired_t(outcome.long_D, self.outcome.long_D[:seen]).interval.low
+        return low is not None and goal.long * low > margin
 
     def estimate(self, outcome: Outcome, goal: Goal) -> float:
         """The objective that a dropped candidate goes on record with: the rival's plus the gap."""
         return self.score.objective + self.gap(outcome, goal)
 
 
-def saving(documents_seen: Iterable[int], documents: int) -> float:
-    """The share of document passes that racing spared."""
-    seen = list(documents_seen)
-    return 1.0 - sum(seen) / (documents * len(seen)) if seen else 0.0
+def saving(measured: Iterable[int], whole: int) -> float:
+    """The share of passes that racing spared, from what each candidate was measured on, out of `whole`."""
+    seen = list(measured)
+    return 1.0 - sum(seen) / (whole * len(seen)) if seen else 0.0

@@ -45,7 +45,7 @@ class Candidate:
     Attributes:
         label: of a named method, else empty.
         values: its coordinates in the family, if it came from there.
-        dropped: racing ended it, and its score is an estimate from the documents it saw.
+        dropped: racing ended it, and its objective is an estimate from the documents it saw.
     """
 
     label: str
@@ -131,6 +131,10 @@ class Hunt:
     def generation_of(self, number: int) -> int:
         """The first candidate of the generation that this one is in; candidate 0, the start, is one of its own."""
         return 0 if number == 0 else number - (number - 1) % self.generation
+
+    def left(self, outcome: Outcome) -> bool:
+        """Whether racing ended it: some of its documents or its probes are missing."""
+        return len(outcome.long_D) < self.documents or (self.goal.probes and not outcome.retrieval_P)
 
     def rotation(self, values: Sequence[float]) -> Rotation:
         """At coordinates in [-1, 1]."""
@@ -255,7 +259,7 @@ def _tell(
         study.tell(trial, state=library().trial.TrialState.FAIL)
         return
     found = score(outcome, hunt.unscaled, hunt.goal)
-    dropped = len(outcome.long_D) < hunt.documents
+    dropped = hunt.left(outcome)
     objective = rival.estimate(outcome, hunt.goal) if dropped else found.objective
     trial.set_user_attr(RESULT, {"outcome": outcome.plain(), "objective": objective, "wall_s": wall_s})
     study.tell(trial, objectives(found) if hunt.front else objective)
@@ -289,7 +293,7 @@ def candidates(study: optuna.Study, hunt: Hunt, before: float = math.inf) -> lis
                 outcome=outcome,
                 score=score(outcome, hunt.unscaled, hunt.goal),
                 objective=float(result["objective"]),
-                dropped=len(outcome.long_D) < hunt.documents,
+                dropped=hunt.left(outcome),
                 values=values,
             )
         )
