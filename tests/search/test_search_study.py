@@ -109,6 +109,12 @@ def test_racing_spares_documents_and_changes_nothing_about_the_best(tmp_path):
             assert float(np.mean(outcome(candidate.rotation).long_D)) > best.objective
 
 
+def test_without_its_probes_a_candidate_is_not_complete():
+    whole_one = hunt().first.outcome
+    assert not hunt().left(whole_one)
+    assert hunt(goal=Goal(long=1.0, retrieval=0.1, keys=0.0)).left(whole_one)
+
+
 def test_a_bound_keeps_the_best_within_it(tmp_path):
     bound = 0.04
     asked = hunt(goal=Goal(long=1.0, retrieval=0.0, keys=0.0, max_short_cost=bound))
