@@ -57,7 +57,7 @@ def test_answers_are_those_of_the_stock_model(name):
 
 def test_fewer_tokens_are_fed(monkeypatch):
     model = random_model("Llama")
-    rows = prompts(model)
+    rows = prompts(model, (96, 104, 112), 128)
     fed = []
     with fast(model, split(model), compiled=False) as parts:
 

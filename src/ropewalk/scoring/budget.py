@@ -9,7 +9,7 @@ import torch
 from ropewalk.models.size import ModelSize, size_of
 from ropewalk.scoring.memory import rows_that_fit, weight_bytes
 
-CPU_BATCH_TOKENS = 2048
+CPU_BATCH_TOKENS = 4096
 """Enough rows to fill a few cores' matrix products; more only falls out of the cache."""
 
 CUDA_BATCH_TOKENS = 196_608
