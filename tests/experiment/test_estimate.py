@@ -37,15 +37,15 @@ def fed(loaded):
 def test_every_planned_pass_is_fed_and_hardly_any_other(asked, fed, loaded, tmp_path):
     prepared = prepare(asked)
     budget = batch_tokens(loaded.model, asked.experiment.lengths[-1])
-    planned = [*document_passes(prepared, budget), *passkey_passes(prepared, budget, exact=False)]
+    planned = [*document_passes(prepared, budget), *passkey_passes(prepared, budget, whole=False)]
     sweep(asked, tmp_path / "run")
     expected = Counter((each.rows, each.new) for each in planned)
     assert not expected - fed
     more = fed - expected  # the parts are proved, sharing is tried (three), and a canary is scored twice
     assert sum(more.values()) <= 7
     whole = sum(length for _, length in prepared.plan.passkeys) * prepared.plan.trials
-    assert sum(each.tokens for each in passkey_passes(prepared, budget, exact=False)) < 0.75 * whole
-    assert sum(each.tokens for each in passkey_passes(prepared, budget, exact=True)) == whole
+    assert sum(each.tokens for each in passkey_passes(prepared, budget, whole=False)) < 0.75 * whole
+    assert sum(each.tokens for each in passkey_passes(prepared, budget, whole=True)) == whole
 
 
 def test_a_pace_is_found_from_its_own_seconds():
@@ -76,7 +76,7 @@ def test_a_probe_feeds_little_and_its_pace_is_positive(asked, fed, loaded):
         found = estimate(prepared, quick, 512, exact=False)
     assert found.seconds > 0
     assert found.fed_tokens == sum(
-        each.tokens for each in (*document_passes(prepared, 512), *passkey_passes(prepared, 512, exact=False))
+        each.tokens for each in (*document_passes(prepared, 512), *passkey_passes(prepared, 512, whole=False))
     )
     assert sum(rows * positions for rows, positions in fed.elements()) < 0.5 * found.fed_tokens
     rotation = next(iter(prepared.plan.rotations.values()))
@@ -84,3 +84,12 @@ def test_a_probe_feeds_little_and_its_pace_is_positive(asked, fed, loaded):
     assert once_s >= 0
     for pace in paces:
         assert min(pace.pass_s, pace.token_s, pace.pair_s) >= 0 < pace.seconds([Fed(rows=1, new=256)])
+
+
+def test_prompts_of_a_model_that_cannot_go_on_are_counted_whole(asked, loaded, monkeypatch):
+    monkeypatch.setattr(loaded.model, "_is_stateful", True)
+    prepared = prepare(asked)
+    with fast(loaded.model, split(loaded.model), compiled=False) as parts:
+        found = estimate(prepared, parts, 512, exact=False)
+    passes = [*document_passes(prepared, 512), *passkey_passes(prepared, 512, whole=True)]
+    assert found.fed_tokens == sum(each.tokens for each in passes)

@@ -12,7 +12,10 @@ from rows_for_tests import ids, losses, random_model, rotation
 from ropewalk.scoring import NllRow, fast, split
 from ropewalk.scoring.kernels import HOPPER
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning"),  # torch 2.11's own compiler
+]
 
 WIDE = {
     "hidden_size": 256,

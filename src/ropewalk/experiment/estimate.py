@@ -13,7 +13,7 @@ from ropewalk.scoring import AnswerRow, Split, fast, split
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
 from ropewalk.scoring.loop import even_part
 from ropewalk.scoring.probe import Fed, probe
-from ropewalk.scoring.shared import shares, walk
+from ropewalk.scoring.shared import carries, shares, walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +46,19 @@ def estimate(prepared: Prepared, parts: Split, budget: int, *, exact: bool) -> E
         prepared: what a run would do.
         parts: as the run scores with them (inside `fast`, if it does).
         budget: positions per batch.
-        exact: no prefixes are shared.
+        exact: as the run; no prefixes are shared then.
     """
     plan = prepared.plan
-    documents, answers = document_passes(prepared, budget), passkey_passes(prepared, budget, exact=exact)
+    model = prepared.model.model
+    documents, answers = document_passes(prepared, budget), passkey_passes(prepared, budget, whole=exact)
     tokens = sum(fed.tokens for fed in (*documents, *answers))
     longest = prepared.asked.experiment.lengths[-1]
     rotation = next(iter(plan.rotations.values()))
     ids = prepared.tokens[0].ids[:longest]
-    pace, answer_pace, once_s = probe(prepared.model.model, parts, ids, rotation, budget, tokens)
+    pace, answer_pace, once_s = probe(model, parts, ids, rotation, budget, tokens)
+    if answers and not exact and not carries(model, parts):  # asked after the probe, which times what is loaded first
+        answers = passkey_passes(prepared, budget, whole=True)
+        tokens = sum(fed.tokens for fed in (*documents, *answers))
     return Estimate(fed_tokens=tokens, seconds=once_s + pace.seconds(documents) + answer_pace.seconds(answers))
 
 
@@ -66,8 +70,8 @@ def document_passes(prepared: Prepared, budget: int) -> list[Fed]:
     return [fed for length, count in lengths.items() for fed in _batches(count, length, budget)]
 
 
-def passkey_passes(prepared: Prepared, budget: int, *, exact: bool) -> list[Fed]:
-    """Every trial of every rotation: whole, or what comes after the beginning that it shares."""
+def passkey_passes(prepared: Prepared, budget: int, *, whole: bool) -> list[Fed]:
+    """Every trial of every rotation: `whole`, or what comes after the beginning that it shares."""
     plan, asked = prepared.plan, prepared.asked.experiment.metrics.passkey
     if asked is None:
         return []
@@ -78,7 +82,7 @@ def passkey_passes(prepared: Prepared, budget: int, *, exact: bool) -> list[Fed]
     every = [(f, length, trial) for f, length in plan.passkeys for trial in built[length] if isinstance(trial, Trial)]
     rows = [AnswerRow(ids=t.ids, rotation=plan.rotations[f], answer_tokens=t.answer_tokens) for f, _, t in every]
     steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows])
-    if exact or not shares(steps, rows):
+    if whole or not shares(steps, rows):
         return [fed for _, length in plan.passkeys for fed in _batches(plan.trials, length, budget)]
     own: dict[str, list[Trial]] = {}
     for fingerprint, _, trial in every:
