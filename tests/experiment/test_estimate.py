@@ -51,7 +51,7 @@ def test_every_planned_pass_is_fed_and_hardly_any_other(asked, fed, loaded, tmp_
 def test_a_pace_is_found_from_its_own_seconds():
     pace = Pace(pass_s=0.01, token_s=1e-4, pair_s=2e-8)
     passes = [Fed(rows=1, new=16), Fed(rows=8, new=256), Fed(rows=1, new=4096)]
-    found = fit(passes, [pace.seconds([each]) for each in passes], 1e-4)
+    found = fit([[each] for each in passes], [pace.seconds([each]) for each in passes], 1e-4)
     unseen = [Fed(rows=1, new=16384), Fed(rows=2, new=300, before=3000)]
     assert found.seconds(unseen) == pytest.approx(pace.seconds(unseen), rel=1e-6)
     assert found.seconds([Fed(rows=1, new=300, before=3000)]) > found.seconds([Fed(rows=1, new=300)])
@@ -65,7 +65,7 @@ def test_one_slow_pass_is_not_squared(slip):
     seconds = [pace.seconds([each]) for each in passes]
     seconds[2] *= slip
     run = [Fed(rows=1, new=12288)] * 6
-    assert 0.5 < fit(passes, seconds, 2.6e-4).seconds(run) / pace.seconds(run) < 4
+    assert 0.5 < fit([[each] for each in passes], seconds, 2.6e-4).seconds(run) / pace.seconds(run) < 4
 
 
 def test_a_probe_feeds_little_and_its_pace_is_positive(asked, fed, loaded):
@@ -73,14 +73,14 @@ def test_a_probe_feeds_little_and_its_pace_is_positive(asked, fed, loaded):
     parts = split(loaded.model)
     fed.clear()
     with fast(loaded.model, parts, compiled=False) as quick:
-        found = estimate(prepared, quick, 512, exact=False)
+        found = estimate(prepared, quick, 512)
     assert found.seconds > 0
     assert found.fed_tokens == sum(
         each.tokens for each in (*document_passes(prepared, 512), *passkey_passes(prepared, 512, whole=False))
     )
     assert sum(rows * positions for rows, positions in fed.elements()) < 0.5 * found.fed_tokens
-    rotation = next(iter(prepared.plan.rotations.values()))
-    *paces, once_s = probe(loaded.model, parts, prepared.tokens[0].ids[:256], rotation, 512, 10**6)
+    rotations = list(prepared.plan.rotations.values())
+    *paces, once_s = probe(loaded.model, parts, prepared.tokens[0].ids[:256], rotations, 512, 10**6)
     assert once_s >= 0
     for pace in paces:
         assert min(pace.pass_s, pace.token_s, pace.pair_s) >= 0 < pace.seconds([Fed(rows=1, new=256)])
@@ -90,6 +90,6 @@ def test_prompts_of_a_model_that_cannot_go_on_are_counted_whole(asked, loaded, m
     monkeypatch.setattr(loaded.model, "_is_stateful", True)
     prepared = prepare(asked)
     with fast(loaded.model, split(loaded.model), compiled=False) as parts:
-        found = estimate(prepared, parts, 512, exact=False)
+        found = estimate(prepared, parts, 512)
     passes = [*document_passes(prepared, 512), *passkey_passes(prepared, 512, whole=True)]
     assert found.fed_tokens == sum(each.tokens for each in passes)

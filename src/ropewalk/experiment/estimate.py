@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ from ropewalk.scoring.shared import carries, shares, walk
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a whole run feeds and takes, finding key tokens aside."""
+    """What a whole run feeds and takes, finding key tokens and writing aside."""
 
     fed_tokens: int
     seconds: float
@@ -32,31 +33,33 @@ def of(asked: Asked) -> Estimate | None:
     """
     if asked.loaded is None and not is_here(find(asked.spec, weights=False)):
         return None
+    start = time.perf_counter()
     prepared = prepare(asked)
+    ready_s = time.perf_counter() - start  # a run loads and tokenises as well
     model = prepared.model.model
     compiled = pays_to_compile(model, prepared.plan.tokens)
     with fast(model, split(model), compiled=compiled) as parts:
-        return estimate(prepared, parts, batch_tokens(model, asked.experiment.lengths[-1]), exact=False)
+        found = estimate(prepared, parts, batch_tokens(model, asked.experiment.lengths[-1]))
+    return replace(found, seconds=found.seconds + ready_s)
 
 
-def estimate(prepared: Prepared, parts: Split, budget: int, *, exact: bool) -> Estimate:
+def estimate(prepared: Prepared, parts: Split, budget: int) -> Estimate:
     """Probe the loaded model, and add up.
 
     Args:
         prepared: what a run would do.
         parts: as the run scores with them (inside `fast`, if it does).
         budget: positions per batch.
-        exact: as the run; no prefixes are shared then.
     """
     plan = prepared.plan
     model = prepared.model.model
-    documents, answers = document_passes(prepared, budget), passkey_passes(prepared, budget, whole=exact)
+    documents, answers = document_passes(prepared, budget), passkey_passes(prepared, budget, whole=False)
     tokens = sum(fed.tokens for fed in (*documents, *answers))
     longest = prepared.asked.experiment.lengths[-1]
-    rotation = next(iter(plan.rotations.values()))
+    rotations = list(plan.rotations.values())
     ids = prepared.tokens[0].ids[:longest]
-    pace, answer_pace, once_s = probe(model, parts, ids, rotation, budget, tokens)
-    if answers and not exact and not carries(model, parts):  # asked after the probe, which times what is loaded first
+    pace, answer_pace, once_s = probe(model, parts, ids, rotations, budget, tokens)
+    if answers and not carries(model, parts):  # asked after the probe, which times what is loaded first
         answers = passkey_passes(prepared, budget, whole=True)
         tokens = sum(fed.tokens for fed in (*documents, *answers))
     return Estimate(fed_tokens=tokens, seconds=once_s + pace.seconds(documents) + answer_pace.seconds(answers))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +15,17 @@ from scipy.optimize import nnls
 from ropewalk.models.size import size_of
 from ropewalk.rope import Rotation
 from ropewalk.scoring.head import Split
-from ropewalk.scoring.loop import AnswerRow, NllRow, Row, score
+from ropewalk.scoring.loop import AnswerRow, NllRow, finish, is_out_of_memory, release, score
+from ropewalk.scoring.shared import walk, walked
 
 TINY, SHORT = 16, 256
-SHARE = 0.02
-"""The longest pass of a probe may be this part of the run that it predicts."""
+SHARE = 0.01
+"""What a probe feeds at once may be this part of the run that it predicts."""
 
 ANSWER_TOKENS = 5
 
-PAIRS = (1.0, 3.0)
-"""Seconds of attention per FLOP, by those of products with weights: 1.9 on an H100, 1.3 on two CPU cores."""
+PAIRS = (1.0, 4.0)
+"""Seconds of attention per FLOP, by those of products with weights: 1.9 on an H100, 1.3 to 3 on two CPU cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,64 +58,87 @@ class Pace:
         return sum(self.pass_s + fed.tokens * self.token_s + fed.pairs * self.pair_s for fed in passes)
 
 
-def fit(passes: list[Fed], seconds: list[float], arithmetic: float) -> Pace:
+def fit(passes: Sequence[Sequence[Fed]], seconds: Sequence[float], arithmetic: float) -> Pace:
     """The non-negative pace that is nearest to the measured seconds, in relative terms.
 
     Args:
-        passes: what was fed.
-        seconds: what each took.
+        passes: what was fed, pass after pass, in each measurement.
+        seconds: what each measurement took.
         arithmetic: FLOP of a query-key pair by those of a token. The squares of short passes are small beside noise and
             large in long ones: their pace is held within PAIRS of what the arithmetic says.
     """
-    weights = np.ones(len(passes)) / np.array(seconds)
-    tokens, pairs = (np.array([getattr(fed, name) for fed in passes]) for name in ("tokens", "pairs"))
-    (pass_s, token_s, pair_s), _ = nnls(np.stack([weights, tokens * weights, pairs * weights], 1), np.ones(len(passes)))
+    sums = np.array([[len(each), sum(f.tokens for f in each), sum(f.pairs for f in each)] for each in passes])
+    relative, ones = sums / np.array(seconds)[:, None], np.ones(len(passes))
+    (pass_s, token_s, pair_s), _ = nnls(relative, ones)
     least, most = (bound * arithmetic for bound in PAIRS)
     if least * token_s <= pair_s <= most * token_s:
         return Pace(pass_s=float(pass_s), token_s=float(token_s), pair_s=float(pair_s))
     share = least if pair_s < least * token_s else most
-    (pass_s, token_s), _ = nnls(np.stack([weights, (tokens + share * pairs) * weights], 1), np.ones(len(passes)))
+    held = np.stack([relative[:, 0], relative[:, 1] + share * relative[:, 2]], 1)
+    (pass_s, token_s), _ = nnls(held, ones)
     return Pace(pass_s=float(pass_s), token_s=float(token_s), pair_s=float(share * token_s))
 
 
 def probe(
-    model: Any, parts: Split, ids: NDArray[np.int32], rotation: Rotation, budget: int, tokens: int
+    model: Any, parts: Split, ids: NDArray[np.int32], rotations: Sequence[Rotation], budget: int, tokens: int
 ) -> tuple[Pace, Pace, float]:
-    """Time a few passes over `ids` (int32 `[longest length]`): the pace of scored documents, and of answers, and the
-    seconds that a run takes once (to compile, to load kernels).
+    """Time a few passes over `ids` (int32 `[longest length]`): the pace of scored documents, that of answers which go
+    on from a shared beginning, and the seconds that a run takes once (to compile, to load kernels).
 
-    No batch is more than SHARE of a run of `tokens`, and the longest pass is all of `ids`, or half of it, a quarter ...
+    Nothing fed at once is more than SHARE of a run of `tokens`, and the longest pass is all of `ids`, or half of it, a
+    quarter ... `rotations` are the run's, which go through beside each other.
     """
-
-    def timed(fed: Fed, *, answers: bool = False) -> float:
-        part = np.ascontiguousarray(ids[: fed.new])
-        row: Row = (
-            AnswerRow(ids=part, rotation=rotation, answer_tokens=min(ANSWER_TOKENS, fed.new - 1))
-            if answers
-            else NllRow(ids=part, rotation=rotation)
-        )
-        start = time.perf_counter()
-        for _ in score(model, parts, [row] * fed.rows, fed.tokens):
-            pass
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
-
-    def shape(length: int) -> Fed:
-        return Fed(rows=max(1, int(min(budget, SHARE * tokens)) // length), new=length)
-
-    tiny, short = Fed(rows=1, new=min(TINY, len(ids))), shape(min(SHORT, len(ids)))
-    first = [timed(fed, answers=answers) for fed in (tiny, short) for answers in (False, True)]
-    again = [timed(fed, answers=answers) for fed in (tiny, short) for answers in (False, True)]
-    shapes, spent, answer_s = [tiny, short], [again[0], again[2]], again[3]
-    long = len(ids)
-    while long > 2 * short.new and shape(long).tokens > SHARE * tokens:
-        long //= 2
-    if long > short.new:
-        shapes.append(shape(long))
-        spent.append(min(timed(shapes[-1]), timed(shapes[-1])))
+    room = min(budget, int(SHARE * tokens))
+    lengths = dict.fromkeys([min(TINY, len(ids)), min(SHORT, len(ids)), _longest(len(ids), room)])
     size = size_of(model, model.dtype, parts.head.weight.device.type)
-    pace = fit(shapes, spent, 4.0 * size.queries * size.layers / (2.0 * size.parameters))
-    saved = max(0.0, spent[1] - answer_s) / short.tokens  # the head, and most of the last layer
-    answer_pace = Pace(pass_s=pace.pass_s, token_s=max(0.0, pace.token_s - saved), pair_s=pace.pair_s)
-    return pace, answer_pace, max(0.0, sum(first) - sum(again))
+    arithmetic = 4.0 * size.queries * size.layers / (2.0 * size.parameters)
+    paces: list[Pace] = []
+    once_s = 0.0
+    beside = rotations[: max(1, budget // len(ids))]
+    for timed in (_documents, _answers):
+        first = [timed(model, parts, ids[:length], beside, room) for length in lengths]
+        again = [timed(model, parts, ids[:length], beside, room) for length in lengths]
+        once_s += sum(seconds for _, seconds in first) - sum(seconds for _, seconds in again)
+        paces.append(fit([passes for passes, _ in again], [seconds for _, seconds in again], arithmetic))
+    return paces[0], paces[1], max(0.0, once_s)
+
+
+def _longest(length: int, room: int) -> int:
+    """The length, or half of it, a quarter ... until it fits or is short."""
+    while length > max(room, 2 * SHORT):
+        length //= 2
+    return length
+
+
+def _documents(
+    model: Any, parts: Split, ids: NDArray[np.int32], rotations: Sequence[Rotation], room: int
+) -> tuple[list[Fed], float]:
+    """What is fed, and seconds: rows of one length, as many as there is room for."""
+    rows = max(1, room // len(ids)) if len(ids) > TINY else 1
+    start = time.perf_counter()
+    for _ in score(model, parts, [NllRow(ids=ids, rotation=rotations[0])] * rows, rows * len(ids)):
+        pass
+    return [Fed(rows=rows, new=len(ids))], time.perf_counter() - start
+
+
+def _answers(
+    model: Any, parts: Split, ids: NDArray[np.int32], rotations: Sequence[Rotation], room: int
+) -> tuple[list[Fed], float]:
+    """The same for two prompts, the second of which leaves the first half-way, under as many rotations as fit."""
+    prompts = [ids, np.concatenate([ids[: len(ids) // 2], ids[len(ids) // 2 :][::-1]])]
+    tokens = min(ANSWER_TOKENS, len(ids) - 1)
+    beside = rotations[: max(1, room // (2 * len(ids)))]
+    rows = [AnswerRow(ids=prompt, rotation=rotation, answer_tokens=tokens) for rotation in beside for prompt in prompts]
+    chunk = [[2 * place, 2 * place + 1] for place in range(len(beside))]
+    steps = walk(prompts, [tokens, tokens])
+    start = time.perf_counter()
+    try:
+        running = [pending for batch in walked(model, parts, rows, chunk, range(len(rows))) for _, pending in batch]
+        for pending in running:
+            finish(pending)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        release()  # a run says it of its rows, as `score` does
+    seconds = time.perf_counter() - start
+    return [Fed(rows=len(beside), new=len(ids) - step.shared, before=step.shared) for step in steps], seconds

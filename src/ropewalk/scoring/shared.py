@@ -74,7 +74,7 @@ def score_shared(
         if left.isdisjoint(index for own in chunk for index in own):
             continue
         try:
-            for batch in _one_behind(_walked(model, parts, rows, chunk, left.copy())):
+            for batch in _one_behind(walked(model, parts, rows, chunk, left.copy())):
                 left.difference_update(index for index, _ in batch)
                 yield batch
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -201,10 +201,13 @@ def _common(one: NDArray[np.int32], other: NDArray[np.int32]) -> int:
 
 
 @torch.inference_mode()
-def _walked(
+def walked(
     model: Any, parts: Split, rows: Sequence[AnswerRow], chunk: list[list[int]], wanted: Collection[int]
 ) -> Iterator[list[tuple[int, Pending]]]:
-    """Rotations whose prompts are the same, in the order of a walk: one row per rotation, prompt after prompt."""
+    """Rotations whose prompts are the same, in the order of a walk: one row per rotation, prompt after prompt.
+
+    `chunk` holds, per rotation, the indices of its rows, in one order of prompts; those in `wanted` come out.
+    """
     device = parts.head.weight.device
     rotations = [rows[own[0]].rotation for own in chunk]
     prompts = [rows[i] for i in chunk[0]]
