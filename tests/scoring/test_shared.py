@@ -11,7 +11,7 @@ from rows_for_tests import FLOAT_NOISE, ids, outcomes, random_model, rotation, s
 from transformers import masking_utils
 
 from ropewalk.errors import ModelError
-from ropewalk.scoring import AnswerRow, fast, score_shared, split
+from ropewalk.scoring import AnswerRow, fast, score_shared, shared, split
 from ropewalk.scoring.attention import MASKED, name_for
 from ropewalk.scoring.shared import walk
 
@@ -24,6 +24,11 @@ ARCHITECTURES = {
     "gemma3, some layers sliding": ("Gemma3", SLIDING),
     "olmo3, some layers sliding": ("Olmo3", SLIDING),
 }
+
+
+@pytest.fixture(autouse=True)
+def short_prompts_share(monkeypatch):
+    monkeypatch.setattr(shared, "CPU_GRAIN", 4)
 
 
 def prompts(model, forks=(40, 44, 52), length=64):
@@ -131,6 +136,20 @@ def test_a_walk_feeds_every_node_of_the_prefix_tree_once():
     for step in steps:
         assert (built[step.prompt][: step.shared] == before[: step.shared]).all()
         before = built[step.prompt]
+
+
+def test_a_walk_of_a_grain_feeds_multiples_of_it_or_whole_prompts():
+    stream = ids(200)
+    built = [
+        np.concatenate([stream[:fork], ids(200, fork)[fork:end]]) for fork, end in ((30, 200), (70, 90), (150, 200))
+    ]
+    fine, coarse = walk(built, [4] * 3), walk(built, [4] * 3, 64)
+    assert [step.prompt for step in coarse] == [step.prompt for step in fine]
+    fed = [len(built[step.prompt]) - step.shared for step in coarse]
+    for step, exact, new in zip(coarse, fine, fed, strict=True):
+        assert step.shared <= exact.shared
+        assert new == len(built[step.prompt]) or (new % 64 == 0 and exact.shared - step.shared < 64)
+    assert {64, 128} & set(fed)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

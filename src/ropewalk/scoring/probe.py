@@ -16,7 +16,7 @@ from ropewalk.models.size import size_of
 from ropewalk.rope import Rotation
 from ropewalk.scoring.head import Split
 from ropewalk.scoring.loop import AnswerRow, NllRow, finish, is_out_of_memory, release, score
-from ropewalk.scoring.shared import walk, walked
+from ropewalk.scoring.shared import grain, walk, walked
 
 TINY, SHORT = 16, 256
 SHARE = 0.01
@@ -130,7 +130,7 @@ def _answers(
     beside = rotations[: max(1, room // (2 * len(ids)))]
     rows = [AnswerRow(ids=prompt, rotation=rotation, answer_tokens=tokens) for rotation in beside for prompt in prompts]
     chunk = [[2 * place, 2 * place + 1] for place in range(len(beside))]
-    steps = walk(prompts, [tokens, tokens])
+    steps = walk(prompts, [tokens, tokens], grain(parts.head.weight))
     start = time.perf_counter()
     try:
         running = [pending for batch in walked(model, parts, rows, chunk, range(len(rows))) for _, pending in batch]

@@ -35,6 +35,10 @@ from ropewalk.scoring.loop import (
 LEAST_SHARE = 0.1
 """Prompts that share less than this part of their tokens are scored one by one."""
 
+CPU_GRAIN = 64
+"""What goes on from a shared beginning is a multiple of so many tokens on a CPU, where kernels are compiled for every
+new shape and kept: the demo's 80 suffixes took 300 MB and no less time when they were fed to the token."""
+
 PROBE_TOKENS = 32
 """Tokens before and after the joint on which sharing is tried."""
 
@@ -59,7 +63,7 @@ def score_shared(
     did: they go on where they would go on then, in the same batches. So a resumed sweep repeats some work.
     """
     left = set(range(len(rows)) if wanted is None else wanted)
-    steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows])
+    steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows], grain(parts.head.weight))
     if not shares(steps, rows) or not carries(model, parts):
         asked = sorted(left)
         for batch in score(model, parts, [rows[i] for i in asked], batch_tokens):
@@ -104,12 +108,18 @@ def _chunks(rows: Sequence[AnswerRow], groups: list[list[int]], limit: int) -> l
     return chunks
 
 
-def walk(prompts: Sequence[NDArray[np.int32]], answer_tokens: Sequence[int]) -> list[Step]:
+def grain(weight: torch.Tensor) -> int:
+    """The grain of a walk on the device of a model's weight."""
+    return 1 if weight.is_cuda else CPU_GRAIN
+
+
+def walk(prompts: Sequence[NDArray[np.int32]], answer_tokens: Sequence[int], grain: int = 1) -> list[Step]:
     """Prompts in an order in which neighbours share the most, with what each shares with the one before it.
 
     Args:
         prompts: token ids, int32 `[T]` each; the same array may stand for several rows.
         answer_tokens: per prompt, how many last tokens are its answer: they and the one before are always fed.
+        grain: what is fed after a beginning is a multiple of so many tokens, or the whole prompt.
     """
     sorting = {id(prompt): prompt.astype(">i4").tobytes() for prompt in prompts}
     order = sorted(range(len(prompts)), key=lambda i: (sorting[id(prompts[i])], i))
@@ -118,7 +128,8 @@ def walk(prompts: Sequence[NDArray[np.int32]], answer_tokens: Sequence[int]) -> 
     for index in order:
         prompt = prompts[index]
         most = len(prompt) - answer_tokens[index] - 1
-        steps.append(Step(prompt=index, shared=min(_common(before, prompt), most)))
+        fed = len(prompt) - min(_common(before, prompt), most)
+        steps.append(Step(prompt=index, shared=max(0, len(prompt) - -(-fed // grain) * grain)))
         before = prompt
     return steps
 
@@ -212,7 +223,7 @@ def walked(
     rotations = [rows[own[0]].rotation for own in chunk]
     prompts = [rows[i] for i in chunk[0]]
     held = Held(room=_longest(rows, chunk[0]))
-    steps = walk([row.ids for row in prompts], [row.answer_tokens for row in prompts])
+    steps = walk([row.ids for row in prompts], [row.answer_tokens for row in prompts], grain(parts.head.weight))
     places = needed(steps, {at for own in chunk for at, index in enumerate(own) if index in wanted})
     with patched(model, rotations):
         for step in (steps[place] for place in sorted(places)):
