@@ -80,10 +80,9 @@ def test_a_probe_feeds_little_and_its_pace_is_positive(asked, fed, loaded):
     )
     assert sum(rows * positions for rows, positions in fed.elements()) < 0.5 * found.fed_tokens
     rotations = list(prepared.plan.rotations.values())
-    *paces, once_s = probe(loaded.model, parts, prepared.tokens[0].ids[:256], rotations, 512, 10**6)
-    assert once_s >= 0
-    for pace in paces:
-        assert min(pace.pass_s, pace.token_s, pace.pair_s) >= 0 < pace.seconds([Fed(rows=1, new=256)])
+    for answers in (False, True):
+        pace, once_s = probe(loaded.model, parts, prepared.tokens[0].ids[:256], rotations, 512, 10**6, answers=answers)
+        assert min(once_s, pace.pass_s, pace.token_s, pace.pair_s) >= 0 < pace.seconds([Fed(rows=1, new=256)])
 
 
 def test_prompts_of_a_model_that_cannot_go_on_are_counted_whole(asked, loaded, monkeypatch):

@@ -58,11 +58,14 @@ def estimate(prepared: Prepared, parts: Split, budget: int) -> Estimate:
     longest = prepared.asked.experiment.lengths[-1]
     rotations = list(plan.rotations.values())
     ids = prepared.tokens[0].ids[:longest]
-    pace, answer_pace, once_s = probe(model, parts, ids, rotations, budget, tokens)
-    if answers and not carries(model, parts):  # asked after the probe, which times what is loaded first
-        answers = passkey_passes(prepared, budget, whole=True)
-        tokens = sum(fed.tokens for fed in (*documents, *answers))
-    return Estimate(fed_tokens=tokens, seconds=once_s + pace.seconds(documents) + answer_pace.seconds(answers))
+    pace, seconds = probe(model, parts, ids, rotations, budget, tokens, answers=False)
+    if answers:
+        answer_pace, once_s = probe(model, parts, ids, rotations, budget, tokens, answers=True)
+        if not carries(model, parts):  # asked after the probe, which times what is loaded first
+            answers = passkey_passes(prepared, budget, whole=True)
+        seconds += once_s + answer_pace.seconds(answers)
+    tokens = sum(fed.tokens for fed in (*documents, *answers))
+    return Estimate(fed_tokens=tokens, seconds=seconds + pace.seconds(documents))
 
 
 def document_passes(prepared: Prepared, budget: int) -> list[Fed]:

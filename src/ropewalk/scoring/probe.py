@@ -19,13 +19,13 @@ from ropewalk.scoring.loop import AnswerRow, NllRow, finish, is_out_of_memory, r
 from ropewalk.scoring.shared import grain, walk, walked
 
 TINY, SHORT = 16, 256
-SHARE = 0.01
+SHARE = 0.02
 """What a probe feeds at once may be this part of the run that it predicts."""
 
 ANSWER_TOKENS = 5
 
-PAIRS = (1.0, 4.0)
-"""Seconds of attention per FLOP, by those of products with weights: 1.9 on an H100, 1.3 to 3 on two CPU cores."""
+PAIRS = (1.0, 3.0)
+"""Seconds of attention per FLOP, by those of products with weights: 1.9 on an H100, 1.3 on two CPU cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +80,17 @@ def fit(passes: Sequence[Sequence[Fed]], seconds: Sequence[float], arithmetic: f
 
 
 def probe(
-    model: Any, parts: Split, ids: NDArray[np.int32], rotations: Sequence[Rotation], budget: int, tokens: int
-) -> tuple[Pace, Pace, float]:
-    """Time a few passes over `ids` (int32 `[longest length]`): the pace of scored documents, that of answers which go
-    on from a shared beginning, and the seconds that a run takes once (to compile, to load kernels).
+    model: Any,
+    parts: Split,
+    ids: NDArray[np.int32],
+    rotations: Sequence[Rotation],
+    budget: int,
+    tokens: int,
+    *,
+    answers: bool,
+) -> tuple[Pace, float]:
+    """Time a few passes over `ids` (int32 `[longest length]`): the pace of scored documents, or that of `answers` which
+    go on from a shared beginning, and the seconds that the first passes took more (to compile, to load kernels).
 
     Nothing fed at once is more than SHARE of a run of `tokens`, and the longest pass is all of `ids`, or half of it, a
     quarter ... `rotations` are the run's, which go through beside each other.
@@ -92,15 +99,12 @@ def probe(
     lengths = dict.fromkeys([min(TINY, len(ids)), min(SHORT, len(ids)), _longest(len(ids), room)])
     size = size_of(model, model.dtype, parts.head.weight.device.type)
     arithmetic = 4.0 * size.queries * size.layers / (2.0 * size.parameters)
-    paces: list[Pace] = []
-    once_s = 0.0
     beside = rotations[: max(1, budget // len(ids))]
-    for timed in (_documents, _answers):
-        first = [timed(model, parts, ids[:length], beside, room) for length in lengths]
-        again = [timed(model, parts, ids[:length], beside, room) for length in lengths]
-        once_s += sum(seconds for _, seconds in first) - sum(seconds for _, seconds in again)
-        paces.append(fit([passes for passes, _ in again], [seconds for _, seconds in again], arithmetic))
-    return paces[0], paces[1], max(0.0, once_s)
+    timed = _answers if answers else _documents
+    first = [timed(model, parts, ids[:length], beside, room) for length in lengths]
+    again = [timed(model, parts, ids[:length], beside, room) for length in lengths]
+    once_s = sum(seconds for _, seconds in first) - sum(seconds for _, seconds in again)
+    return fit([passes for passes, _ in again], [seconds for _, seconds in again], arithmetic), max(0.0, once_s)
 
 
 def _longest(length: int, room: int) -> int:
