@@ -37,9 +37,9 @@ def test_a_model_in_memory_has_the_size_of_its_configuration(experiment, loaded)
 
 
 def test_shared_prompts_keep_keys_and_values(experiment):
-    exact = memory.of(asked(experiment, metrics={"passkey": {}}, lengths=[4096]))
-    generated = memory.of(asked(experiment, metrics={"passkey": {"protocol": "yarn"}}, lengths=[4096]))
-    assert exact.pass_bytes - generated.pass_bytes == 4096 * 4 * 2 * 2 * 16  # float32, K and V, layers, head width
+    exact = memory.of(asked(experiment, metrics={"passkey": {}}, lengths=[32768]))
+    generated = memory.of(asked(experiment, metrics={"passkey": {"protocol": "yarn"}}, lengths=[32768]))
+    assert exact.pass_bytes - generated.pass_bytes == 32768 * 4 * 2 * 2 * 16  # float32, K and V, layers, head width
 
 
 def test_half_the_dtype_is_half_the_weights(experiment):

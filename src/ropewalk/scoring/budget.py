@@ -9,8 +9,8 @@ import torch
 from ropewalk.models.size import ModelSize, size_of
 from ropewalk.scoring.memory import rows_that_fit, weight_bytes
 
-CPU_BATCH_TOKENS = 4096
-"""Enough rows to fill a few cores' matrix products; more only falls out of the cache."""
+CPU_BATCH_BYTES = 2_400_000
+"""Hidden states that a few cores keep in their cache: 4687 tokens of strand, 2083 of SmolLM2 in bfloat16."""
 
 CUDA_BATCH_TOKENS = 196_608
 """More positions than this make no product faster."""
@@ -23,17 +23,21 @@ COMPILE_FLOPS = 5e15
 def batch_tokens(model: Any, longest: int) -> int:
     """Positions per batch from free device memory; at least one row is tried whatever it says."""
     device = model.get_output_embeddings().weight.device
+    size = size_of(model, model.dtype, device.type)
     if device.type != "cuda":
-        return CPU_BATCH_TOKENS
-    free = torch.cuda.mem_get_info(device)[0]
-    return batch_rows(size_of(model, model.dtype, device.type), longest, free) * longest
+        return _cpu_tokens(size)
+    return batch_rows(size, longest, torch.cuda.mem_get_info(device)[0]) * longest
 
 
 def batch_rows(size: ModelSize, longest: int, free_bytes: int) -> int:
     """Rows of the longest length per batch, where `free_bytes` are left beside the weights."""
     if size.device != "cuda":
-        return max(1, CPU_BATCH_TOKENS // longest)
+        return max(1, _cpu_tokens(size) // longest)
     return rows_that_fit(size, longest, CUDA_BATCH_TOKENS // longest, FREE_SHARE * free_bytes)
+
+
+def _cpu_tokens(size: ModelSize) -> int:
+    return CPU_BATCH_BYTES // (size.hidden * size.element_bytes)
 
 
 def planned_rows(size: ModelSize, longest: int) -> int:
