@@ -62,7 +62,7 @@ def test_answers_are_those_of_the_stock_model(name):
 
 def test_fewer_tokens_are_fed(monkeypatch):
     model = random_model("Llama")
-    rows = prompts(model, (96, 104, 112), 128)
+    rows = prompts(model, (97, 105, 113), 128)
     fed = []
     with fast(model, split(model), compiled=False) as parts:
 
@@ -72,6 +72,7 @@ def test_fewer_tokens_are_fed(monkeypatch):
 
         outcomes(model, dataclasses.replace(parts, body=body), rows, 1000, run=score_shared)
     assert sum(fed) < 0.7 * sum(len(row.ids) for row in rows)
+    assert [tokens % 8 for tokens in fed] == [0] * len(fed)  # two rotations, a grain of four
 
 
 @pytest.mark.parametrize("forks", [(0, 0, 0), (1, 2, 3), (64, 64, 64)])

@@ -14,7 +14,7 @@ from ropewalk.scoring import AnswerRow, Split, fast, split
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
 from ropewalk.scoring.loop import even_part
 from ropewalk.scoring.probe import Fed, probe
-from ropewalk.scoring.shared import carries, grain, shares, walk
+from ropewalk.scoring.shared import carries, grain_of, shares, walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ def passkey_passes(prepared: Prepared, budget: int, *, whole: bool) -> list[Fed]
     built = {length: prompts(prepared, length) for _, length in plan.passkeys}
     every = [(f, length, trial) for f, length in plan.passkeys for trial in built[length] if isinstance(trial, Trial)]
     rows = [AnswerRow(ids=t.ids, rotation=plan.rotations[f], answer_tokens=t.answer_tokens) for f, _, t in every]
-    multiple = grain(prepared.model.model.get_output_embeddings().weight)
+    multiple = grain_of(prepared.model.model.get_output_embeddings().weight)
     steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows], multiple)
     if whole or not shares(steps, rows):
         return [fed for _, length in plan.passkeys for fed in _batches(plan.trials, length, budget)]

@@ -16,7 +16,7 @@ from ropewalk.models.size import size_of
 from ropewalk.rope import Rotation
 from ropewalk.scoring.head import Split
 from ropewalk.scoring.loop import AnswerRow, NllRow, finish, is_out_of_memory, release, score
-from ropewalk.scoring.shared import grain, walk, walked
+from ropewalk.scoring.shared import grain_of, walk, walked
 
 TINY, SHORT = 16, 256
 SHARE = 0.02
@@ -96,7 +96,7 @@ def probe(
     quarter ... `rotations` are the run's, which go through beside each other.
     """
     room = min(budget, int(SHARE * tokens))
-    lengths = dict.fromkeys([min(TINY, len(ids)), min(SHORT, len(ids)), _longest(len(ids), room)])
+    lengths = dict.fromkeys([min(TINY, len(ids)), min(SHORT, len(ids)), _longest(len(ids), int(SHARE * tokens))])
     size = size_of(model, model.dtype, parts.head.weight.device.type)
     arithmetic = 4.0 * size.queries * size.layers / (2.0 * size.parameters)
     beside = rotations[: max(1, budget // len(ids))]
@@ -134,7 +134,7 @@ def _answers(
     beside = rotations[: max(1, room // (2 * len(ids)))]
     rows = [AnswerRow(ids=prompt, rotation=rotation, answer_tokens=tokens) for rotation in beside for prompt in prompts]
     chunk = [[2 * place, 2 * place + 1] for place in range(len(beside))]
-    steps = walk(prompts, [tokens, tokens], grain(parts.head.weight))
+    steps = walk(prompts, [tokens, tokens], grain_of(parts.head.weight))
     start = time.perf_counter()
     try:
         running = [pending for batch in walked(model, parts, rows, chunk, range(len(rows))) for _, pending in batch]

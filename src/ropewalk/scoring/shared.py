@@ -63,7 +63,7 @@ def score_shared(
     did: they go on where they would go on then, in the same batches. So a resumed sweep repeats some work.
     """
     left = set(range(len(rows)) if wanted is None else wanted)
-    steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows], grain(parts.head.weight))
+    steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows], grain_of(parts.head.weight))
     if not shares(steps, rows) or not carries(model, parts):
         asked = sorted(left)
         for batch in score(model, parts, [rows[i] for i in asked], batch_tokens):
@@ -108,7 +108,7 @@ def _chunks(rows: Sequence[AnswerRow], groups: list[list[int]], limit: int) -> l
     return chunks
 
 
-def grain(weight: torch.Tensor) -> int:
+def grain_of(weight: torch.Tensor) -> int:
     """The grain of a walk on the device of a model's weight."""
     return 1 if weight.is_cuda else CPU_GRAIN
 
@@ -223,7 +223,7 @@ def walked(
     rotations = [rows[own[0]].rotation for own in chunk]
     prompts = [rows[i] for i in chunk[0]]
     held = Held(room=_longest(rows, chunk[0]))
-    steps = walk([row.ids for row in prompts], [row.answer_tokens for row in prompts], grain(parts.head.weight))
+    steps = walk([row.ids for row in prompts], [row.answer_tokens for row in prompts], grain_of(parts.head.weight))
     places = needed(steps, {at for own in chunk for at, index in enumerate(own) if index in wanted})
     with patched(model, rotations):
         for step in (steps[place] for place in sorted(places)):
