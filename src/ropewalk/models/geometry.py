@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,12 +13,14 @@ from ropewalk.rope import RopeGeometry
 # Sliding-window layers never look beyond their window, so methods leave them alone.
 SCALED_LAYER_TYPE = "full_attention"
 
-# Types for which transformers fills a missing original_max_position_embeddings with max_position_embeddings.
-_FILLED_TYPES = frozenset({"llama3", "yarn", "longrope"})
+_ORIGINAL = "original_max_position_embeddings"
 
 
 def geometry_of(config: Any) -> RopeGeometry:
-    """The RoPE geometry of a transformers configuration (5.x: everything sits in `config.rope_parameters`).
+    """The RoPE geometry of a transformers configuration, as its rotary module reads it.
+
+    That module standardises `config.rope_parameters` once more before it reads them: keys beside them that the class
+    does not declare (Llama's original_max_position_embeddings) have become attributes by then, and win.
 
     An original_max_position_embeddings equal to max_position_embeddings counts as absent: transformers fills it in so
     where a checkpoint has none, and the window is the same number.
@@ -36,6 +39,10 @@ def geometry_of(config: Any) -> RopeGeometry:
             f"{name} ({text.model_type}) has no rotary position embeddings, so there is no rotation to scale; "
             "choose a RoPE model such as Llama, Qwen, Mistral, Phi, Gemma or OLMo."
         )
+    if hasattr(text, "standardize_rope_params"):
+        text = copy.deepcopy(text)
+        text.standardize_rope_params()
+        parameters = text.rope_parameters
     layer_type = SCALED_LAYER_TYPE if isinstance(parameters.get(SCALED_LAYER_TYPE), Mapping) else None
     rope = dict(parameters[layer_type] if layer_type else parameters)
     if any(isinstance(value, Mapping) for value in rope.values()):
@@ -48,7 +55,9 @@ def geometry_of(config: Any) -> RopeGeometry:
     if theta is None or window is None:
         missing = "rope_theta" if theta is None else "max_position_embeddings"
         raise ModelError(f"{name} has {missing}=None; add the number that the model was trained with to config.json.")
-    original = _original_window(text, rope)
+    if isinstance(theta, bool) or not isinstance(theta, int | float):
+        raise ModelError(f"{name} has rope_theta={theta!r}, which is no number; write one in config.json.")
+    original = _original_window(text, rope, layer_type)
     stated = None if original is None or original == window else int(original)
     return RopeGeometry(
         rotary_dim=_rotary_dim(text, rope, layer_type),
@@ -60,12 +69,14 @@ def geometry_of(config: Any) -> RopeGeometry:
     )
 
 
-def _original_window(text: Any, rope: Mapping[str, Any]) -> int | None:
-    """The trained window before the shipped scaling, tokens. Phi-3 keeps it beside `rope_parameters`, and as a
-    class default that is only meaningful where a scaling uses it."""
-    if rope.get("rope_type") in _FILLED_TYPES:
-        return rope.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None)
-    return rope.get("original_max_position_embeddings")
+def _original_window(text: Any, rope: Mapping[str, Any], layer_type: str | None) -> int | None:
+    """The trained window before the shipped scaling, tokens: what a scaling uses, or would use.
+
+    Beside `rope_parameters` it counts unless they are kept per layer type. Phi-3 has it there as a class default too,
+    which only means something where a scaling uses it, and then it is among `rope_parameters`.
+    """
+    outside = None if layer_type or hasattr(type(text), _ORIGINAL) else getattr(text, _ORIGINAL, None)
+    return outside or rope.get(_ORIGINAL)
 
 
 def _rotary_dim(text: Any, rope: Mapping[str, Any], layer_type: str | None) -> int:
