@@ -33,17 +33,21 @@ class Rotation:
     Attributes:
         inv_freq: float64 `[rotary_dim/2]`, rad/token, read-only. Position p turns pair i by `p * inv_freq[i]`.
         attention_factor: multiplies cos and sin, so attention logits scale by its square.
+        softmax_factor: multiplies the softmax scale of attention, which also reaches what is not rotated; not 1 only
+            under `mscale_all_dim`, in architectures whose attention reads it (`RopeGeometry.softmax_mscale`).
     """
 
     inv_freq: NDArray[np.float64]
     attention_factor: float = 1.0
+    softmax_factor: float = 1.0
 
     def __post_init__(self) -> None:
         inv_freq = np.array(self.inv_freq, dtype=np.float64)
         if inv_freq.ndim != 1 or inv_freq.size == 0 or not np.isfinite(inv_freq).all() or (inv_freq < 0).any():
             raise ValueError(f"inv_freq must be a list of finite numbers >= 0 (rad/token), got {self.inv_freq!r}")
-        if not (math.isfinite(self.attention_factor) and self.attention_factor > 0):
-            raise ValueError(f"attention_factor={self.attention_factor!r} must be a finite number > 0")
+        for name in ("attention_factor", "softmax_factor"):
+            if not (math.isfinite(value := getattr(self, name)) and value > 0):
+                raise ValueError(f"{name}={value!r} must be a finite number > 0")
         largest, least = np.finfo(np.float32).max, np.finfo(np.float32).tiny
         if inv_freq.max() > largest or not least <= self.attention_factor <= largest:
             raise ModelError(
@@ -53,11 +57,13 @@ class Rotation:
         inv_freq.setflags(write=False)
         object.__setattr__(self, "inv_freq", inv_freq)
         object.__setattr__(self, "attention_factor", float(self.attention_factor))
+        object.__setattr__(self, "softmax_factor", float(self.softmax_factor))
 
     @property
     def fingerprint(self) -> str:
         """16 hex digits: two rotations that a float32 forward pass cannot tell apart have the same one."""
-        raw = self.inv_freq.astype("<f4").tobytes() + np.array(self.attention_factor, dtype="<f4").tobytes()
+        factors = [self.attention_factor] if self.softmax_factor == 1 else [self.attention_factor, self.softmax_factor]
+        raw = self.inv_freq.astype("<f4").tobytes() + np.array(factors, dtype="<f4").tobytes()
         return hashlib.sha256(raw).hexdigest()[:16]
 
     def divisors(self, geometry: RopeGeometry) -> list[float]:
@@ -98,6 +104,8 @@ class RopeGeometry:
         layer_type: the attention layers that methods apply to, where a model has several kinds
             (Gemma 3: "full_attention"); None where it has one.
         window_override: the trained window according to the user (`window:` in the experiment file).
+        softmax_mscale: whether attention multiplies its softmax scale by the square of a scaling's `mscale_all_dim`
+            (DeepSeek V2 and V3 and their family).
     """
 
     rotary_dim: int
@@ -107,6 +115,7 @@ class RopeGeometry:
     rope_parameters: Mapping[str, Any] = field(default_factory=_plain, hash=False)
     layer_type: str | None = None
     window_override: int | None = None
+    softmax_mscale: bool = False
 
     def __post_init__(self) -> None:
         if not 2 <= self.rotary_dim <= MAX_ROTARY_DIM or self.rotary_dim % 2:

@@ -5,7 +5,7 @@ Each function returns (inv_freq, attention_factor). Textbook forms on purpose: s
 
 Origin of each formula: linear arXiv:2306.15595 eq. 4; NTK-aware, by parts, dynamic, YaRN arXiv:2309.00071
 sections 3.1 to 3.4 and its released code (index ramp); Llama 3 reference code; LongRoPE arXiv:2402.13753 section 3
-and its released code; ABF arXiv:2309.16039; p-RoPE arXiv:2410.06205; MrRoPE arXiv:2601.22181 through a reproduction.
+and its released code; ABF arXiv:2309.16039; p-RoPE arXiv:2410.06205; MrRoPE arXiv:2601.22181.
 """
 
 from __future__ import annotations
@@ -105,6 +105,11 @@ def yarn(
     slow = index_ramp(d, b, window, beta_fast, beta_slow, truncate)
     blended = [f / factor * share + f * (1 - share) for f, share in zip(plain(d, b), slow, strict=True)]
     return blended, attention
+
+
+def softmax(factor: float, mscale_all_dim: float) -> mp.mpf:
+    """What DeepSeek-V3's released code multiplies its softmax scale by."""
+    return (mp.mpf(mscale_all_dim) * mp.log(factor) / 10 + 1) ** 2
 
 
 def longrope(

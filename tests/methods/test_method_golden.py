@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from paper_formulas import FORMULAS
+from paper_formulas import FORMULAS, softmax
 
 from ropewalk import methods
 from ropewalk.errors import MethodError
@@ -56,7 +56,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("searched", {"lists": True}),
 ]
 IDS = [f"{name}-{n}" for n, (name, _) in enumerate(CASES)]
-Golden = tuple[str, RopeGeometry, methods.Params, int, np.ndarray, float]
+Golden = tuple[str, RopeGeometry, methods.Params, int, np.ndarray, float, float]
 
 
 def with_lists(raw: dict[str, Any], d: int) -> dict[str, Any]:
@@ -80,19 +80,21 @@ def golden(name: str, raw: dict[str, Any]) -> Iterator[Golden]:
         for length in (window // 2, window, window + 1, 3 * window):
             given = with_lists(raw, d) if name != "searched" else searched_file(d, b)
             inv_freq, attention = FORMULAS[name](d, b, window, length, **given)
-            geometry = RopeGeometry(rotary_dim=d, rope_theta=b, max_position_embeddings=window)
+            geometry = RopeGeometry(rotary_dim=d, rope_theta=b, max_position_embeddings=window, softmax_mscale=True)
             expected = np.array([float(f) for f in inv_freq])
-            yield name, geometry, methods.make_params(name, given), length, expected, float(attention)
+            sharper = softmax(given["factor"], given["mscale_all_dim"]) if "mscale_all_dim" in given else 1
+            yield name, geometry, methods.make_params(name, given), length, expected, float(attention), float(sharper)
 
 
 GOLDEN = [list(golden(name, raw)) for name, raw in CASES]
 
 
 def check(case: Golden) -> None:
-    name, geometry, params, length, inv_freq, attention = case
+    name, geometry, params, length, inv_freq, attention, sharper = case
     rotation = methods.resolve(geometry, name, params, length).rotation
     assert np.allclose(rotation.inv_freq, inv_freq, rtol=TOLERANCE, atol=0)
     assert math.isclose(rotation.attention_factor, attention, rel_tol=TOLERANCE)
+    assert math.isclose(rotation.softmax_factor, sharper, rel_tol=TOLERANCE)
 
 
 @pytest.mark.parametrize("cases", GOLDEN, ids=IDS)

@@ -197,7 +197,8 @@ def _commit(folder: Path) -> str | None:
 def geometry_facts(geometry: RopeGeometry) -> dict[str, Any]:
     """The geometry as the run records it."""
     window = geometry.window("replace")
-    return {
+    more = {"softmax_mscale": True} if geometry.softmax_mscale else {}  # older runs do not have it
+    return more | {
         "window": window.length,
         "window_source": window.source,
         "shipped_window": geometry.window("stack").length,

@@ -159,7 +159,7 @@ def geometry(facts: Mapping[str, Any]) -> RopeGeometry:
         "layer_type",
         "window_override",
     )
-    return RopeGeometry(**{name: facts[name] for name in names})
+    return RopeGeometry(**{name: facts[name] for name in names}, softmax_mscale=facts.get("softmax_mscale", False))
 
 
 def _documents(store: Store) -> list[DocumentFacts]:

@@ -170,5 +170,6 @@ def _begin(store: Store, prepared: Prepared, identity: Mapping[str, Any], source
                     "fingerprint": fingerprint,
                     "inv_freq": canonical(rotation.inv_freq.tolist()),
                     "attention_factor": rotation.attention_factor,
+                    "softmax_factor": rotation.softmax_factor,
                 },
             )

@@ -44,7 +44,8 @@ CREATE TABLE documents (
     document INTEGER PRIMARY KEY, id TEXT NOT NULL, title TEXT NOT NULL, kind TEXT NOT NULL, source TEXT NOT NULL,
     licence TEXT NOT NULL, sha256 TEXT NOT NULL, tokens INTEGER NOT NULL);
 CREATE TABLE rotations (
-    fingerprint TEXT PRIMARY KEY, inv_freq TEXT NOT NULL, attention_factor REAL NOT NULL);
+    fingerprint TEXT PRIMARY KEY, inv_freq TEXT NOT NULL, attention_factor REAL NOT NULL,
+    softmax_factor REAL NOT NULL);
 CREATE TABLE passes (
     fingerprint TEXT NOT NULL, document INTEGER NOT NULL, start INTEGER NOT NULL, bos INTEGER NOT NULL,
     stop INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT, file TEXT, sha256 TEXT, finished_at TEXT NOT NULL,

@@ -102,24 +102,25 @@ def _facts(raw: Raw) -> Iterator[Mismatch]:
 
 def _rotations(store: Store, expected: Mapping[str, Rotation]) -> Iterator[Mismatch]:
     """Rotations that are not what their fingerprint says; powers differ in the last bit between processors."""
-    query = "SELECT fingerprint, inv_freq, attention_factor FROM rotations"
-    stored = {name: (store.parsed(text, f"rotation {name}"), factor) for name, text, factor in store.rows(query)}
+    rows = store.rows("SELECT * FROM rotations")  # older runs have no softmax_factor, and it was 1
+    stored = {name: (store.parsed(text, f"rotation {name}"), *factors, 1.0)[:3] for name, text, *factors in rows}
     for name in stored.keys() | expected.keys():
         rotation, found = expected.get(name), stored.get(name)
         if rotation is None or found is None:
             yield Mismatch(what=f"rotation {name}", stored=found, found=rotation)
         elif not _close(found, rotation):
-            values = (rotation.inv_freq.tolist(), rotation.attention_factor)
+            values = (rotation.inv_freq.tolist(), rotation.attention_factor, rotation.softmax_factor)
             yield Mismatch(what=f"rotation {name}", stored=found, found=values)
 
 
-def _close(stored: tuple[list[float], float], rotation: Rotation) -> bool:
-    inv_freq, factor = stored
+def _close(stored: tuple[Any, ...], rotation: Rotation) -> bool:
+    inv_freq, factor, softmax_factor = stored
     same_size = len(inv_freq) == rotation.inv_freq.size
     return (
         same_size
         and np.allclose(inv_freq, rotation.inv_freq, rtol=1e-14, atol=0)
         and math.isclose(factor, rotation.attention_factor, rel_tol=1e-14)
+        and math.isclose(softmax_factor, rotation.softmax_factor, rel_tol=1e-14)
     )
 
 

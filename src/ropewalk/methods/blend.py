@@ -66,3 +66,8 @@ def blend(inv_freq: Pairs, kept: Pairs, s: float) -> Pairs:
 def temperature(s: float, mscale: float = 1.0) -> float:
     """A = 0.1 mscale ln s + 1 (arXiv:2309.00071, eq. 22; mscale as in DeepSeek's and YaRN's code)."""
     return 0.1 * mscale * math.log(s) + 1.0
+
+
+def softmax_factor(geometry: RopeGeometry, s: float, mscale_all_dim: float | None) -> float:
+    """(0.1 mscale_all_dim ln s + 1)^2 where attention reads mscale_all_dim (DeepSeek's code), else 1."""
+    return temperature(s, mscale_all_dim) ** 2 if geometry.softmax_mscale and mscale_all_dim else 1.0

@@ -28,8 +28,9 @@ def mrrope(geometry: RopeGeometry, params: MrRope, length: int) -> Rotation:
 
     lo is the last pair with more than 32 turns in the window (else 0), hi the first with less than 1 (else d/2).
 
-    Provenance: this formula is known to us from a reproduction only, not checked against the authors' code
-    (arXiv:2601.22181); read results of mrrope as results of this formula.
+    Provenance: written from a reproduction of the paper; the first author's repository (github.com/mattian7/mrRoPE)
+    gives the same lambda in both modes, to 3.3e-16. Departs from it where every pair completes a turn: there it clamps
+    hi to d - 1, this formula to d/2.
 
     Raises:
         MethodError: a window in which not even the first pair completes a turn.
@@ -51,7 +52,7 @@ METHOD = Method(
     name="mrrope",
     params=MrRope,
     function=mrrope,
-    paper="arXiv:2601.22181 (formula from a reproduction, not checked against the authors' code)",
+    paper="arXiv:2601.22181 (agrees with the first author's code)",
     summary="To compare another ramp with yarn's: lambda grows geometrically, with the same temperature.",
     formula="lambda_i = s^(t(t+1)/(n(n+1))) (pro) or s^(t/n) (uni), t = clip(i-lo, 0, n); A = 0.1 ln s + 1",
 )

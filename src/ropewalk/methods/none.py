@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 
 from ropewalk.errors import MethodError, ModelError
 from ropewalk.methods import dynamic_ntk, linear, llama3, longrope, proportional, yarn
+from ropewalk.methods.blend import softmax_factor
 from ropewalk.methods.method import Method, Params
 from ropewalk.methods.parameters import short
 from ropewalk.methods.reading import read
@@ -58,7 +60,7 @@ def shipped(geometry: RopeGeometry, length: int) -> Rotation:
         complaint = str(wrong).rsplit(";", maxsplit=1)[0]  # its remedy speaks of an experiment, ours of a checkpoint
         raise ModelError(f"rope_parameters of rope_type {rope_type!r}: {complaint}; {ADVICE}.") from wrong
     _check_mscale(raw, rotation)
-    return rotation
+    return dataclasses.replace(rotation, softmax_factor=_softmax_factor(geometry, raw))
 
 
 def shipped_varies(geometry: RopeGeometry) -> bool:
@@ -144,6 +146,12 @@ def _needed(raw: Shipped, name: str) -> Any:
 
 def _or_auto(attention_factor: Any) -> Any:
     return "auto" if attention_factor is None else attention_factor
+
+
+def _softmax_factor(geometry: RopeGeometry, raw: Shipped) -> float:
+    """Attention reads mscale_all_dim beside any rope_type but `default`, and without mscale."""
+    factor = raw.get("factor")
+    return 1.0 if factor is None else softmax_factor(geometry, max(1.0, factor), raw.get("mscale_all_dim"))
 
 
 def _check_mscale(raw: Shipped, rotation: Rotation) -> None:

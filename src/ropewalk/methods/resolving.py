@@ -59,7 +59,7 @@ def with_numbers(geometry: RopeGeometry, params: Params, length: int) -> Params:
 
 
 def stacked(geometry: RopeGeometry, rotation: Rotation, length: int) -> Rotation:
-    """lambda = lambda_shipped * lambda_method, and A likewise (what llama.cpp does with flags on a scaled file).
+    """lambda = lambda_shipped * lambda_method, the factors likewise (llama.cpp: flags on a scaled file).
 
     Written so that a checkpoint without scaling returns `rotation` to the last bit.
     """
@@ -67,6 +67,7 @@ def stacked(geometry: RopeGeometry, rotation: Rotation, length: int) -> Rotation
     return Rotation(
         inv_freq=rotation.inv_freq * (under.inv_freq / geometry.unscaled_inv_freq),
         attention_factor=under.attention_factor * rotation.attention_factor,
+        softmax_factor=under.softmax_factor * rotation.softmax_factor,
     )
 
 

@@ -38,7 +38,16 @@ class Divisors:
 
     @classmethod
     def of(cls, geometry: RopeGeometry, rotation: Rotation) -> Divisors:
-        """The file that gives this rotation of pairs that all turn."""
+        """The file that gives this rotation of pairs that all turn.
+
+        Raises:
+            MethodError: it has a softmax factor, for which the file has no key.
+        """
+        if rotation.softmax_factor != 1:
+            raise MethodError(
+                f"searched: a file of divisors cannot hold softmax_factor {rotation.softmax_factor:.6g}, which "
+                "mscale_all_dim makes in this architecture; search without mscale_all_dim."
+            )
         divisors = tuple((geometry.unscaled_inv_freq / rotation.inv_freq).tolist())
         return cls(rope_theta=geometry.rope_theta, divisors=divisors, attention_factor=rotation.attention_factor)
 

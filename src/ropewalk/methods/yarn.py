@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ropewalk.errors import MethodError
-from ropewalk.methods.blend import Pairs, blend, ramp_over_index, ramp_over_turns, temperature
+from ropewalk.methods.blend import Pairs, blend, ramp_over_index, ramp_over_turns, softmax_factor, temperature
 from ropewalk.methods.method import KIND, Auto, Method, Scaled, ordered
 from ropewalk.methods.parameters import Choice, Flag, Number
 from ropewalk.rope import RopeGeometry, Rotation
@@ -62,7 +62,8 @@ def yarn(geometry: RopeGeometry, params: Yarn, length: int) -> Rotation:
     """Divide slow dimensions by s, keep fast ones, blend between; sharpen attention (arXiv:2309.00071, as released).
 
     1/lambda_i = (1-m)/s + m with the ramp m (blend.py); A = 0.1 mscale ln s + 1, divided by the same with
-    mscale_all_dim where that is given too.
+    mscale_all_dim where that is given too. In architectures whose attention reads mscale_all_dim (DeepSeek's), the
+    divisor's square multiplies the softmax scale, as in transformers.
 
     Departs from the paper on purpose: eq. 18 ramps in turns per window, released code in pair index (up to 2.3
     times apart); `ramp: turns` is the paper's. Departs from transformers: mscale alone counts (ignored there).
@@ -70,6 +71,7 @@ def yarn(geometry: RopeGeometry, params: Yarn, length: int) -> Rotation:
     return Rotation(
         inv_freq=blend(geometry.unscaled_inv_freq, kept(geometry, params), params.s),
         attention_factor=attention(params),
+        softmax_factor=softmax_factor(geometry, params.s, params.mscale_all_dim),
     )
 
 

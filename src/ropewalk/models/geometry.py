@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,6 +67,7 @@ def geometry_of(config: Any) -> RopeGeometry:
         original_max_position_embeddings=stated,
         rope_parameters={key: value for key, value in rope.items() if value is not None and key != "type"},
         layer_type=layer_type,
+        softmax_mscale=hasattr(text, "qk_rope_head_dim") and _reads_mscale(text),
     )
 
 
@@ -77,6 +79,12 @@ def _original_window(text: Any, rope: Mapping[str, Any], layer_type: str | None)
     """
     outside = None if layer_type or hasattr(type(text), _ORIGINAL) else getattr(text, _ORIGINAL, None)
     return outside or rope.get(_ORIGINAL)
+
+
+def _reads_mscale(text: Any) -> bool:
+    """Whether an architecture's file holds the function with which DeepSeek's attention reads mscale_all_dim."""
+    name = type(text).__module__.replace("configuration_", "modeling_")
+    return importlib.util.find_spec(name) is not None and hasattr(importlib.import_module(name), "yarn_get_mscale")
 
 
 def _rotary_dim(text: Any, rope: Mapping[str, Any], layer_type: str | None) -> int:

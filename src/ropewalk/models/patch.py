@@ -10,6 +10,7 @@ from ropewalk.errors import ModelError
 from ropewalk.models.forward import forward_of
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.layout import casts_to_input, rotary_module, stock_forward
+from ropewalk.models.softmax import attentions, scaled_softmax
 from ropewalk.rope import RopeGeometry, Rotation
 
 
@@ -23,8 +24,8 @@ def patched(model: Any, rotation: Rotation | Sequence[Rotation]) -> Iterator[Non
 
     Raises:
         ModelError: the model has no single rotary module, lays out its dimensions differently (interleaved), has
-            rounded frequencies, or is patched already; a rotation does not fit; inside the block, a batch has another
-            number of rows than there are rotations.
+            rounded frequencies, or is patched already; a rotation does not fit; rotations differ in their softmax
+            factor; inside the block, a batch has another number of rows than there are rotations.
     """
     geometry = geometry_of(model.config)
     rotations = (rotation,) if isinstance(rotation, Rotation) else tuple(rotation)
@@ -37,7 +38,8 @@ def patched(model: Any, rotation: Rotation | Sequence[Rotation]) -> Iterator[Non
     before = module.__dict__.get("forward")  # accelerate's hooks live here
     module.forward = ours
     try:
-        yield
+        with scaled_softmax(model, geometry, rotations):
+            yield
     finally:
         if before is None:
             del module.forward
@@ -52,7 +54,9 @@ def check_patchable(model: Any) -> None:
         ModelError: as `patched` does.
     """
     module = rotary_module(model)
-    casts_to_input(module, stock_forward(module), geometry_of(model.config).layer_type)
+    geometry = geometry_of(model.config)
+    casts_to_input(module, stock_forward(module), geometry.layer_type)
+    attentions(model, geometry)
 
 
 def _check_rotations(rotations: tuple[Rotation, ...], geometry: RopeGeometry) -> None:

@@ -76,7 +76,7 @@ def score(model: Any, parts: Split, rows: Sequence[Row], batch_tokens: int) -> I
     in two until single rows fail; `batch_tokens` then stays at what fitted. One batch is always in flight, so that
     what the caller does with the last one costs a GPU nothing.
     """
-    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), isinstance(rows[i], AnswerRow), i))
+    order = sorted(range(len(rows)), key=lambda i: (*_shape(rows[i]), i))
     running: tuple[list[int], list[Pending]] | None = None
     while order:
         batch = _take(rows, order, batch_tokens)
@@ -120,11 +120,15 @@ def release() -> None:
 
 
 def _take(rows: Sequence[Row], order: Sequence[int], batch_tokens: int) -> list[int]:
-    """The next rows of one length and kind: as many as fit, in even parts."""
+    """The next rows of one shape: as many as fit, in even parts."""
     first = rows[order[0]]
-    alike = takewhile(lambda i: len(rows[i].ids) == len(first.ids) and type(rows[i]) is type(first), order)
-    count = sum(1 for _ in alike)
+    count = sum(1 for _ in takewhile(lambda i: _shape(rows[i]) == _shape(first), order))
     return list(order[: even_part(count, max(1, batch_tokens // len(first.ids)))])
+
+
+def _shape(row: Row) -> tuple[int, bool, float]:
+    """What the rows of a batch have in common: length, kind, and the softmax scale, of which attention has one."""
+    return -len(row.ids), isinstance(row, AnswerRow), row.rotation.softmax_factor
 
 
 def even_part(count: int, most: int) -> int:

@@ -99,7 +99,8 @@ def probe(
     lengths = dict.fromkeys([min(TINY, len(ids)), min(SHORT, len(ids)), _longest(len(ids), int(SHARE * tokens))])
     size = size_of(model, model.dtype, parts.head.weight.device.type)
     arithmetic = 4.0 * size.queries * size.layers / (2.0 * size.parameters)
-    beside = rotations[: max(1, budget // len(ids))]
+    alike = [each for each in rotations if each.softmax_factor == rotations[0].softmax_factor]
+    beside = alike[: max(1, budget // len(ids))]
     timed = _answers if answers else _documents
     first = [timed(model, parts, ids[:length], beside, room) for length in lengths]
     again = [timed(model, parts, ids[:length], beside, room) for length in lengths]

@@ -95,10 +95,12 @@ def score_shared(
 
 
 def _chunks(rows: Sequence[AnswerRow], groups: list[list[int]], limit: int) -> list[list[list[int]]]:
-    """Rotations, as their rows, that go through together: with the same prompts, and no more than `limit` tokens."""
-    alike: dict[tuple[int, ...], list[list[int]]] = {}
+    """Rotations, as their rows, that go through together: with the same prompts and softmax scale, and no more
+    than `limit` tokens."""
+    alike: dict[tuple[float, ...], list[list[int]]] = {}
     for own in sorted(groups, key=lambda own: -_longest(rows, own)):
-        alike.setdefault(tuple(id(rows[i].ids) for i in own), []).append(own)
+        key = (rows[own[0]].rotation.softmax_factor, *(id(rows[i].ids) for i in own))
+        alike.setdefault(key, []).append(own)
     chunks = []
     for same in alike.values():
         while same:
