@@ -135,5 +135,7 @@ def test_ints_become_floats_and_lists_tuples() -> None:
 
 
 def test_mrrope_says_where_its_formula_comes_from() -> None:
-    assert "reproduction only" in (mrrope.__doc__ or "")
-    assert "reproduction" in methods.METHODS["mrrope"].paper
+    said = mrrope.__doc__ or ""
+    assert "mattian7/mrRoPE" in said
+    assert "clamps\n    hi to d - 1" in said
+    assert "author's code" in methods.METHODS["mrrope"].paper
