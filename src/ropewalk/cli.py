@@ -142,22 +142,13 @@ def rotation(
 @app.command()
 def inspect(model: str, as_json: JsonFlag = False) -> None:
     """Show a model's RoPE geometry: window, wavelengths, dimensions that never complete a turn in the window."""
-    from ropewalk.experiment.inspect import facts
+    from ropewalk.experiment.inspect import facts, lines
     from ropewalk.models import ModelSpec, read_geometry
 
     found = facts(read_geometry(ModelSpec.parse(model)))
     if as_json:
         return _print_json(found)
-    slow = found["dimensions_below_one_turn"]
-    print(
-        f"{model}: window {found['window']} tokens ({found['window_source']}), rope_type {found['rope_type']}, "
-        f"rope_theta {found['rope_theta']:g}, rotary_dim {found['rotary_dim']}, fingerprint {found['fingerprint']}"
-    )
-    print(
-        f"wavelengths {found['wavelengths'][0]:.2f} to {found['wavelengths'][-1]:.0f} tokens; "
-        f"{len(slow)} of {found['rotary_dim'] // 2} pairs never complete a turn in the window"
-        + (f" (from pair {slow[0]} on)" if slow else "")
-    )
+    print("\n".join(lines(model, found)))
     return None
 
 

@@ -87,6 +87,17 @@ class Window:
     source: str
 
 
+def windows(facts: Mapping[str, Any]) -> str:
+    """The trained window with its source, and the length that ships where that is another, in words.
+
+    Args:
+        facts: what a run records of a geometry; older ones may lack some.
+    """
+    said = f"window {facts['window']:,} tokens ({facts.get('window_source')})"
+    longest = facts.get("max_position_embeddings") or facts["window"]
+    return said if longest == facts["window"] else f"{said}, ships for {longest:,} (max_position_embeddings)"
+
+
 def _plain() -> Mapping[str, Any]:
     return MappingProxyType({"rope_type": "default"})
 

@@ -17,6 +17,9 @@ from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.run import sweep
 from ropewalk.terminal import run_app
 
+for group in ("models", "stats"):  # tiny_models, handmade_runs
+    sys.path.append(str(Path(__file__).parents[1] / group))
+
 
 def dumped(raw: dict[str, Any]) -> str:
     return yaml.safe_dump(raw, sort_keys=False)

@@ -11,9 +11,11 @@ from ropewalk.experiment.estimate import Estimate
 from ropewalk.experiment.measure import pending
 from ropewalk.experiment.memory import Memory, memory_line
 from ropewalk.experiment.plan import TRUNCATE
-from ropewalk.experiment.prepare import Asked
+from ropewalk.experiment.prepare import Asked, geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.store import Store
+from ropewalk.rope import windows
+from ropewalk.stats.findings.grid import never_turned
 
 
 def overview(
@@ -24,15 +26,14 @@ def overview(
     `fed_tokens` and `predicted_s` (finding key tokens aside) are null where no model was probed.
     """
     plan = asked.plan
-    lengths = asked.experiment.lengths
-    window = asked.geometry.window("stack")
+    lengths, geometry = asked.experiment.lengths, geometry_facts(asked.geometry)
     measured = {(cell.fingerprint, cell.length, cell.metric) for cell in plan.cells if cell.method != TRUNCATE}
     return {
         "configurations": [config.label for config in plan.configurations],
         "lengths": lengths,
-        "window": window.length,
-        "window_source": window.source,
-        "extends_nothing": lengths[-1] <= window.length,
+        **{name: geometry[name] for name in ("window", "window_source", "shipped_window", "max_position_embeddings")},
+        "extends_nothing": lengths[-1] <= geometry["shipped_window"],
+        "never_turned": never_turned(geometry, [(c.label, c.method, c.asked) for c in plan.configurations]),
         "documents": plan.documents,
         "cells": len(plan.cells),
         "measurements": len(measured) + sum(cell.method == TRUNCATE for cell in plan.cells),
@@ -82,14 +83,17 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"{found['passes']} passes, {found['tokens']:,} tokens, {found['documents']} documents, "
         f"{found['passes_done']} passes done",
         _time(found),
-        f"window {found['window']} tokens ({found['window_source']})",
+        windows(found),
     ]
     if found["memory"] is not None:
         said.insert(3, memory_line(Memory(**found["memory"])))
     if found["extends_nothing"]:
         said.append(
-            f"every length lies inside the window, so this grid extends nothing; add lengths beyond {found['window']}."
+            "every length lies inside the window, so this grid extends nothing; add lengths beyond "
+            f"{found['shipped_window']:,}."
         )
+    if found["never_turned"] is not None:
+        said.append(found["never_turned"])
     for group in found["same_rotation"]:
         lengths = ", ".join(str(length) for length in group["lengths"])
         said.append(f"one measurement at {lengths}: {', '.join(group['configurations'])}")

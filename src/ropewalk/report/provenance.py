@@ -8,6 +8,7 @@ import yaml
 
 from ropewalk.report.study import Study
 from ropewalk.report.tables import Table
+from ropewalk.rope import windows
 from ropewalk.stats.measured import Measured
 
 
@@ -28,7 +29,7 @@ def table(run: Measured) -> Table:
         "dtype": model.get("dtype"),
         "device": model.get("device"),
         "attention": meta.get("attention"),
-        "window": f"{run.window:,} tokens ({geometry.get('window_source')})",
+        "window": windows(geometry).removeprefix("window "),
         "rotary": f"rotary_dim {geometry.get('rotary_dim')}, rope_theta {geometry.get('rope_theta')}, "
         f"rope_type {geometry.get('rope_type')}",
         "LongPPL evaluator": ((meta.get("evaluator") or {}).get("model") or {}).get("id"),

@@ -16,6 +16,7 @@ __all__ = ["FINDERS", "Finding", "Severity", "findings"]
 FINDERS: tuple[Callable[[Measured], list[Finding]], ...] = (
     quality.dropping_the_context,
     grid.inside_window,
+    grid.unlearned,
     grid.failures,
     retrieval.baseline_fails,
     retrieval.few_trials,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from ropewalk.stats.findings.finding import Finding, listed
-from ropewalk.stats.measured import TRUNCATE, Measured
+from ropewalk.stats.measured import NONE, TRUNCATE, Measured
 
 LARGE_MODEL = 1_000_000_000
 """Parameters from which a model is expected to have read famous books often enough to know them by heart."""
@@ -22,6 +25,37 @@ def inside_window(run: Measured) -> list[Finding]:
             severity="warning",
         )
     ]
+
+
+def never_turned(geometry: Mapping[str, Any], asked: Iterable[tuple[str, str, Mapping[str, Any]]]) -> str | None:
+    """What to know of methods that turn pairs which the model keeps still (Gemma 4); None where nothing does.
+
+    Args:
+        geometry: as a run records it.
+        asked: label, method and parameters of each configuration.
+    """
+    rope = geometry.get("rope_parameters") or {}
+    if rope.get("rope_type") != "proportional":
+        return None
+    pairs = int(geometry["rotary_dim"]) // 2
+    still = pairs - int(rope.get("partial_rotary_factor", 1) * geometry["rotary_dim"] // 2)
+    kept = (NONE, TRUNCATE, "proportional")
+    labels = [label for label, method, values in asked if method not in kept and values.get("compose") != "stack"]
+    if not still or not labels:
+        return None
+    return (
+        f"This model does not turn {still} of its {pairs} pairs (rope_type proportional), so it never learned them "
+        f"turning, as {listed(labels)} {'has' if len(labels) == 1 else 'have'} them: compose: stack leaves them still."
+    )
+
+
+def unlearned(run: Measured) -> list[Finding]:
+    """Methods that turn pairs which the model keeps still."""
+    rows = {row.label: (row.label, row.method, row.params) for row in run.rows}
+    geometry = run.meta["geometry"]
+    sentence = never_turned(geometry, rows.values())
+    evidence = {"rope_parameters": dict(geometry["rope_parameters"])} if sentence else {}
+    return [Finding(kind="unlearned", sentence=sentence, evidence=evidence, severity="caution")] if sentence else []
 
 
 def duplicates(run: Measured) -> list[Finding]:
