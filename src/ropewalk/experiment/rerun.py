@@ -17,7 +17,7 @@ from ropewalk.errors import StoreError
 from ropewalk.experiment import canary, trials
 from ropewalk.experiment.measure import continued
 from ropewalk.experiment.plan import Feed
-from ropewalk.experiment.prepare import Prepared, ask, prepare, prompts
+from ropewalk.experiment.prepare import Prepared, ask, geometry_facts, prepare, prompts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.spans import document_arrays
@@ -81,11 +81,12 @@ def _chosen(raw: Raw, count: int, seed: int) -> list[Any]:
 
 
 def _record(store: Store, prepared: Prepared) -> Iterator[Mismatch]:
-    """The model's identity, and the documents with their tokens, bytes and key tokens."""
+    """The model's identity, its rotations, and the documents with their tokens, bytes and key tokens."""
     model, known = asdict(prepared.model.provenance), store.meta("model")
     for name in PROVENANCE:
         if known.get(name) != model[name]:
             yield Mismatch(what=f"model {name}", stored=known.get(name), found=model[name])
+    yield from _geometry(store, prepared)
     names = ("document", "id", "title", "kind", "source", "licence", "sha256", "tokens")
     stored = store.rows(f"SELECT {', '.join(names)} FROM documents ORDER BY document")
     found = [
@@ -104,6 +105,18 @@ def _record(store: Store, prepared: Prepared) -> Iterator[Mismatch]:
     for name in sorted(arrays.keys() | expected.keys()):
         if not np.array_equal(arrays.get(name, np.empty(0)), expected.get(name, np.empty(0))):
             yield Mismatch(what=f"{DOCUMENTS} {name}", stored=arrays.get(name), found=expected.get(name))
+
+
+def _geometry(store: Store, prepared: Prepared) -> Iterator[Mismatch]:
+    """What config.json says: the weights' hash does not cover it. Of its rope_parameters, in which versions of
+    transformers differ, the rotations that come out count."""
+    known, found = store.meta("geometry"), geometry_facts(prepared.asked.geometry)
+    for name in sorted(found.keys() - {"rope_parameters"}):
+        if known.get(name) != found[name]:
+            yield Mismatch(what=f"geometry {name}", stored=known.get(name), found=found[name])
+    lost = {str(name) for (name,) in store.rows("SELECT fingerprint FROM rotations")} - prepared.plan.rotations.keys()
+    if lost:
+        yield Mismatch(what="rotations", stored=sorted(lost), found=sorted(prepared.plan.rotations))
 
 
 def _canary(raw: Raw, prepared: Prepared, parts: Split) -> Iterator[Mismatch]:
