@@ -125,11 +125,13 @@ def rotation(
     values = {
         "inv_freq": found.inv_freq.tolist(),
         "attention_factor": found.attention_factor,
+        "softmax_factor": found.softmax_factor,
         "fingerprint": found.fingerprint,
     }
     if as_json:
         return _print_json(values)
-    print(f"fingerprint {found.fingerprint}  attention_factor {found.attention_factor:.6g}")
+    softmax = "" if found.softmax_factor == 1 else f"  softmax_factor {found.softmax_factor:.6g}"
+    print(f"fingerprint {found.fingerprint}  attention_factor {found.attention_factor:.6g}{softmax}")
     for index, (plain, scaled) in enumerate(zip(geometry.unscaled_inv_freq, found.inv_freq, strict=True)):
         ratio = plain / scaled if scaled else float("inf")
         print(

@@ -24,7 +24,8 @@ from tiny_models import SMALL, logits, model_of, tokens
 
 from ropewalk.errors import ModelError
 from ropewalk.methods.none import shipped
-from ropewalk.models import ModelSpec, geometry_of, patched, read_geometry
+from ropewalk.models import ModelSpec, geometry_of, load, patched, read_geometry
+from ropewalk.models.as_shipped import check_shipped
 from ropewalk.models.layout import rotary_module
 from ropewalk.rope import Rotation, Window
 
@@ -39,6 +40,7 @@ MODELS: dict[str, tuple[dict[str, Any], int, bool]] = {
     "qwen2": ({}, 8, False),
     "qwen3": ({"head_dim": 32}, 16, False),
     "mistral": ({"head_dim": 32}, 16, False),
+    "hunyuan_v1_dense": ({"head_dim": 16}, 8, False),
     "glm4": ({"head_dim": 32, "partial_rotary_factor": 0.5}, 8, False),
     "gpt_neox": ({"rotary_pct": 0.5}, 4, False),
     "phi3": ({"partial_rotary_factor": 0.75}, 6, False),
@@ -57,6 +59,7 @@ SCALINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "default": ("default", {}),
     "linear": ("linear", {"factor": 4.0}),
     "dynamic": ("dynamic", {"factor": 2.0}),
+    "dynamic with alpha": ("dynamic", {"factor": 1.0, "alpha": 50.0}),  # HunYuan alone reads it
     "llama3": ("llama3", {"factor": 8.0, **BOUNDS}),
     "proportional": ("proportional", {"partial_rotary_factor": 0.5, "factor": 2.0}),
     "yarn": ("yarn", {"factor": 4.0}),
@@ -191,3 +194,27 @@ def test_a_base_that_is_no_number_is_refused(theta: Any, place: str) -> None:
     message = rf"^LlamaConfig has rope_theta={re.escape(repr(theta))}, which is no number; write one in config.json\.$"
     with pytest.raises(ModelError, match=message):
         geometry_of(config)
+
+
+@pytest.mark.parametrize("spoil", ["inv_freq", "attention_scaling"])
+def test_a_model_that_runs_another_rotation_than_is_read_is_refused(spoil: str) -> None:
+    model = model_of("llama")
+    geometry, module = geometry_of(model.config), rotary_module(model)
+    check_shipped(model, geometry)
+    setattr(module, spoil, getattr(module, spoil) * 1.001)
+    message = (
+        r"^LlamaRotaryEmbedding turns 8 pairs by 1(\.001)? to .* rad/token with A = 1(\.001)?, where its configuration "
+        r"reads as 8 pairs by 1 to .* rad/token with A = 1; ropewalk measures no such model yet\.$"
+    )
+    with pytest.raises(ModelError, match=message):
+        check_shipped(model, geometry)
+
+
+def test_a_share_of_pairs_that_the_architecture_ignores_is_refused(tmp_path: Path) -> None:
+    """Llama's rotary module turns whole heads whatever partial_rotary_factor says."""
+    tiny_models.silence()
+    model = model_of("llama", rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5})
+    model.save_pretrained(tmp_path)
+    tiny_models.tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"^LlamaRotaryEmbedding turns 8 pairs by .* reads as 4 pairs by "):
+        load(ModelSpec.parse(str(tmp_path)), dtype="float32")

@@ -21,6 +21,7 @@ def facts(geometry: RopeGeometry) -> dict[str, Any]:
     slow = [i for i, w in enumerate(wavelengths) if w is None or w > window]
     return geometry_facts(geometry) | {
         "attention_factor": shipped.attention_factor,
+        "softmax_factor": shipped.softmax_factor,
         "fingerprint": shipped.fingerprint,
         "wavelengths": wavelengths,
         "dimensions_below_one_turn": slow,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ropewalk.errors import MethodError, ModelError
-from ropewalk.methods import dynamic_ntk, linear, llama3, longrope, proportional, yarn
+from ropewalk.methods import dynamic_ntk, linear, llama3, longrope, ntk_aware, proportional, yarn
 from ropewalk.methods.blend import softmax_factor
 from ropewalk.methods.method import Method, Params
 from ropewalk.methods.parameters import short
@@ -73,6 +73,11 @@ def shipped_varies(geometry: RopeGeometry) -> bool:
 def varies(geometry: RopeGeometry, params: Nothing) -> bool:
     """As shipped."""
     return shipped_varies(geometry)
+
+
+def _ntk_alpha(geometry: RopeGeometry, raw: Shipped) -> Shipped:
+    """HunYuan's own: NTK-aware scaling by `alpha`, whatever `factor` says."""
+    return {"factor": _needed(raw, "alpha")}
 
 
 def _linear(geometry: RopeGeometry, raw: Shipped) -> Shipped:
@@ -168,6 +173,7 @@ def _check_mscale(raw: Shipped, rotation: Rotation) -> None:
 ROPE_TYPES: dict[str, tuple[Method, Callable[[RopeGeometry, Shipped], Shipped]]] = {
     "linear": (linear.METHOD, _linear),
     "dynamic": (dynamic_ntk.METHOD, _dynamic),
+    "ntk_alpha": (ntk_aware.METHOD, _ntk_alpha),
     "yarn": (yarn.METHOD, _yarn),
     "longrope": (longrope.METHOD, _longrope),
     "llama3": (llama3.METHOD, _llama3),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from ropewalk.errors import ModelError
@@ -65,9 +66,9 @@ def geometry_of(config: Any) -> RopeGeometry:
         rope_theta=float(theta),
         max_position_embeddings=int(window),
         original_max_position_embeddings=stated,
-        rope_parameters={key: value for key, value in rope.items() if value is not None and key != "type"},
+        rope_parameters=_own_type(text, {k: v for k, v in rope.items() if v is not None and k != "type"}),
         layer_type=layer_type,
-        softmax_mscale=hasattr(text, "qk_rope_head_dim") and _reads_mscale(text),
+        softmax_mscale=hasattr(text, "qk_rope_head_dim") and hasattr(_modeling(text), "yarn_get_mscale"),
     )
 
 
@@ -81,10 +82,18 @@ def _original_window(text: Any, rope: Mapping[str, Any], layer_type: str | None)
     return outside or rope.get(_ORIGINAL)
 
 
-def _reads_mscale(text: Any) -> bool:
-    """Whether an architecture's file holds the function with which DeepSeek's attention reads mscale_all_dim."""
+def _own_type(text: Any, rope: dict[str, Any]) -> dict[str, Any]:
+    """HunYuan's checkpoints call `dynamic` what its rotary module names `ntk_alpha`: one base, larger by `alpha`."""
+    if rope.get("rope_type") != "dynamic" or not rope.get("alpha"):
+        return rope
+    reads = any(hasattr(kind, "compute_ntk_alpha_rope_parameters") for kind in vars(_modeling(text)).values())
+    return rope | {"rope_type": "ntk_alpha"} if reads else rope
+
+
+def _modeling(text: Any) -> ModuleType:
+    """The file with the architecture of a configuration: what it reads shows in the functions that it has."""
     name = type(text).__module__.replace("configuration_", "modeling_")
-    return importlib.util.find_spec(name) is not None and hasattr(importlib.import_module(name), "yarn_get_mscale")
+    return importlib.import_module(name if importlib.util.find_spec(name) else type(text).__module__)
 
 
 def _rotary_dim(text: Any, rope: Mapping[str, Any], layer_type: str | None) -> int:

@@ -12,6 +12,7 @@ import transformers
 
 from ropewalk.errors import ModelError
 from ropewalk.models import adapter, gguf
+from ropewalk.models.as_shipped import check_shipped
 from ropewalk.models.foreign import quiet, sentences
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.patch import check_patchable
@@ -98,6 +99,7 @@ def load(
     model.eval().requires_grad_(False)
     model.config.get_text_config(decoder=True).use_cache = False
     check_patchable(model)
+    check_shipped(model, geometry)
     provenance = _provenance(spec, source, model, tokenizer, files)
     return LoadedModel(model=model, tokenizer=tokenizer, geometry=geometry, provenance=provenance)
 
