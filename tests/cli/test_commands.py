@@ -59,7 +59,7 @@ class TestRotation:
         )
         assert (said.code, said.err) == (0, "")
         found = json.loads(said.out)
-        assert list(found) == ["inv_freq", "attention_factor", "fingerprint"]
+        assert list(found) == ["inv_freq", "attention_factor", "softmax_factor", "fingerprint"]
         geometry = RopeGeometry(rotary_dim=16, rope_theta=10000.0, max_position_embeddings=128)
         expected = resolve(geometry, "yarn", make_params("yarn", {"factor": 4, "beta_fast": 16}), 512).rotation
         assert found["inv_freq"] == expected.inv_freq.tolist()
