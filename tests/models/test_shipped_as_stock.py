@@ -26,7 +26,6 @@ from ropewalk.errors import ModelError
 from ropewalk.methods.none import shipped
 from ropewalk.models import ModelSpec, geometry_of, load, patched, read_geometry
 from ropewalk.models.as_shipped import check_shipped
-from ropewalk.models.layout import rotary_module
 from ropewalk.rope import Rotation, Window
 
 KEY = "original_max_position_embeddings"
@@ -113,7 +112,7 @@ def config_jsons(model_type: str, scaling: str, place: str) -> Iterator[tuple[st
 def rotary_class(model_type: str) -> Any:
     config = transformers.AutoConfig.for_model(model_type, **{**SMALL, **MODELS[model_type][0]})
     with torch.device("meta"):
-        return type(rotary_module(transformers.AutoModelForCausalLM.from_config(config)))
+        return type(transformers.AutoModelForCausalLM.from_config(config).get_decoder().rotary_emb)
 
 
 def stock_rotation(config: Any, length: int, layer_type: str | None) -> Rotation:
@@ -199,7 +198,7 @@ def test_a_base_that_is_no_number_is_refused(theta: Any, place: str) -> None:
 @pytest.mark.parametrize("spoil", ["inv_freq", "attention_scaling"])
 def test_a_model_that_runs_another_rotation_than_is_read_is_refused(spoil: str) -> None:
     model = model_of("llama")
-    geometry, module = geometry_of(model.config), rotary_module(model)
+    geometry, module = geometry_of(model.config), model.model.rotary_emb
     check_shipped(model, geometry)
     setattr(module, spoil, getattr(module, spoil) * 1.001)
     message = (
