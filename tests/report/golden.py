@@ -36,7 +36,7 @@ Exponents = Mapping[tuple[str, int], Mapping[str, Sequence[float]]]
 E = 1 / 64
 
 
-def _around(middle: float, *apart: float) -> tuple[float, ...]:
+def around(middle: float, *apart: float) -> tuple[float, ...]:
     """Two easy and two hard documents, half below and half above the middle, and what sets this configuration apart."""
     return tuple(middle + side + (apart[i] if apart else 0) for i, side in enumerate((-0.5, 0.5, -0.5, 0.5)))
 
@@ -44,21 +44,21 @@ def _around(middle: float, *apart: float) -> tuple[float, ...]:
 UP, SIDE, CROSS = (E, E, -E, -E), (E, -E, -E, E), (E, -E, E, -E)
 LOG2: Exponents = {
     ("perplexity", 1024): {
-        NONE: _around(4), HALF: _around(4.0625, *UP), WHOLE: _around(4.25, *SIDE), YARN: _around(4.125, *CROSS)},
+        NONE: around(4), HALF: around(4.0625, *UP), WHOLE: around(4.25, *SIDE), YARN: around(4.125, *CROSS)},
     ("perplexity", 2048): {
-        NONE: _around(3.5), HALF: _around(3.53125, *UP), WHOLE: _around(4, *SIDE), YARN: _around(3.5625, *CROSS)},
+        NONE: around(3.5), HALF: around(3.53125, *UP), WHOLE: around(4, *SIDE), YARN: around(3.5625, *CROSS)},
     ("perplexity", 4096): {
-        NONE: _around(6.5), HALF: _around(5, *UP), WHOLE: _around(4, *SIDE), YARN: _around(3.75, *CROSS)},
+        NONE: around(6.5), HALF: around(5, *UP), WHOLE: around(4, *SIDE), YARN: around(3.75, *CROSS)},
     ("tail", 1024): {
-        NONE: _around(5), HALF: _around(5.125, *UP), WHOLE: _around(5.25, *SIDE), YARN: _around(5.0625, *CROSS)},
+        NONE: around(5), HALF: around(5.125, *UP), WHOLE: around(5.25, *SIDE), YARN: around(5.0625, *CROSS)},
     ("tail", 2048): {
-        NONE: _around(4.5), HALF: _around(4.5625, *UP), WHOLE: _around(5, *SIDE), YARN: _around(4.53125, *CROSS)},
+        NONE: around(4.5), HALF: around(4.5625, *UP), WHOLE: around(5, *SIDE), YARN: around(4.53125, *CROSS)},
     # Half the better of its method on documents 1 and 3, Whole on 2 and 4: choosing on halves costs.
     ("tail", 4096): {
-        NONE: _around(8.5), HALF: _around(4.5, 0.125, 0.375, 0.125, 0.375), WHOLE: _around(4.5, 0.25, 0, 0.25, 0),
-        YARN: _around(4, *UP), DROP: _around(4.25, *SIDE)},
+        NONE: around(8.5), HALF: around(4.5, 0.125, 0.375, 0.125, 0.375), WHOLE: around(4.5, 0.25, 0, 0.25, 0),
+        YARN: around(4, *UP), DROP: around(4.25, *SIDE)},
     ("longppl", 4096): {
-        NONE: _around(3), HALF: _around(4, *UP), WHOLE: _around(5, *SIDE), YARN: _around(6, *CROSS)},
+        NONE: around(3), HALF: around(4, *UP), WHOLE: around(5, *SIDE), YARN: around(6, *CROSS)},
 }  # fmt: skip
 FOUND = {
     (1024, NONE): 8, (1024, HALF): 8, (1024, WHOLE): 8, (1024, YARN): 8,
