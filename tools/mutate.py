@@ -19,6 +19,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,11 +32,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {
     "stats": ("tests/stats", "tests/report"),
-    "report": ("tests/report/test_golden.py", "tests/report"),
+    "report": ("tests/report",),
     "metrics": ("tests/metrics", "tests/experiment"),
     "export": ("tests/export",),
 }
-"""Where the tests of each package lie; the quickest to fail first."""
+"""Folders with the tests of each package."""
 OPERATORS = {
     "<": ("<=", ">"), "<=": ("<", ">="), ">": (">=", "<"), ">=": (">", "<="), "==": ("!=",), "!=": ("==",),
     "is": ("is not",), "is not": ("is",), "in": ("not in",), "not in": ("in",), "and": ("or",), "or": ("and",),
@@ -185,37 +186,38 @@ def draw(packages: Iterable[str], count: int, seed: int) -> list[Mutation]:
 
 
 def trial(edit: Mutation, copy: Path, limit_s: float) -> str:
-    """Which tests noticed: `tests/report (1)` with pytest's exit code, `... (time)`; empty if none did."""
+    """The test that noticed the edit, `time` if the limit ended the tests; empty if none did."""
     path = copy / edit.file
     source = path.read_text(encoding="utf-8")
     try:
         path.write_text(edit.apply(source), encoding="utf-8")
-        for tests in PACKAGES[edit.file.split("/")[1]]:
-            code = run(tests, copy, limit_s)
-            if code != 0:
-                return f"{tests} ({code})"
+        return run(edit.file.split("/")[1], copy, limit_s)
     finally:
         path.write_text(source, encoding="utf-8")
-    return ""
 
 
-def run(tests: str, copy: Path, limit_s: float) -> int | str:
-    """Exit code of the tests on a copy of the package, or `time` where the limit ended them."""
+def run(package: str, copy: Path, limit_s: float) -> str:
+    """The first test of the package that fails on this copy of the source; empty if none does."""
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *_slow_last(tests)]
-    try:
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.run(words, cwd=ROOT, env=environment, timeout=limit_s, check=False, **quiet).returncode
-    except subprocess.TimeoutExpired:
-        return "time"
+    words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *test_files(package)]
+    with tempfile.TemporaryFile("w+") as output:
+        tests = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True)
+        try:
+            code = tests.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(tests.pid, signal.SIGKILL)  # with what the tests themselves have started
+            tests.wait()
+            return "time"
+        output.seek(0)
+        failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", output.read(), re.M)
+    return "" if code == 0 else failed[0] if failed else f"pytest's exit code {code}"
 
 
-def _slow_last(tests: str) -> list[str]:
-    """Files of a folder of tests; simulations, browsers and twins, which take long, at the end."""
-    path = ROOT / tests
-    files = sorted(path.glob("test_*.py")) if path.is_dir() else [path]
-    slow = re.compile("calibration|browser|twins|strand|files|bad_runs")
-    return [str(x.relative_to(ROOT)) for x in sorted(files, key=lambda x: bool(slow.search(x.name)))]
+def test_files(package: str) -> list[str]:
+    """Files of tests; simulations, browsers and whole runs, which take long, at the end."""
+    slow = re.compile("calibration|browser|twins|strand|bad_runs|test_files|commands")
+    files = [path for folder in PACKAGES[package] for path in sorted((ROOT / folder).glob("test_*.py"))]
+    return [str(path.relative_to(ROOT)) for path in sorted(files, key=lambda path: bool(slow.search(path.name)))]
 
 
 def report(results: list[dict[str, object]], total: int) -> str:
@@ -248,8 +250,8 @@ def main() -> None:
     done = {tuple(r[name] for name in asdict(drawn[0])) for r in results}
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(ROOT / "src", Path(folder) / "src"))
-        fine = dict.fromkeys(tests for package in asked.packages for tests in PACKAGES[package])
-        if len(done) < len(drawn) and (broken := [tests for tests in fine if run(tests, copy, asked.limit_s) != 0]):
+        packages = sorted({edit.file.split("/")[1] for edit in drawn})
+        if len(done) < len(drawn) and (broken := [x for name in packages if (x := run(name, copy, asked.limit_s))]):
             sys.exit(f"{', '.join(broken)}: fails without any change; mend that first.")
         for number, edit in enumerate(drawn, 1):
             if tuple(asdict(edit).values()) in done:
