@@ -28,6 +28,7 @@ from method_table import QUICK
 
 from ropewalk.errors import ExportError
 from ropewalk.export import ENGINES, Checkpoint, Request, request
+from ropewalk.export.native import change
 from ropewalk.rope import RopeGeometry, Rotation
 
 SHIPPED = {
@@ -145,7 +146,7 @@ def test_deepseek_reads_every_scaling_as_its_own_yarn(engine: str) -> None:
             ENGINES[engine](on(ask(method, factor=4, **params), model_type="deepseek_v32"))
     with pytest.raises(ExportError, match="what it makes of a scaling of mistral4 is not known"):
         ENGINES[engine](on(ask("yarn", factor=4), model_type="mistral4"))
-    assert ENGINES[engine](on(ask("ntk_aware", factor=4), model_type="mistral4")).fidelity == "exact"
+    assert ENGINES[engine](on(ask("ntk_aware", factor=4), model_type="minicpm3")).fidelity == "exact"
 
 
 MINISTRAL = dataclasses.replace(
@@ -179,6 +180,17 @@ def test_query_temperature_goes_along(engine: str, method: str, own: int | None)
         found, reach = ORACLES[engine](ENGINES[engine](wanted).command, shipped, GEOMETRY.rotary_dim)
         assert_same(found, wanted.rotation)
         assert reach >= 131072
+
+
+def test_query_temperature_keeps_its_window_in_a_file() -> None:
+    """llama.cpp counts it from the same key as yarn's window."""
+    key = "rope.scaling.original_context_length"
+    for method in ("linear", "ntk_aware", "yarn"):
+        assert change(ask_of(MINISTRAL, method, factor=4), "mistral3").metadata[key] == 4096
+    own = {"factor": 4, "original_max_position_embeddings": 2048}
+    assert change(ask_of(MINISTRAL, "linear", **own), "mistral3").metadata[key] == 4096
+    with pytest.raises(ExportError, match="temperature counts from 4096 tokens under the key that yarn needs for its"):
+        change(ask_of(MINISTRAL, "yarn", **own), "mistral3")
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -28,20 +28,26 @@ Rope = dict[str, Any]
 LONGROPE_ONLY = frozenset({"phi3", "phi4_multimodal", "phimoe"})
 """Models whose configuration takes `default` and `longrope` alone; transformers turns yarn into longrope there."""
 
+NO_DEFAULT = frozenset({"mistral4"})
+"""Models whose `default` ignores partial_rotary_factor in transformers, and fails on cos and sin of twice the size."""
+
 
 def named(asked: Request) -> Rope | None:
     """The rotation under the name that transformers has for it.
 
-    None where there is none, or where the name needs another window than the query temperature has.
+    None where there is none, where the model takes no such name, or where the name needs another window than the query
+    temperature has.
     """
     if asked.unscaled:
-        return based(asked, asked.geometry.rope_theta)
-    if asked.stacked or asked.method not in NAMED:
+        rope: Rope | None = based(asked, asked.geometry.rope_theta)
+    elif asked.stacked or asked.method not in NAMED:
         return None
-    rope = NAMED[asked.method](asked)
-    if rope is None or (asked.checkpoint.model_type in LONGROPE_ONLY and rope["rope_type"] != "default"):
+    else:
+        rope = NAMED[asked.method](asked)
+    if rope is None or query_window(asked) not in (None, rope.get(ORIGINAL)):
         return None
-    return None if query_window(asked) not in (None, rope.get(ORIGINAL)) else rope
+    refused = NO_DEFAULT if rope["rope_type"] == "default" else LONGROPE_ONLY
+    return None if asked.checkpoint.model_type in refused else rope
 
 
 def universal(asked: Request) -> Rope:
