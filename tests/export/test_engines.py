@@ -182,6 +182,14 @@ def test_query_temperature_goes_along(engine: str, method: str, own: int | None)
         assert reach >= 131072
 
 
+def test_query_temperature_has_one_window_with_two_lists() -> None:
+    lists = {"long_factor": [1.5] * 32, "short_factor": [1.0] * 32, "factor": 4}
+    wanted = ask_of(MINISTRAL, "longrope", 16384, **lists)
+    assert ENGINES["hf"](wanted).config["rope_parameters"]["original_max_position_embeddings"] == 4096
+    with pytest.raises(ExportError, match="another beyond: the model's query temperature counts from 4096 under the"):
+        ENGINES["hf"](ask_of(MINISTRAL, "longrope", 16384, **lists, original_max_position_embeddings=2048))
+
+
 def test_query_temperature_keeps_its_window_in_a_file() -> None:
     """llama.cpp counts it from the same key as yarn's window."""
     key = "rope.scaling.original_context_length"

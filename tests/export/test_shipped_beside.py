@@ -131,6 +131,19 @@ def test_mscale_all_dim_of_yarn_reaches_the_softmax(name: str) -> None:
         assert apart(logits(as_exported(name, config, ENGINES[engine](wanted).config)), expected) < TOLERANCE
 
 
+def test_a_softmax_scale_alone_is_a_scaling() -> None:
+    """Every pair kept and A = 1: still no default."""
+    name = "deepseek_v3"
+    kept = {"factor": 4.0, "beta_fast": 1e-3, "beta_slow": 5e-4, "attention_factor": 1.0}
+    own = {"rope_type": "yarn", "rope_theta": 1e4, "original_max_position_embeddings": WINDOW, **kept}
+    wanted = asked(config_of(name), "yarn", **kept, mscale=1.0, mscale_all_dim=0.8)
+    assert wanted.unscaled
+    expected = logits(model_of(name, config_of(name, rope_parameters=own | {"mscale_all_dim": 0.8})))
+    for engine in SERVERS:
+        found = as_exported(name, config_of(name), ENGINES[engine](wanted).config)
+        assert apart(logits(found), expected) < TOLERANCE
+
+
 def test_shipped_softmax_scale_stays_under_a_stacked_method() -> None:
     name = "deepseek_v3 shipping yarn"
     config = config_of(name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ropewalk.errors import ExportError
 from ropewalk.export.request import Request
 from ropewalk.methods.blend import temperature
 from ropewalk.methods.yarn import Yarn
@@ -70,18 +69,10 @@ def _mscale(factor: float | None, mscale_all_dim: float | None) -> float:
 
 
 def with_softmax_mscale(asked: Request, rope: dict[str, Any]) -> dict[str, Any]:
-    """The form with the mscale_all_dim that gives the softmax scale; a factor that nothing else reads grows for it.
-
-    Raises:
-        ExportError: nothing is scaled that it could go with.
-    """
+    """The form with the mscale_all_dim that gives the softmax scale; longrope, whose factor nothing else reads, with a
+    factor to go with it."""
     scale = softmax_mscale(asked)
     if scale == 1.0:
         return rope
-    factor = max(2.0, rope["factor"]) if rope["rope_type"] == "longrope" else rope.get("factor", 1.0)
-    if rope["rope_type"] == "default" or factor <= 1.0:
-        raise ExportError(
-            f"{asked.method}: a softmax scale times {scale**2:.6g} (mscale_all_dim) where nothing else is scaled has "
-            f"no form for {asked.checkpoint.model_type}; leave mscale_all_dim out, or give a factor above 1."
-        )
+    factor = max(2.0, rope["factor"]) if rope["rope_type"] == "longrope" else rope["factor"]
     return rope | {"factor": factor, "mscale_all_dim": (scale - 1.0) / (0.1 * math.log(factor))}

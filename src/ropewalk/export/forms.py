@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ropewalk.errors import ExportError
-from ropewalk.export.beside import CARRIED, ORIGINAL, original, query_window
+from ropewalk.export.beside import CARRIED, ORIGINAL, original, query_window, softmax_mscale
 from ropewalk.export.request import Request
 from ropewalk.methods import depends_on_length, resolve
 from ropewalk.methods.abf import Abf
@@ -38,7 +38,7 @@ def named(asked: Request) -> Rope | None:
     None where there is none, where the model takes no such name, or where the name needs another window than the query
     temperature has.
     """
-    if asked.unscaled:
+    if asked.unscaled and softmax_mscale(asked) == 1.0:
         rope: Rope | None = based(asked, asked.geometry.rope_theta)
     elif asked.stacked or asked.method not in NAMED:
         return None
