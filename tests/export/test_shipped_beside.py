@@ -137,11 +137,25 @@ def test_a_softmax_scale_alone_is_a_scaling() -> None:
     kept = {"factor": 4.0, "beta_fast": 1e-3, "beta_slow": 5e-4, "attention_factor": 1.0}
     own = {"rope_type": "yarn", "rope_theta": 1e4, "original_max_position_embeddings": WINDOW, **kept}
     wanted = asked(config_of(name), "yarn", **kept, mscale=1.0, mscale_all_dim=0.8)
-    assert wanted.unscaled
+    assert (wanted.rotation.inv_freq == wanted.geometry.unscaled_inv_freq).all()
     expected = logits(model_of(name, config_of(name, rope_parameters=own | {"mscale_all_dim": 0.8})))
     for engine in SERVERS:
         found = as_exported(name, config_of(name), ENGINES[engine](wanted).config)
         assert apart(logits(found), expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["ministral3", "mistral4", "deepseek_v3 shipping yarn"])
+def test_directories_read_back_as_what_was_asked(name: str, tmp_path: Path) -> None:
+    """write_directory refuses a rotation that comes back as another, or with another softmax scale."""
+    model_of(name, config_of(name)).save_pretrained(tmp_path / "model")
+    found = describe(ModelSpec(id=str(tmp_path / "model")))
+    mscales = {"factor": 8, "mscale": 0.7, "mscale_all_dim": 0.4}
+    stacked = {"factor": 2, "compose": "stack"}
+    for number, (method, params) in enumerate([*METHODS.items(), ("yarn", mscales), ("linear", stacked)]):
+        wanted = request(found.geometry, method, params, LENGTH, found.checkpoint)
+        out = tmp_path / str(number)
+        write_directory(found, wanted, ENGINES["hf"](wanted), out, force=False, proof=lambda _: None)
+        assert (out / "config.json").is_file()
 
 
 def test_shipped_softmax_scale_stays_under_a_stacked_method() -> None:
