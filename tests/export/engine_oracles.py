@@ -1,4 +1,4 @@
-"""What vLLM, SGLang and llama.cpp do with an exported configuration, as their sources were read; none runs here.
+"""What vLLM, SGLang and llama.cpp do with an exported configuration, from their sources; none runs here.
 
 vLLM 0.33, SGLang 0.5.23, llama.cpp of October 2026. Written apart from src, from the engines' side.
 """
@@ -23,15 +23,21 @@ def option(command: Sequence[str], name: str) -> str | None:
     return command[list(command).index(name) + 1] if name in command else None
 
 
-def ramp(base: float, d: int, window: int, fast: float, slow: float) -> np.ndarray:
-    """Share of f that is kept; both bounds rounded, as all three engines do."""
-    index = [d * math.log(window / (n * 2 * math.pi)) / (2 * math.log(base)) for n in (fast, slow)]
-    low, high = max(math.floor(index[0]), 0), min(math.ceil(index[1]), d - 1)
-    return 1 - np.clip((np.arange(d // 2) - low) / max(high - low, 0.001), 0, 1)
+def ramp(base: float, d: int, window: int, fast: float, slow: float, truncate: bool = True) -> np.ndarray:
+    """Share of f that is kept; without truncate its bounds are not rounded."""
+    low, high = (d * math.log(window / (n * 2 * math.pi)) / (2 * math.log(base)) for n in (fast, slow))
+    if truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, d - 1)
+    return 1 - np.clip((np.arange(d // 2) - low) / ((high - low) or 0.001), 0, 1)
+
+
+def mscale(s: float, m: float = 1.0) -> float:
+    return 0.1 * m * math.log(s) + 1.0 if s > 1 else 1.0
 
 
 def served(rope: Mapping[str, Any], d: int, limit: int, temperature: float) -> Rotation:
-    """vLLM's and SGLang's rotary classes; `temperature` multiplies yarn's own 0.1 ln s + 1."""
+    """vLLM's and SGLang's rotary classes; `temperature` is yarn's A."""
     f = frequencies(rope["rope_theta"], d)
     kind = rope["rope_type"]
     if kind == "default":
@@ -51,12 +57,42 @@ def served(rope: Mapping[str, Any], d: int, limit: int, temperature: float) -> R
         smooth = np.clip((turns - low) / (high - low), 0, 1)
         return Rotation(inv_freq=(1 - smooth) * f / s + smooth * f)
     assert kind == "yarn", kind
-    kept = ramp(rope["rope_theta"], d, window, rope["beta_fast"], rope["beta_slow"])
-    return Rotation(inv_freq=f / s * (1 - kept) + f * kept, attention_factor=temperature * (0.1 * math.log(s) + 1))
+    kept = ramp(rope["rope_theta"], d, window, rope["beta_fast"], rope["beta_slow"], rope.get("truncate", True))
+    kept *= rope.get("extrapolation_factor", 1.0)
+    return Rotation(inv_freq=f / s * (1 - kept) + f * kept, attention_factor=temperature)
+
+
+def vllm_yarn(rope: Mapping[str, Any]) -> float:
+    """A as vLLM 0.32 and 0.33 read it."""
+    s, stated = rope.get("factor", 1.0), rope.get("attention_factor")
+    if stated is not None:
+        return stated
+    if rope.get("mscale") and rope.get("mscale_all_dim"):
+        return mscale(s, rope["mscale"]) / mscale(s, rope["mscale_all_dim"])
+    return mscale(s)
+
+
+def vllm_yarn_before(rope: Mapping[str, Any]) -> float:
+    """A as earlier versions of vLLM read it."""
+    return mscale(rope.get("factor", 1.0)) * rope.get("attn_factor", 1.0)
+
+
+def sglang_yarn(rope: Mapping[str, Any]) -> float:
+    """A as SGLang reads it; a key that is null counts as absent."""
+    s, two = rope.get("factor", 1.0), (rope.get("mscale"), rope.get("mscale_all_dim"))
+    own = mscale(s) if None in two else mscale(s, two[0]) / mscale(s, two[1])
+    return own * rope.get("attn_factor", 1.0)
+
+
+def deepseek_yarn(rope: Mapping[str, Any]) -> tuple[float, float]:
+    """A and the multiplier of the softmax scale, as both engines read them for DeepSeek's models."""
+    s, all_dim = rope["factor"], rope.get("mscale_all_dim", 0.0)
+    own = mscale(s, rope.get("mscale", 1.0)) / mscale(s, all_dim)
+    return own * rope.get("attn_factor", 1.0), mscale(s, all_dim) ** 2
 
 
 def reach(config: Mapping[str, Any], rope: Mapping[str, Any]) -> float:
-    """How many positions the engine's tables hold, and how long a context it accepts."""
+    """How many positions the engine's tables hold."""
     if rope["rope_type"] == "linear":
         return config["max_position_embeddings"] * rope["factor"]
     if rope["rope_type"] == "yarn":
@@ -65,20 +101,28 @@ def reach(config: Mapping[str, Any], rope: Mapping[str, Any]) -> float:
 
 
 def vllm(command: Sequence[str], shipped: Mapping[str, Any], d: int) -> tuple[Rotation, float]:
-    """The dictionary replaces rope_parameters; yarn's temperature is the usual one, whatever attention_factor says."""
+    """The dictionary replaces rope_parameters."""
     config = shipped | json.loads(option(command, "--hf-overrides") or "{}")
     limit = int(option(command, "--max-model-len") or 0)
     rope = config["rope_parameters"]
-    return served(rope, d, limit, 1.0), reach(config, rope)
+    return served(rope, d, limit, vllm_yarn(rope)), reach(config, rope)
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Key by key, at every depth: what the new one does not name survives."""
+    both = {key: merged(old[key], new[key]) for key in new if isinstance(old.get(key), dict)}
+    return {**old, **new, **both}
 
 
 def sglang(command: Sequence[str], shipped: Mapping[str, Any], d: int) -> tuple[Rotation, float]:
-    """The dictionary is merged into rope_parameters; yarn reads attn_factor and ignores attention_factor."""
-    config = json.loads(option(command, "--json-model-override-args") or "{}")
-    rope = dict(shipped["rope_parameters"]) | config.get("rope_parameters", {})
-    config = shipped | config
+    """The dictionary is merged into the configuration; the context that it accepts counts a factor only where there is
+    no original_max_position_embeddings."""
+    config = merged(shipped, json.loads(option(command, "--json-model-override-args") or "{}"))
+    rope = config["rope_parameters"]
     limit = int(option(command, "--context-length") or 0)
-    return served(rope, d, limit, rope.get("attn_factor", 1.0)), reach(config, rope)
+    counts = "original_max_position_embeddings" not in rope and rope["rope_type"] != "llama3"
+    context = config["max_position_embeddings"] * (rope.get("factor", 1.0) if counts else 1.0)
+    return served(rope, d, limit, sglang_yarn(rope)), min(context, reach(config, rope))
 
 
 def llama_cpp(command: Sequence[str], rope_theta: float, freq_factors: np.ndarray) -> Rotation:

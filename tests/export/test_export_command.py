@@ -85,7 +85,7 @@ def test_every_rotation_and_length_of_a_run(measured: Path, tiny: Path, tmp_path
         export = ENGINES["hf"](asked)
         directory.write_directory(found, asked, export, out, force=False, proof=lambda _: None)
         engine = check.run_transformers(out, reference)
-        assert "difference at most" in check.compared(asked, reference, engine)
+        assert "per token (root mean square" in check.compared(asked, reference, engine)
         np.testing.assert_allclose(engine.nll, reference.nll, atol=2e-4)
         seen += 1
     assert seen == 2 * 9 - 1  # yarn with factor auto is yarn with factor 2 at 256
@@ -95,7 +95,7 @@ def test_check_of_a_method_and_of_a_run(measured: Path, tiny: Path, tmp_path: Pa
     _, notes = exported("linear", tiny, Options(check=True), factor=2)
     assert notes[-1].startswith("transformers 5.")
     assert "(the patched model), on the first tokens of" in notes[-1]
-    assert "at 256; difference at most" in notes[-1]
+    assert "per token (root mean square; allowed 6.3e-05)" in notes[-1]
     _, notes = run(str(measured), "hf", params={}, length=256, options=Options(check=True, out=tmp_path / "out"))
     assert f"recommended by {measured} for 256 tokens" in notes[0]
     said = next(note for note in notes if "mean NLL" in note)
@@ -220,6 +220,21 @@ def test_a_server_that_runs_what_was_measured_and_one_that_does_not(
     url = serve(vllm_of(reference.ids[:-1].tolist(), reference.shipped[:-1] + 1))
     with pytest.raises(ExportError, match="the engine does not run what was measured: vLLM"):
         run(str(measured), "vllm", params={}, length=256, options=Options(check=True, endpoint=url))
+
+
+def test_sglang_is_sent_a_prompt_that_it_takes(measured: Path, serve: Callable[[Any], str]) -> None:
+    """It answers 400 to more than context_length - 7 tokens."""
+    sent: list[int] = []
+
+    def handle(path: str, body: Any) -> Any:
+        if path != "/generate":
+            return {"version": "0.5.23"}
+        sent.append(len(body["input_ids"]))
+        return {"meta_info": {"input_token_logprobs": [[-1.0, token, None] for token in body["input_ids"]]}}
+
+    with pytest.raises(ExportError, match="the engine does not run what was measured: SGLang"):
+        run(str(measured), "sglang", params={}, length=256, options=Options(check=True, endpoint=serve(handle)))
+    assert sent == [249]
 
 
 def test_reference_of_a_model_puts_bos_first_where_asked(tiny: Path) -> None:

@@ -24,7 +24,7 @@ LENGTH = 256
 def reference(tiny: Path) -> Reference:
     found = describe(ModelSpec(id=str(tiny)))
     asked = request(found.geometry, "linear", {"factor": 2}, LENGTH, found.checkpoint)
-    return of_model(found.spec, asked, dtype="float32", bos=True)
+    return of_model(found.spec, asked, bos=True)
 
 
 @pytest.fixture

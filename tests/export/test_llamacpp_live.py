@@ -162,7 +162,7 @@ def test_twin_a_file_that_drops_the_rotation_fails_the_check(strand: Path) -> No
 
     found = describe(ModelSpec(id="strand"))
     asked = request(found.geometry, "yarn", {"factor": 4}, 1024, found.checkpoint)
-    reference = of_model(found.spec, asked, dtype="float32")
+    reference = of_model(found.spec, asked)
     engine = run_llamacpp.run(llama_cpp, strand, (), reference.ids)
     with pytest.raises(ExportError, match="the engine does not run what was measured"):
         compared(asked, reference, engine)

@@ -8,6 +8,7 @@ llama-cpp-python: its OpenAI schema. The last two also ran live: docs/engines.md
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -202,8 +203,21 @@ def test_means_are_compared_over_what_the_engine_gave(serve: Callable[[Handle], 
     engine = endpoint.run(serve(vllm), "vllm", IDS, text)
     said = compared(ask("yarn", factor=2), reference([1.5, 0.25, 3.0]), engine)
     assert "1.500000 of 1.500000 at 2, 1.583333 of 1.583333 at 4" in said
-    assert said.endswith("difference at most 0.000% (allowed 0.5%); the shipped rotation would give 9.000000.")
+    assert said.endswith(
+        "difference at most 0.000% (allowed 0.5%), 0 per token (root mean square; allowed 0.2); the shipped rotation "
+        "would give 9.000000, 7.5 per token away."
+    )
     with pytest.raises(ExportError, match=r"yarn: the engine does not run what was measured: vLLM 0\.33\.0 at "):
         compared(ask("yarn", factor=2), reference([1.5, 0.25, 3.05]), engine)
     with pytest.raises(ExportError, match=r"at most 0\.6"):  # a short prefix that differs is enough
         compared(ask("yarn", factor=2), reference([1.51, 0.24, 3.0]), engine)
+
+
+def test_tokens_that_differ_are_found_where_their_means_do_not(serve: Callable[[Handle], str]) -> None:
+    """A wrong temperature moves every token, and the mean hardly: 0.6 and 0.003 nats on strand."""
+    from export_requests import ask
+
+    engine = endpoint.run(serve(vllm), "vllm", IDS, text)
+    apart = replace(reference([1.2, 0.55, 3.0]), lengths=(4,))
+    with pytest.raises(ExportError, match=r"at most 0\.000% \(allowed 0\.5%\), 0\.24 per token \(root mean square; al"):
+        compared(ask("yarn", factor=2), apart, engine)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ropewalk.errors import ExportError
+from ropewalk.export.beside import CARRIED, ORIGINAL, original, query_window, softmax_mscale
 from ropewalk.export.request import Request
 from ropewalk.methods import depends_on_length, resolve
 from ropewalk.methods.abf import Abf
@@ -24,23 +25,29 @@ from ropewalk.methods.yarn import Yarn
 Rope = dict[str, Any]
 """`rope_parameters` of one kind of layers, Hugging Face keys."""
 
-CARRIED = ("partial_rotary_factor", "mrope_section", "mrope_interleaved")
-"""Keys that say how a model lays out its heads, and not how it is scaled."""
-
 LONGROPE_ONLY = frozenset({"phi3", "phi4_multimodal", "phimoe"})
 """Models whose configuration takes `default` and `longrope` alone; transformers turns yarn into longrope there."""
 
+NO_DEFAULT = frozenset({"mistral4"})
+"""Models whose `default` ignores partial_rotary_factor in transformers, and fails on cos and sin of twice the size."""
+
 
 def named(asked: Request) -> Rope | None:
-    """The rotation under the name that transformers has for it; None where there is none."""
-    if asked.unscaled:
-        return based(asked, asked.geometry.rope_theta)
-    if asked.stacked or asked.method not in NAMED:
+    """The rotation under the name that transformers has for it.
+
+    None where there is none, where the model takes no such name, or where the name needs another window than the query
+    temperature has.
+    """
+    if asked.unscaled and softmax_mscale(asked) == 1.0:
+        rope: Rope | None = based(asked, asked.geometry.rope_theta)
+    elif asked.stacked or asked.method not in NAMED:
         return None
-    rope = NAMED[asked.method](asked)
-    if rope is None or (asked.checkpoint.model_type in LONGROPE_ONLY and rope["rope_type"] != "default"):
+    else:
+        rope = NAMED[asked.method](asked)
+    if rope is None or query_window(asked) not in (None, rope.get(ORIGINAL)):
         return None
-    return rope
+    refused = NO_DEFAULT if rope["rope_type"] == "default" else LONGROPE_ONLY
+    return None if asked.checkpoint.model_type in refused else rope
 
 
 def universal(asked: Request) -> Rope:
@@ -51,6 +58,11 @@ def universal(asked: Request) -> Rope:
     """
     short, long = asked.rotation, asked.rotation
     if two_windows(asked):
+        if original(asked) != asked.window:
+            raise ExportError(
+                f"{asked.method} with one rotation up to {asked.window} tokens and another beyond: the model's query "
+                f"temperature counts from {original(asked)} under the same key, {ORIGINAL}; leave the method's out."
+            )
         short, long = (
             resolve(asked.geometry, asked.method, asked.params, tokens).rotation
             for tokens in (asked.window, asked.window + 1)
@@ -58,7 +70,7 @@ def universal(asked: Request) -> Rope:
     factor = asked.rotation.attention_factor
     return plain(asked, "longrope") | {
         "factor": max(1.0, asked.length / asked.window),
-        "original_max_position_embeddings": asked.window,
+        ORIGINAL: original(asked),
         "short_factor": short.divisors(asked.geometry),
         "long_factor": long.divisors(asked.geometry),
         "attention_factor": factor,
@@ -95,7 +107,9 @@ def plain(asked: Request, rope_type: str) -> Rope:
     shipped = asked.geometry.rope_parameters
     own = asked.shipped_type == "proportional"  # its partial_rotary_factor is part of the scaling
     kept = {key: shipped[key] for key in CARRIED if key in shipped and not (own and key == "partial_rotary_factor")}
-    return {"rope_type": rope_type, "rope_theta": asked.geometry.rope_theta} | kept
+    window = query_window(asked)
+    counted: Rope = {} if window is None else {ORIGINAL: window}
+    return {"rope_type": rope_type, "rope_theta": asked.geometry.rope_theta} | kept | counted
 
 
 def based(asked: Request, rope_theta: float) -> Rope:
@@ -144,22 +158,24 @@ def _by_parts(asked: Request, s: float, low: float, high: float) -> Rope:
         "factor": s,
         "low_freq_factor": low,
         "high_freq_factor": high,
-        "original_max_position_embeddings": asked.window,
+        ORIGINAL: asked.window,
     }
 
 
 def _yarn(asked: Request) -> Rope | None:
-    """A is always written out. None with a ramp in turns, and with bounds that are not rounded: engines round them."""
+    """A and truncate are always written out. None with a ramp in turns, and with bounds that are not rounded in models
+    with several kinds of layers: transformers reads truncate beside those, and not among them."""
     params = asked.params
     assert isinstance(params, Yarn)
-    if params.ramp != "index" or not params.truncate:
+    if params.ramp != "index" or not (params.truncate or asked.geometry.layer_type is None):
         return None
     return plain(asked, "yarn") | {
         "factor": params.s,
-        "original_max_position_embeddings": asked.window,
+        ORIGINAL: asked.window,
         "beta_fast": params.beta_fast,
         "beta_slow": params.beta_slow,
         "attention_factor": asked.rotation.attention_factor,
+        "truncate": params.truncate,
     }
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ropewalk.errors import ExportError
+from ropewalk.export.beside import ORIGINAL, original, with_softmax_mscale
 from ropewalk.export.forms import LONGROPE_ONLY, NAMED, Rope, named, stands_still, two_windows, universal
 from ropewalk.export.request import Export, Request, common_notes
 
@@ -36,7 +37,7 @@ def export(asked: Request) -> Export:
             f"hf: transformers reads no longrope for {asked.checkpoint.model_type}, whose layers differ in head_dim, "
             f"and {asked.method} has no other name here; the nearest that has are {', '.join(NAMED)}."
         )
-    rope = universal(asked) if rope is None else rope
+    rope = with_softmax_mscale(asked, universal(asked) if rope is None else rope)
     config = text_config(asked, rope)
     return Export(
         engine="hf",
@@ -53,7 +54,7 @@ def text_config(asked: Request, rope: Rope) -> dict[str, Any]:
         "rope_parameters": layered(asked, rope),
     }
     if asked.checkpoint.original_beside:
-        config["original_max_position_embeddings"] = asked.window
+        config[ORIGINAL] = original(asked)
     return config | _version_4(asked, rope)
 
 

@@ -112,7 +112,10 @@ def _notes(asked: Request, file: str, command: Flags) -> list[str]:
     if "--override-kv" in command:
         notes.append(f"--override-kv names the architecture {_architecture(asked)}; it must be the file's own.")
     if any("context_length=" in word for word in command):
-        notes.append("llama.cpp caps the context at the file's context_length (n_ctx_train), so that is raised too.")
+        notes.append(
+            "llama.cpp caps the context at the file's context_length (n_ctx_train), so that is raised too; under "
+            "yarn's flags it raises the cap itself, and the key does no harm."
+        )
     if asked.stacked:
         notes.append("The file carries rope_freqs.weight, and the flags stack on it, as compose=stack was measured.")
     if isinstance(asked.params, Yarn):

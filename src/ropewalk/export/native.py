@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ropewalk.errors import ExportError
+from ropewalk.export.beside import original
 from ropewalk.export.forms import larger_base, refuse_two_windows, usual_temperature
 from ropewalk.export.request import Request
 from ropewalk.methods.abf import Abf
@@ -125,9 +126,18 @@ def change(asked: Request, architecture: str) -> Change:
 
 
 def _metadata(asked: Request, own: Native) -> dict[str, Any]:
-    """Keys below the architecture. A file with divisors and type none keeps the window for its own record."""
+    """Keys below the architecture. A file with divisors and type none keeps the window for its own record.
+
+    Raises:
+        ExportError: yarn's window is not the one that the model's query temperature counts from, under the same key.
+    """
     rope: dict[str, Any] = {"rope.freq_base": own.rope_theta, "rope.scaling.type": own.scaling}
-    rope["rope.scaling.original_context_length"] = asked.window
+    rope["rope.scaling.original_context_length"] = original(asked)
+    if own.scaling == "yarn" and original(asked) != asked.window:
+        raise ExportError(
+            f"llama.cpp: the file's query temperature counts from {original(asked)} tokens under the key that "
+            f"{asked.method} needs for its window of {asked.window}; leave original_max_position_embeddings out."
+        )
     if own.scaling != "none":
         rope["rope.scaling.factor"] = own.factor
     if own.attn_factor != 1.0:

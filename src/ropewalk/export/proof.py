@@ -35,11 +35,16 @@ class Proof:
     check: bool
 
     def of_directory(self, directory: Path) -> tuple[str, ...]:
-        """An exported model directory under stock transformers."""
+        """An exported model directory under stock transformers in float32: against what was measured, and where that
+        was rounded otherwise, once more without the rounding, which would hide a slightly wrong rotation."""
         if not self.check:
             return ()
         reference = self._reference()
-        return (compared(self.asked, reference, run_transformers(directory, reference)),)
+        engine = run_transformers(directory, reference)
+        references = [reference]
+        if reference.dtype != "float32":
+            references.append(measured.again(self.found.spec, self.asked, reference))
+        return tuple(compared(self.asked, each, engine) for each in references)
 
     def of_file(self, file: Path | None, command: tuple[str, ...], vocabulary: int = 0) -> tuple[str, ...]:
         """A GGUF file of so many tokens with an exported command's flags, through llama-cpp-python; or its server."""
@@ -50,7 +55,7 @@ class Proof:
                 "--check: llama.cpp runs a file, and none was named; give --gguf FILE, or --endpoint URL."
             )
         library = run_llamacpp.library()  # before minutes are spent on the reference
-        reference = self._reference(dtype="float32")
+        reference = self._reference()
         reference = measured.shortened(reference, run_llamacpp.limit(vocabulary))
         return (compared(self.asked, reference, run_llamacpp.run(library, file, command, reference.ids)),)
 
@@ -58,15 +63,16 @@ class Proof:
         """The user's own server, which already runs the exported form."""
         if self.endpoint is None or not self.check:
             return ()
-        reference = self._reference(dtype="float32", bos=target == "llama.cpp")
-        reference = measured.shortened(reference, max(2, self.asked.length - 1))  # a server adds a token of its own
+        reference = self._reference(bos=target == "llama.cpp")
+        room = server.ROOM.get(target, 1)
+        reference = measured.shortened(reference, max(2, self.asked.length - room))
         engine = server.run(self.endpoint, target, reference.ids, reference.text)
         return (compared(self.asked, reference, engine),)
 
-    def _reference(self, *, dtype: str = "auto", bos: bool = False) -> Reference:
+    def _reference(self, *, bos: bool = False) -> Reference:
         if self.run is not None:
             return measured.of_run(self.run, self.asked)
-        return measured.of_model(self.found.spec, self.asked, dtype=dtype, bos=bos)
+        return measured.of_model(self.found.spec, self.asked, bos=bos)
 
 
 def read_back(file: Path, asked: Request) -> None:

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.corpus import load_documents, tokenize
-from ropewalk.errors import ExportError
+from ropewalk.errors import ExportError, ModelError
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.store import DOCUMENTS, Store
 from ropewalk.export.request import Request
 from ropewalk.methods import make_params, resolve
 from ropewalk.metrics.readings import Reading
-from ropewalk.models import ModelSpec, load
+from ropewalk.models import LoadedModel, ModelSpec, load
 from ropewalk.rope import RopeGeometry, Rotation
 from ropewalk.scoring import Failure, NllRow, score, split
 
@@ -33,7 +33,7 @@ class Reference:
         shipped: the same under the rotation that the checkpoint ships, to show that the comparison tells them apart.
         text: token ids to text, special tokens as they are written.
         lengths: prefixes of `ids` whose means are compared, tokens, rising; the last is T.
-        dtype: of the weights.
+        dtype: that `nll` was computed in.
         origin: where `nll` comes from.
     """
 
@@ -47,15 +47,15 @@ class Reference:
     origin: str
 
 
-def of_model(spec: ModelSpec, asked: Request, *, dtype: str = "auto", bos: bool = False) -> Reference:
-    """Score the first tokens of a built-in document with the patched model; `bos` puts a BOS first if there is one."""
+def of_model(spec: ModelSpec, asked: Request, *, bos: bool = False) -> Reference:
+    """The first tokens of a built-in document under the patched model in float32; `bos` puts a BOS first if any."""
     document = load_documents({"corpus": "builtin", "count": 1})[0]
-    loaded = load(spec, dtype=dtype)
-    tokenizer = loaded.tokenizer
+    model = loaded(spec, "float32")
+    tokenizer = model.tokenizer
     ids = tokenize(tokenizer, document, bos=True if bos and tokenizer.bos_token_id is not None else "auto").ids
     ids = ids[: asked.length]
     shipped = _shipped(asked.geometry, len(ids))
-    found = losses(loaded.model, ids, (asked.rotation, shipped))
+    found = losses(model.model, ids, (asked.rotation, shipped))
     return Reference(
         document=document.id,
         ids=ids,
@@ -63,9 +63,25 @@ def of_model(spec: ModelSpec, asked: Request, *, dtype: str = "auto", bos: bool 
         shipped=found[1],
         text=tokenizer.decode,
         lengths=(len(ids),),
-        dtype=loaded.provenance.dtype,
+        dtype="float32",
         origin="the patched model",
     )
+
+
+def again(spec: ModelSpec, asked: Request, reference: Reference) -> Reference:
+    """The same tokens under the patched model in float32, free of the rounding that a run was measured with."""
+    nll = losses(loaded(spec, "float32").model, reference.ids, (asked.rotation,))[0]
+    return replace(reference, nll=nll, shipped=None, dtype="float32", origin="the patched model in float32")
+
+
+def loaded(spec: ModelSpec, dtype: str) -> LoadedModel:
+    """The model, in eager mode where its attention has no other."""
+    try:
+        return load(spec, dtype=dtype)
+    except ModelError as wrong:
+        if "eager mode alone" not in str(wrong):
+            raise
+        return load(spec, dtype=dtype, attn_implementation="eager")
 
 
 def losses(model: Any, ids: NDArray[np.int32], rotations: tuple[Rotation, ...]) -> list[NDArray[np.float32]]:

@@ -151,6 +151,12 @@ def default_length(geometry: RopeGeometry, method: str, params: Params) -> int:
 def common_notes(asked: Request) -> tuple[str, ...]:
     """What holds for every engine."""
     notes = []
+    shipped = asked.geometry.max_position_embeddings
+    if asked.method != "none" and asked.length < shipped:
+        notes.append(
+            f"Warning: {asked.length} tokens are fewer than the {shipped} that the checkpoint ships "
+            f"(rope_type {asked.shipped_type}); to serve those, export none, or more with a greater factor or length."
+        )
     if asked.auto and (asked.method != "none" or not shipped_varies(asked.geometry)):
         notes.append(
             f"{asked.method} rotates differently at every length; this is its rotation for {asked.length} tokens, "

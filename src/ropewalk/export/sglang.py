@@ -1,4 +1,4 @@
-"""SGLang: a `launch_server` line. Written from a reading of SGLang 0.5.23; not run live."""
+"""SGLang: a `launch_server` line, as SGLang 0.5.23 ran it on a CPU: docs/engines.md."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import json
 
 from ropewalk.errors import ExportError
 from ropewalk.export.forms import Rope, refuse_two_windows, stands_still
+from ropewalk.export.hf import layered
 from ropewalk.export.request import Export, Request, common_notes
-from ropewalk.export.served import as_shipped, overrides, served_form
-from ropewalk.methods.blend import temperature
+from ropewalk.export.served import as_shipped, overrides, served_form, served_notes
 
 KNOWN_FLAT = "the nearest that can is --target hf --out DIR with transformers, or --target vllm"
+LAYERED = frozenset({"gemma3_text"})
+"""Models with several kinds of layers that SGLang was seen to scale by layer type."""
+
+UNSCALED = {"truncate": True, "mscale": None, "mscale_all_dim": None, "extrapolation_factor": 1.0}
+"""What yarn is without these keys: a checkpoint's own would survive the merge."""
 
 
 def export(asked: Request) -> Export:
@@ -22,38 +27,32 @@ def export(asked: Request) -> Export:
     launch = ("python", "-m", "sglang.launch_server", "--model-path", asked.checkpoint.name)
     limit = ("--context-length", str(asked.length))
     if as_shipped(asked):
-        return Export(engine="sglang", fidelity="exact", config={}, command=(*launch, *limit))
+        return Export(
+            engine="sglang", fidelity="exact", config={}, command=(*launch, *limit), notes=common_notes(asked)
+        )
     _check(asked)
-    rope = _as_read(served_form(asked, "sglang"))
-    config = overrides(asked, rope, rope)
+    rope = served_form(asked, "sglang")
+    if rope["rope_type"] == "yarn":
+        rope = UNSCALED | rope
+    config = overrides(asked, layered(asked, rope), max(asked.length, asked.window))
     return Export(
         engine="sglang",
         fidelity="approximated" if stands_still(asked) else "exact",
         config=config,
         command=(*launch, "--json-model-override-args", json.dumps(config), *limit),
-        notes=(*common_notes(asked), *_notes(asked, rope)),
+        notes=(*common_notes(asked), *served_notes(asked), *_notes(asked, rope)),
     )
 
 
 def _check(asked: Request) -> None:
     refuse_two_windows(asked, "sglang", "it chooses the list for each batch of tokens, so one cache would hold both")
-    model_type = asked.checkpoint.model_type
-    if model_type.startswith("gemma3"):
-        raise ExportError(f"sglang: ignores every scaling of {model_type}, {asked.method} too; {KNOWN_FLAT}.")
-    if asked.geometry.layer_type is not None or asked.checkpoint.nested:
-        where = "text_config" if asked.checkpoint.nested else f"layer type {asked.geometry.layer_type}"
+    checkpoint, layer_type = asked.checkpoint, asked.geometry.layer_type
+    if checkpoint.nested or (layer_type is not None and checkpoint.model_type not in LAYERED):
+        where = "text_config" if checkpoint.nested else f"layer type {layer_type}"
         raise ExportError(
-            f"sglang: {model_type} keeps its rotation under {where}, where its override is not known to reach; "
-            f"{KNOWN_FLAT}."
+            f"sglang: {checkpoint.model_type} keeps its rotation under {where}, where its override is not known to "
+            f"reach; {KNOWN_FLAT}."
         )
-
-
-def _as_read(rope: Rope) -> Rope:
-    """yarn: attention_factor is ignored, and attn_factor multiplies 0.1 ln s + 1."""
-    if rope["rope_type"] != "yarn":
-        return rope
-    rest = {key: value for key, value in rope.items() if key != "attention_factor"}
-    return rest | {"attn_factor": rope["attention_factor"] / temperature(rope["factor"])}
 
 
 def _notes(asked: Request, rope: Rope) -> list[str]:
@@ -65,7 +64,12 @@ def _notes(asked: Request, rope: Rope) -> list[str]:
             "Written as longrope with one list for all lengths; SGLang reads A from short_mscale, long_mscale."
         )
     if rope["rope_type"] == "yarn":
-        notes.append("attn_factor is A / (0.1 ln factor + 1): SGLang ignores attention_factor.")
+        notes.append(
+            "attn_factor is A / (0.1 ln factor + 1), as SGLang ignores attention_factor; its transformers back end "
+            "reads that one, so both stand there."
+        )
+    if asked.checkpoint.model_type in LAYERED:
+        notes.append("On CPUs with AMX, SGLang ignores every scaling of Gemma 3; elsewhere it was seen to run it.")
     if stands_still(asked):
         notes.append("Pairs that do not turn get lambda 1e15, 1e-8 rad over 10 million tokens.")
     return notes

@@ -1,13 +1,13 @@
-"""vLLM: a `vllm serve` line. Written from a reading of vLLM 0.33; not run live."""
+"""vLLM: a `vllm serve` line, as vLLM 0.32 runs and vLLM 0.33 reads it: docs/engines.md."""
 
 from __future__ import annotations
 
 import json
 
-from ropewalk.export.forms import Rope, refuse_two_windows, stands_still, usual_temperature
+from ropewalk.export.forms import Rope, refuse_two_windows, stands_still
 from ropewalk.export.hf import layered
 from ropewalk.export.request import Export, Request, common_notes
-from ropewalk.export.served import as_shipped, overrides, served_form
+from ropewalk.export.served import as_shipped, overrides, served_form, served_notes
 
 
 def export(asked: Request) -> Export:
@@ -19,10 +19,10 @@ def export(asked: Request) -> Export:
     serve = ("vllm", "serve", asked.checkpoint.name)
     limit = ("--max-model-len", str(asked.length))
     if as_shipped(asked):
-        return Export(engine="vllm", fidelity="exact", config={}, command=(*serve, *limit))
+        return Export(engine="vllm", fidelity="exact", config={}, command=(*serve, *limit), notes=common_notes(asked))
     refuse_two_windows(asked, "vllm", "with a longer --max-model-len it uses the long list for every prompt")
-    rope = served_form(asked, "vllm", by_name=asked.method != "yarn" or usual_temperature(asked))
-    config = overrides(asked, rope, layered(asked, _as_read(rope)))
+    rope = served_form(asked, "vllm")
+    config = overrides(asked, layered(asked, rope), _largest_position(asked, rope))
     if asked.checkpoint.nested:
         config = {"text_config": config}
     return Export(
@@ -30,15 +30,15 @@ def export(asked: Request) -> Export:
         fidelity="approximated" if stands_still(asked) else "exact",
         config=config,
         command=(*serve, "--hf-overrides", json.dumps(config), *limit),
-        notes=(*common_notes(asked), *_notes(asked, rope)),
+        notes=(*common_notes(asked), *served_notes(asked), *_notes(asked, rope)),
     )
 
 
-def _as_read(rope: Rope) -> Rope:
-    """vLLM's yarn has the usual temperature and no other."""
-    return {
-        key: value for key, value in rope.items() if not (rope["rope_type"] == "yarn" and key == "attention_factor")
-    }
+def _largest_position(asked: Request, rope: Rope) -> int:
+    """Of linear the window, which vLLM multiplies by factor (not that of Gemma 3); else the served length."""
+    if rope["rope_type"] == "linear" and asked.geometry.layer_type is None:
+        return asked.window
+    return max(asked.length, asked.window)
 
 
 def _notes(asked: Request, rope: Rope) -> list[str]:
@@ -47,10 +47,14 @@ def _notes(asked: Request, rope: Rope) -> list[str]:
         notes.append(
             "Written as longrope with one list for all lengths; vLLM reads A from short_mscale and long_mscale."
         )
+    if rope["rope_type"] == "yarn":
+        notes.append("A stands as attention_factor, and as attn_factor for versions of vLLM that ignore that.")
     if rope["rope_type"] == "linear" and asked.geometry.layer_type is None:
         notes.append("max_position_embeddings stays at the window: vLLM multiplies it by factor.")
     if asked.method == "dynamic_ntk":
-        notes.append("Written as rope_theta: vLLM ignores rope_type dynamic with a factor in silence.")
+        notes.append(
+            "Written as rope_theta: vLLM takes rope_type dynamic with a factor to begin at max_position_embeddings."
+        )
     if stands_still(asked):
         notes.append("Pairs that do not turn get lambda 1e15, 1e-8 rad over 10 million tokens.")
     return notes
