@@ -20,8 +20,8 @@ FROZEN = {
     "plan": {"FILE", "--model", "--lengths", "--out", "--memory", "--json"},
     "run": {"FILE", "--out", "--model", "--lengths", "--exact"},
     "results": {"DIRECTORY", "--json", "--csv"},
-    "report": {"DIRECTORY"},
-    "recommend": {"DIRECTORY", "--length", "--max-short-cost", "--json"},
+    "report": {"DIRECTORY", "--partial"},
+    "recommend": {"DIRECTORY", "--length", "--max-short-cost", "--partial", "--json"},
     "export": {
         "SOURCE",
         "--model",
@@ -33,6 +33,7 @@ FROZEN = {
         "--check",
         "--endpoint",
         "--force",
+        "--partial",
     },
     "compare": {"DIRECTORY_A", "DIRECTORY_B", "--json"},
     "verify": {"DIRECTORY", "--cells"},
