@@ -276,6 +276,12 @@ def recommend(
     max_short_cost: Annotated[
         float | None, typer.Option(metavar="PCT", help="Largest loss of perplexity inside the window, per cent.")
     ] = None,
+    by: Annotated[
+        str, typer.Option(help="perplexity, passkey, or both: passkeys among those that perplexity ties.")
+    ] = "both",
+    min_passkey: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Smallest share of passkeys found at the length, 0 to 1.")
+    ] = None,
     partial: PartialFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -287,7 +293,7 @@ def recommend(
 
     found, missing = read_to_choose(directory, partial=partial)
     _say(missing)
-    answer = choose(found, length, max_short_cost)
+    answer = choose(found, length, max_short_cost, by=by, min_passkey=min_passkey)
     command = deploy_command(found, answer.choice.method, answer.choice.params, answer.judged_at)
     if as_json:
         return _print_json(recommendation_json(answer, command, missing.cells))
