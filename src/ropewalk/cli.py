@@ -179,21 +179,31 @@ def plan(
     memory: Annotated[
         str | None, typer.Option(metavar="BYTES", help="Say the longest length that fits, such as into 12GB.")
     ] = None,
+    no_probe: Annotated[
+        bool, typer.Option("--no-probe", help="Leave out the time, which takes the model and about a minute.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show cells, duplicates, passes, tokens, time and memory of an experiment, without running it."""
+    """Show cells, duplicates, passes, tokens, memory and, from a short probe, time of an experiment not yet run."""
     from ropewalk.experiment import estimate
     from ropewalk.experiment import memory as needs
-    from ropewalk.experiment.overview import lines, overview
+    from ropewalk.experiment.overview import lines, overview, time_line
     from ropewalk.experiment.prepare import ask
+    from ropewalk.terminal import progress
 
     given = None if memory is None else needs.parse_bytes(memory, "--memory")
     experiment, _ = _experiment(file, model, lengths)
     asked = ask(experiment)
-    found = overview(asked, out, estimate.of(asked), needs.of(asked, given))
+    memory_needed, expected = needs.of(asked, given), None
+    if not as_json:
+        print("\n".join(lines(overview(asked, out, None, memory_needed))), flush=True)
+    if not no_probe and estimate.can_probe(asked):
+        err.print(f"probing for at most {estimate.LIMIT_S:.0f} s once the model is loaded; --no-probe leaves it out.")
+        with progress(err, "probes") as report:
+            expected = estimate.of(asked, report)
     if as_json:
-        return _print_json(found)
-    print("\n".join(lines(found)))
+        return _print_json(overview(asked, out, expected, memory_needed))
+    print(time_line(expected, probed=not no_probe))
     return None
 
 

@@ -17,7 +17,7 @@ FROZEN = {
     "methods": {"--json"},
     "rotation": {"METHOD", "--length", "--model", "--rotary-dim", "--rope-theta", "--window", "-p", "--json"},
     "inspect": {"MODEL", "--json"},
-    "plan": {"FILE", "--model", "--lengths", "--out", "--memory", "--json"},
+    "plan": {"FILE", "--model", "--lengths", "--out", "--memory", "--no-probe", "--json"},
     "run": {"FILE", "--out", "--model", "--lengths", "--exact"},
     "results": {"DIRECTORY", "--json", "--csv"},
     "report": {"DIRECTORY", "--partial"},
