@@ -256,14 +256,16 @@ def verify(
     with contextlib.suppress(StoreError):  # a torn file is a mismatch, which is said below
         missing = Run(directory=directory).missing
         _say(missing)
-    of, again = f" of {missing.asked}" if missing else "", 0
+    of, again, notes = f" of {missing.asked}" if missing else "", 0, list[str]()
     if cells and not wrong:
-        again, wrong = verify_passes(directory, cells)
+        again, wrong = verify_passes(directory, cells, say=notes.append)
     for mismatch in wrong[:20]:
         err.print(str(mismatch), markup=False)
     print(
         f"{checked}{of} cells recomputed from raw outcomes, {again} passes and trials run again: "
-        f"{len(wrong) or 'no'} mismatch{'es' if len(wrong) != 1 else ''}"
+        f"{len(wrong) or 'no'} mismatch{'es' if len(wrong) != 1 else ''}",
+        *notes,
+        sep="\n",
     )
     if wrong or missing is None or missing.cells:
         raise typer.Exit(1)
