@@ -354,8 +354,8 @@ class TestVerify:
         assert verdict == "32 of 32 cells recomputed from raw outcomes, 2 passes and trials run again: no mismatches"
         assert noticed == (
             "1 of 21 passes again would notice a change of 1e-05 nats/token in one configuration with probability "
-            "0.14, in a single pass with 0.048 (this device reproduces the run's canary to the last bit); --cells 39 would "
-            "notice it for certain."
+            "0.14, in a single pass with 0.048 (this device reproduces the run's canary to the last bit); --cells 39 "
+            "would notice it for certain."
         )
 
     def test_without_the_model(self, ropewalk, finished_run):
