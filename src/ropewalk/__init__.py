@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ropewalk.errors import RopewalkError
+from ropewalk.errors import RopewalkError, UnfinishedRun
 from ropewalk.rope import RopeGeometry, Rotation
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = [
     "RopewalkError",
     "Rotation",
     "Run",
+    "UnfinishedRun",
     "load",
     "patched",
     "rotation",

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ropewalk.errors import ExperimentError, RopewalkError
+from ropewalk.errors import ExperimentError, RopewalkError, StoreError
+
+if TYPE_CHECKING:
+    from ropewalk.experiment.missing import Missing
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +38,11 @@ LengthsOption = Annotated[
 ]
 ParamList = Annotated[
     list[str] | None, typer.Option("-p", metavar="KEY=VALUE", help="A parameter; YAML value; repeats.")
+]
+
+
+PartialFlag = Annotated[
+    bool, typer.Option("--partial", help="Choose though cells are missing; the choice may change with them.")
 ]
 
 
@@ -163,21 +172,31 @@ def plan(
     memory: Annotated[
         str | None, typer.Option(metavar="BYTES", help="Say the longest length that fits, such as into 12GB.")
     ] = None,
+    no_probe: Annotated[
+        bool, typer.Option("--no-probe", help="Leave out the time, which takes the model and about a minute.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show cells, duplicates, passes, tokens, time and memory of an experiment, without running it."""
+    """Show cells, duplicates, passes, tokens, memory and, from a short probe, time of an experiment not yet run."""
     from ropewalk.experiment import estimate
     from ropewalk.experiment import memory as needs
-    from ropewalk.experiment.overview import lines, overview
+    from ropewalk.experiment.overview import lines, overview, time_line
     from ropewalk.experiment.prepare import ask
+    from ropewalk.terminal import progress
 
     given = None if memory is None else needs.parse_bytes(memory, "--memory")
     experiment, _ = _experiment(file, model, lengths)
     asked = ask(experiment)
-    found = overview(asked, out, estimate.of(asked), needs.of(asked, given))
+    memory_needed, expected = needs.of(asked, given), None
+    if not as_json:
+        print("\n".join(lines(overview(asked, out, None, memory_needed))), flush=True)
+    if not no_probe and estimate.can_probe(asked):
+        err.print(f"probing for at most {estimate.LIMIT_S:.0f} s once the model is loaded; --no-probe leaves it out.")
+        with progress(err, "probes") as report:
+            expected = estimate.of(asked, report)
     if as_json:
-        return _print_json(found)
-    print("\n".join(lines(found)))
+        return _print_json(overview(asked, out, expected, memory_needed))
+    print(time_line(expected, probed=not no_probe))
     return None
 
 
@@ -204,12 +223,8 @@ def results(
     from ropewalk.experiment.results import Run
     from ropewalk.terminal import csv_text, results_table
 
-    found = Run.open(directory)
-    left = found.unfinished()
-    if left:
-        err.print(
-            f"{left} cells are not measured yet; `ropewalk run` with the same file and --out {directory} goes on."
-        )
+    found = Run(directory=directory)
+    _say(found.missing)
     if as_json:
         return _print_json(found.rows())
     if csv:
@@ -226,28 +241,37 @@ def verify(
 ) -> None:
     """Recompute every reported number from raw outcomes, and some raw outcomes from the model."""
     from ropewalk.experiment.rerun import verify_passes
+    from ropewalk.experiment.results import Run
     from ropewalk.experiment.verify import verify_rows
 
     checked, wrong = verify_rows(directory)
-    again = 0
+    missing = None
+    with contextlib.suppress(StoreError):  # a torn file is a mismatch, which is said below
+        missing = Run(directory=directory).missing
+        _say(missing)
+    of, again, notes = f" of {missing.asked}" if missing else "", 0, list[str]()
     if cells and not wrong:
-        again, wrong = verify_passes(directory, cells)
+        again, wrong = verify_passes(directory, cells, say=notes.append)
     for mismatch in wrong[:20]:
         err.print(str(mismatch), markup=False)
     print(
-        f"{checked} cells recomputed from raw outcomes, {again} passes and trials run again: "
-        f"{len(wrong) or 'no'} mismatch{'es' if len(wrong) != 1 else ''}"
+        f"{checked}{of} cells recomputed from raw outcomes, {again} passes and trials run again: "
+        f"{len(wrong) or 'no'} mismatch{'es' if len(wrong) != 1 else ''}",
+        *notes,
+        sep="\n",
     )
-    if wrong:
+    if wrong or missing is None or missing.cells:
         raise typer.Exit(1)
 
 
 @app.command()
-def report(directory: Path) -> None:
+def report(directory: Path, partial: PartialFlag = False) -> None:
     """Write report.html, report.md and figures/*.png into a run directory; prints their paths."""
+    from ropewalk.experiment.results import Run
     from ropewalk.report.write import report as write
 
-    print(*write(directory), sep="\n")
+    _say(Run(directory=directory).missing)
+    print(*write(directory, partial=partial), sep="\n")
 
 
 @app.command()
@@ -257,20 +281,29 @@ def recommend(
     max_short_cost: Annotated[
         float | None, typer.Option(metavar="PCT", help="Largest loss of perplexity inside the window, per cent.")
     ] = None,
+    by: Annotated[
+        str, typer.Option(help="perplexity, passkey, or both: passkeys among those that perplexity ties.")
+    ] = "both",
+    min_passkey: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Smallest share of passkeys found at the length, 0 to 1.")
+    ] = None,
+    partial: PartialFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Say which configuration to use at a length, on what evidence, and what is tied with it."""
     from ropewalk.report.deploy import deploy_command
     from ropewalk.report.printing import recommendation_json, recommendation_lines
     from ropewalk.report.recommend import recommend as choose
-    from ropewalk.report.study import read_measured
+    from ropewalk.report.study import read_to_choose
 
-    found = read_measured(directory)
-    answer = choose(found, length, max_short_cost)
+    found, missing = read_to_choose(directory, partial=partial)
+    _say(missing)
+    answer = choose(found, length, max_short_cost, by=by, min_passkey=min_passkey)
     command = deploy_command(found, answer.choice.method, answer.choice.params, answer.judged_at)
     if as_json:
-        return _print_json(recommendation_json(answer, command))
-    print(*recommendation_lines(answer, command), sep="\n")
+        return _print_json(recommendation_json(answer, command, missing.cells))
+    said = str(missing) if missing.cells else ""
+    print(*recommendation_lines(answer, command, said), sep="\n")
     return None
 
 
@@ -288,11 +321,12 @@ def export(
     check: Annotated[bool, typer.Option("--check", help="Run the exported form and compare its mean NLL.")] = False,
     endpoint: Annotated[str | None, typer.Option(metavar="URL", help="With --check: your own running server.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what --out names.")] = False,
+    partial: PartialFlag = False,
 ) -> None:
     """Write one rotation as an engine's configuration: on stdout; what that engine does differently: on stderr."""
     from ropewalk.export import command
 
-    options = command.Options(out=out, gguf=gguf, check=check, endpoint=endpoint, force=force)
+    options = command.Options(out=out, gguf=gguf, check=check, endpoint=endpoint, force=force, partial=partial)
     parameters = parse_parameters(p)
     text, notes = command.run(source, target, model=model, params=parameters, length=length, options=options)
     for note in notes:
@@ -344,7 +378,10 @@ def compare(directory_a: Path, directory_b: Path, as_json: JsonFlag = False) -> 
     from ropewalk.report.printing import compared_json, compared_lines, compared_table
     from ropewalk.report.study import read
 
-    found = contrast(read(directory_a), read(directory_b))
+    both = read(directory_a), read(directory_b)
+    for name, one in zip(("A", "B"), both, strict=True):
+        _say(one.missing, f"{name}: ")
+    found = contrast(*both)
     if as_json:
         return _print_json(compared_json(found))
     print(*compared_lines(found), sep="\n")
@@ -392,14 +429,26 @@ def _experiment(file: str, model: str | None, lengths: list[str] | None) -> tupl
     return schema.parse(raw, file), text
 
 
+def _say(missing: Missing, before: str = "") -> None:
+    """What a run lacks, on stderr, before anything else is said of it."""
+    if missing.cells:
+        err.print(f"{before}{missing}", markup=False)
+
+
 def _run(experiment: Any, source: str, out: Path, exact: bool) -> None:
     from ropewalk.experiment.prepare import ask
+    from ropewalk.experiment.results import Run
     from ropewalk.experiment.run import sweep
     from ropewalk.terminal import progress
 
     asked = ask(experiment)
-    with progress(err) as report:
-        found = sweep(asked, out, source=source, exact=exact, progress=report)
+    try:
+        with progress(err) as report:
+            found = sweep(asked, out, source=source, exact=exact, progress=report)
+    except KeyboardInterrupt:
+        with contextlib.suppress(RopewalkError):  # nothing was begun
+            _say(Run(directory=out).missing)
+        raise
     rows = found.labelled_rows()
     failed = [row for row in rows if row["status"] in ("error", "out_of_memory")]
     err.print(f"{len(rows)} cells in {out}", markup=False)

@@ -36,3 +36,7 @@ class StoreError(RopewalkError):
 
 class ExportError(RopewalkError):
     """A rotation that the asked engine cannot express."""
+
+
+class UnfinishedRun(UserWarning):
+    """A run that is read lacks cells that were asked for; the text says how many, and how to go on."""

@@ -146,7 +146,7 @@ class TestInspect:
 
 class TestPlan:
     def test_json(self, ropewalk, file):
-        said = ropewalk("plan", file(), "--json")
+        said = ropewalk("plan", file(), "--json", "--no-probe")
         assert (said.code, said.err) == (0, "")
         found = json.loads(said.out)
         assert found["configurations"] == ["none", "yarn factor=2", "linear factor=2"]
@@ -331,7 +331,8 @@ class TestResults:
         said = ropewalk("results", finished_copy, "--json")
         assert said.code == 0
         assert " ".join(said.err.split()) == (
-            f"6 cells are not measured yet; `ropewalk run` with the same file and --out {finished_copy} goes on."
+            "6 of 32 cells are not measured yet; "
+            f"`ropewalk.sweep` with the same arguments and out='{finished_copy}' goes on where it stopped."
         )
 
     def test_no_run(self, refused, tmp_path):
@@ -349,11 +350,17 @@ class TestVerify:
     def test_an_honest_run(self, ropewalk, finished_run):
         said = ropewalk("verify", finished_run)
         assert (said.code, said.err) == (0, "")
-        assert said.out == "32 cells recomputed from raw outcomes, 2 passes and trials run again: no mismatches\n"
+        verdict, noticed = said.out.splitlines()
+        assert verdict == "32 of 32 cells recomputed from raw outcomes, 2 passes and trials run again: no mismatches"
+        assert noticed == (
+            "1 of 21 passes again would notice a change of 1e-05 nats/token in one configuration with probability "
+            "0.14, in a single pass with 0.048 (this device reproduces the run's canary to the last bit); --cells 39 "
+            "would notice it for certain."
+        )
 
     def test_without_the_model(self, ropewalk, finished_run):
         said = ropewalk("verify", finished_run, "--cells", 0)
-        assert said.out == "32 cells recomputed from raw outcomes, 0 passes and trials run again: no mismatches\n"
+        assert said.out == "32 of 32 cells recomputed from raw outcomes, 0 passes and trials run again: no mismatches\n"
 
     def test_an_altered_value_is_exit_code_1(self, ropewalk, finished_copy):
         db = sqlite3.connect(finished_copy / "run.sqlite")
@@ -370,7 +377,7 @@ class TestVerify:
         path.write_bytes(path.read_bytes()[:-1] + b"\xff")
         said = ropewalk("verify", finished_copy)
         assert said.code == 1
-        assert said.out == "0 cells recomputed from raw outcomes, 0 passes and trials run again: 1 mismatch\n"
+        assert said.out == "0 of 32 cells recomputed from raw outcomes, 0 passes and trials run again: 1 mismatch\n"
 
     def test_bad_counts(self, refused, finished_run):
         assert refused("verify", finished_run, "--cells", -1).startswith("Invalid value for '--cells'")

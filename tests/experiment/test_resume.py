@@ -162,7 +162,7 @@ def test_two_processes_on_one_directory(start, processes, base_experiment, tmp_p
     first.join()
     assert first.exitcode == 0
     assert verify_rows(out)[1] == []
-    assert run_here(base_experiment, out).unfinished() == 0
+    assert run_here(base_experiment, out).missing.cells == 0
 
 
 class TestOutOfMemory:

@@ -7,6 +7,7 @@ import re
 import pytest
 from studies import Frames, failed, frames
 
+from ropewalk.experiment.missing import Missing
 from ropewalk.report import points
 from ropewalk.report.content import content
 from ropewalk.report.markdown import markdown, plain
@@ -81,9 +82,9 @@ def test_every_cell_failed():
 def test_nothing_is_measured_yet():
     found = frames(YARN)
     found.frame, found.samples, found.curve = found.frame.iloc[:0], found.samples.iloc[:0], found.curve.iloc[:0]
-    made = content(found.study(unfinished=12))
+    made = content(found.study(missing=Missing(cells=12, asked=12, remedy="run it again.")))
     html = page(made)
-    assert "12 cells are not measured yet" in html
+    assert "12 of 12 cells are not measured yet; run it again." in html
     assert "no cell is finished" in html
     assert "no cell is finished" in markdown(made, [])
 

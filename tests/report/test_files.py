@@ -41,7 +41,7 @@ def test_shows_what_the_store_holds(run):
     assert set(frame["fingerprint"]) <= set(found.rotations)
     assert len(found.trials) == len(Run.open(run).samples().query("metric == 'passkey'"))
     assert len(found.token_hashes) == len(found.key_hashes) == len(found.run.meta["documents"]) == 3
-    assert found.unfinished == 0
+    assert found.missing.cells == 0
 
 
 def test_every_picture_has_marks():

@@ -418,8 +418,8 @@ def check_database(directory: Path, pristine: bytes, changes: list[tuple[Any, ..
             path.write_bytes(raw if kind == "byte" else raw[: change[0]])
         else:
             _alter(path, kind, *change)
-    run = Run.open(directory)
-    for read in (run.rows, run.frame, run.unfinished, run.samples, run.curve, lambda: run.meta):
+    run = Run(directory=directory)
+    for read in (run.rows, run.frame, lambda: run.missing, run.samples, run.curve, lambda: run.meta):
         try:
             read()
         except RopewalkError as error:

@@ -69,7 +69,7 @@ class TestReaders:
     def test_a_reader_that_goes_is_waited_for(self, base_experiment, run_copy):
         with self.reading(run_copy) as db:
             threading.Timer(0.5, db.close).start()
-            assert run(base_experiment, run_copy).unfinished() == 0
+            assert run(base_experiment, run_copy).missing.cells == 0
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_an_error_of_the_device_is_no_result(base_experiment, tmp_path, monkeypa
         run(asked, tmp_path / "run")
     assert verify_rows(tmp_path / "run")[1] == []
     monkeypatch.undo()
-    assert run(asked, tmp_path / "run").unfinished() == 0
+    assert run(asked, tmp_path / "run").missing.cells == 0
 
 
 def test_there_are_no_worker_threads_whose_error_could_get_lost():

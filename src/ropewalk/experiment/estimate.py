@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 
+from ropewalk.experiment.measure import Progress
 from ropewalk.experiment.prepare import Asked, Prepared, prepare, prompts
 from ropewalk.experiment.trials import YARN_NEW_TOKENS
 from ropewalk.metrics.passkey import Trial
@@ -13,7 +15,7 @@ from ropewalk.models.source import find, is_here
 from ropewalk.scoring import AnswerRow, Split, fast, split
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
 from ropewalk.scoring.loop import even_part
-from ropewalk.scoring.probe import Fed, probe
+from ropewalk.scoring.probe import Clock, Fed, probe
 from ropewalk.scoring.shared import carries, grain_of, shares, walk
 
 
@@ -25,32 +27,49 @@ class Estimate:
     seconds: float
 
 
-def of(asked: Asked) -> Estimate | None:
-    """Load the model and probe it; None where its weights are not on this machine, as a plan downloads nothing.
+LIMIT_S = 60.0
+"""What probing may take once the model is loaded, about."""
+
+
+def can_probe(asked: Asked) -> bool:
+    """Whether the weights are on this machine: a plan downloads nothing."""
+    return asked.loaded is not None or is_here(find(asked.spec, weights=False))
+
+
+def of(asked: Asked, report: Progress = lambda what, done, total: None) -> Estimate:
+    """Load the model and probe it, for at most about LIMIT_S; `report` is told what goes on.
 
     Raises:
         RopewalkError: as `prepare` does.
     """
-    if asked.loaded is None and not is_here(find(asked.spec, weights=False)):
-        return None
+    report("loading the model", 0, 0)
     start = time.perf_counter()
     prepared = prepare(asked)
     ready_s = time.perf_counter() - start  # a run loads and tokenises as well
     model = prepared.model.model
     compiled = pays_to_compile(model, prepared.plan.tokens)
     with fast(model, split(model), compiled=compiled) as parts:
-        found = estimate(prepared, parts, batch_tokens(model, asked.experiment.lengths[-1]))
+        found = estimate(prepared, parts, batch_tokens(model, asked.experiment.lengths[-1]), report)
     return replace(found, seconds=found.seconds + ready_s)
 
 
-def estimate(prepared: Prepared, parts: Split, budget: int) -> Estimate:
+def estimate(
+    prepared: Prepared,
+    parts: Split,
+    budget: int,
+    report: Progress = lambda what, done, total: None,
+    clock: Clock = time.perf_counter,
+) -> Estimate:
     """Probe the loaded model, and add up.
 
     Args:
         prepared: what a run would do.
         parts: as the run scores with them (inside `fast`, if it does).
         budget: positions per batch.
+        report: told before each probe.
+        clock: in seconds.
     """
+    end = clock() + LIMIT_S
     plan = prepared.plan
     model = prepared.model.model
     documents, answers = document_passes(prepared, budget), passkey_passes(prepared, budget, whole=False)
@@ -58,12 +77,16 @@ def estimate(prepared: Prepared, parts: Split, budget: int) -> Estimate:
     longest = prepared.asked.experiment.lengths[-1]
     rotations = list(plan.rotations.values())
     ids = prepared.tokens[0].ids[:longest]
-    pace, seconds = probe(model, parts, ids, rotations, budget, tokens, answers=False)
+    timed = partial(probe, model, parts, ids, rotations, budget, tokens, clock=clock)
+    report("probing documents", 0, 2)
+    pace, seconds = timed(answers=False, limit_s=LIMIT_S / 2 if answers else LIMIT_S)
+    report("probing answers", 1, 2)
     if answers:
-        answer_pace, once_s = probe(model, parts, ids, rotations, budget, tokens, answers=True)
+        answer_pace, once_s = timed(answers=True, limit_s=end - clock())
         if not carries(model, parts):  # asked after the probe, which times what is loaded first
             answers = passkey_passes(prepared, budget, whole=True)
         seconds += once_s + answer_pace.seconds(answers)
+    report("probed", 2, 2)
     tokens = sum(fed.tokens for fed in (*documents, *answers))
     return Estimate(fed_tokens=tokens, seconds=seconds + pace.seconds(documents))
 

@@ -66,27 +66,29 @@ def _done(asked: Asked, out: Path | None) -> int:
         store.close()
 
 
-def _time(found: dict[str, Any]) -> str:
-    if found["predicted_s"] is None:
+def time_line(estimate: Estimate | None, *, probed: bool = True) -> str:
+    """How long a run takes, or why that is unknown; `probed` says whether a probe was asked for."""
+    if not probed:
+        return "time unknown: not probed"
+    if estimate is None:
         return "time unknown: the weights are not on this machine, and a plan downloads nothing"
     return (
-        f"about {found['predicted_s']:.0f} s on this machine, by a probe; shared beginnings of prompts leave "
-        f"{found['fed_tokens']:,} tokens to feed"
+        f"about {estimate.seconds:.0f} s on this machine, by a probe; shared beginnings of prompts leave "
+        f"{estimate.fed_tokens:,} tokens to feed"
     )
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """The overview for people."""
+    """The overview for people, without the time: what is known before a model is loaded."""
     said = [
         f"{len(found['configurations'])} configurations x {len(found['lengths'])} lengths, {found['cells']} cells, "
         f"{found['measurements']} measurements, {found['rotations']} distinct rotations",
         f"{found['passes']} passes, {found['tokens']:,} tokens, {found['documents']} documents, "
         f"{found['passes_done']} passes done",
-        _time(found),
         windows(found),
     ]
     if found["memory"] is not None:
-        said.insert(3, memory_line(Memory(**found["memory"])))
+        said.insert(2, memory_line(Memory(**found["memory"])))
     if found["extends_nothing"]:
         said.append(
             "every length lies inside the window, so this grid extends nothing; add lengths beyond "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,23 +23,28 @@ from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.spans import document_arrays
 from ropewalk.experiment.store import DOCUMENTS, Store
+from ropewalk.experiment.tolerance import Tolerance, noticed
 from ropewalk.experiment.verify import Mismatch
 from ropewalk.metrics.readings import fed_ids
 from ropewalk.models import ModelSpec
 from ropewalk.scoring import AnswerRow, Answers, NllRow, Split, score, split
-
-NATS_TOLERANCE = {"float32": 2e-4, "bfloat16": 0.05, "float16": 0.02}
-"""Allowed difference of a pass's mean loss in nats/token when it is run again, perhaps in another batch shape."""
+from ropewalk.scoring.budget import pays_to_compile
 
 ANSWER_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.5, "float16": 0.2}
-"""The same for the few tokens of an answer, whose errors do not average out."""
+"""Allowed difference of the mean loss of the few tokens of an answer, whose errors do not average out, nats/token."""
 
 PROVENANCE = ("id", "revision", "architecture", "weights_sha256", "parameters", "chat_template", "trust_remote_code")
 
 
-def verify_passes(directory: Path, count: int, seed: int = 0) -> tuple[int, list[Mismatch]]:
+def verify_passes(
+    directory: Path, count: int, seed: int | None = None, say: Callable[[str], None] = lambda text: None
+) -> tuple[int, list[Mismatch]]:
     """Load model and documents again, compare them with the record, and run `count` stored passes or trials again,
-    one at a time; returns how many, and what differs."""
+    one at a time; returns how many, and what differs.
+
+    Which ones is drawn anew each time without a `seed`: whoever forges a run cannot know. `say` is told how large a
+    forgery this would have noticed.
+    """
     store = Store.open_run(directory, read_only=True)
     try:
         raw = Raw.read(store)
@@ -48,10 +54,16 @@ def verify_passes(directory: Path, count: int, seed: int = 0) -> tuple[int, list
         if wrong:
             return 0, wrong
         parts = split(prepared.model.model)
-        wrong = list(_canary(raw, prepared, parts))
+        known, now = raw.store.meta("canary"), canary.losses(prepared, parts)
+        wrong = list(_canary(known, now, _dtypes(raw, prepared)))
+        tolerance = Tolerance(dtypes=_dtypes(raw, prepared), same=_reproduced(raw, prepared, parts, known, now))
         chosen = _chosen(raw, count, seed)
         for one in chosen:
-            wrong += _trial(raw, prepared, parts, one) if isinstance(one, dict) else _pass(raw, prepared, parts, *one)
+            if isinstance(one, dict):
+                wrong += _trial(raw, prepared, parts, one)
+            else:
+                wrong += _pass(raw, prepared, parts, tolerance, *one)
+        _say_what_is_noticed(raw, tolerance, sum(not isinstance(one, dict) for one in chosen), say)
         return len(chosen), wrong
     finally:
         store.close()
@@ -66,15 +78,33 @@ def _require_no_code(directory: Path, experiment: Experiment) -> None:
         )
 
 
-def _chosen(raw: Raw, count: int, seed: int) -> list[Any]:
-    """Passes and trials in turn, in random order."""
-    passes: list[Any] = [
+def _passes(raw: Raw) -> list[tuple[Feed, int, int]]:
+    """Every good pass: feed, document, end."""
+    return [
         (feed, document, stop)
         for (feed, document), outcomes in raw.passes.items()
         for stop, outcome in outcomes.items()
         if outcome[0] == "ok"
     ]
-    answered: list[Any] = [t for group in raw.trials.values() for t in group if t["status"] == "ok"]
+
+
+def _answered(raw: Raw) -> list[dict[str, Any]]:
+    """Every good trial."""
+    return [trial for group in raw.trials.values() for trial in group if trial["status"] == "ok"]
+
+
+def _say_what_is_noticed(raw: Raw, tolerance: Tolerance, chosen: int, say: Callable[[str], None]) -> None:
+    passes, trials_done = _passes(raw), len(_answered(raw))
+    if chosen:
+        fewest = min(Counter(feed.fingerprint for feed, _, _ in passes).values())
+        lengths = [stop - feed.start - 1 for feed, _, stop in passes]
+        say(noticed(tolerance, lengths, chosen, fewest, len(passes) + min(len(passes), trials_done)))
+
+
+def _chosen(raw: Raw, count: int, seed: int | None) -> list[Any]:
+    """Passes and trials in turn, in random order."""
+    passes: list[Any] = list(_passes(raw))
+    answered: list[Any] = _answered(raw)
     draw = random.Random(seed)
     shuffled = (draw.sample(each, min(count, len(each))) for each in (passes, answered))
     return [one for pair in itertools.zip_longest(*shuffled) for one in pair if one is not None][:count]
@@ -119,12 +149,11 @@ def _geometry(store: Store, prepared: Prepared) -> Iterator[Mismatch]:
         yield Mismatch(what="rotations", stored=sorted(lost), found=sorted(prepared.plan.rotations))
 
 
-def _canary(raw: Raw, prepared: Prepared, parts: Split) -> Iterator[Mismatch]:
+def _canary(known: dict[str, Any] | None, found: dict[str, Any], dtypes: frozenset[str]) -> Iterator[Mismatch]:
     """The canary's losses, under the shipped rotation, and that every session's were the same."""
-    known, dtypes = raw.store.meta("canary"), _dtypes(raw, prepared)
     if known is None:
         return
-    found, allowed = canary.losses(prepared, parts), max(canary.TOLERANCE[name] for name in dtypes)
+    allowed = max(canary.TOLERANCE[name] for name in dtypes)
     if not canary.difference(known, found) <= allowed:
         yield Mismatch(what="meta canary", stored=known, found=found)
     for check in known["checks"]:
@@ -132,6 +161,24 @@ def _canary(raw: Raw, prepared: Prepared, parts: Split) -> Iterator[Mismatch]:
             yield Mismatch(
                 what="meta canary: difference", stored=check, found=f"at most {allowed} in a run that goes on"
             )
+
+
+def _reproduced(
+    raw: Raw, prepared: Prepared, parts: Split, known: dict[str, Any] | None, found: dict[str, Any]
+) -> bool:
+    """Whether this device gives the run's canary to the last bit, alone and among more rows, with layers that the run
+    did not compile: then it gives the passes to the last bit as well."""
+    model = prepared.model.model
+    compiled = not raw.store.meta("identity")["exact"] and pays_to_compile(model, prepared.plan.tokens)
+    if compiled or known is None or found["nll"] is None or canary.difference(known, found) != 0.0:
+        return False
+    for rows in (1, 8):
+        asked = [canary.row(prepared)] * rows
+        for batch in score(model, parts, asked, rows * len(asked[0].ids)):
+            for _, outcome in batch:
+                if not isinstance(outcome, np.ndarray) or outcome.tolist() != known["nll"]:
+                    return False
+    return True
 
 
 def _spans(values: dict[str, Any]) -> KeySpans:
@@ -154,7 +201,9 @@ def _prompts(raw: Raw, prepared: Prepared) -> Iterator[Mismatch]:
                 yield Mismatch(what=name, stored=(answer, trial["text"]), found=found)
 
 
-def _pass(raw: Raw, prepared: Prepared, parts: Split, feed: Feed, document: int, stop: int) -> list[Mismatch]:
+def _pass(
+    raw: Raw, prepared: Prepared, parts: Split, tolerance: Tolerance, feed: Feed, document: int, stop: int
+) -> list[Mismatch]:
     _, _, file, digest = raw.passes[feed, document][stop]
     stored = raw.store.read_arrays(str(file), str(digest))["nll"]
     tokens = prepared.tokens[document]
@@ -162,7 +211,9 @@ def _pass(raw: Raw, prepared: Prepared, parts: Split, feed: Feed, document: int,
     ids = fed_ids(tokens.ids, feed.start, stop, bos_id)
     found = _scored(prepared, parts, NllRow(ids=ids, rotation=prepared.plan.rotations[feed.fingerprint]))
     name = f"{feed.fingerprint} on {raw.documents[document].id}, tokens {feed.start}..{stop}: mean nll"
-    return _close(name, stored, found, NATS_TOLERANCE, raw, prepared)
+    if not isinstance(found, np.ndarray):
+        return [Mismatch(what=name, stored=f"{len(stored)} losses", found=found)]
+    return [] if tolerance.allows(stored, found) else [Mismatch(what=name, stored=_mean(stored), found=_mean(found))]
 
 
 def _trial(raw: Raw, prepared: Prepared, parts: Split, row: dict[str, Any]) -> list[Mismatch]:
@@ -184,7 +235,10 @@ def _trial(raw: Raw, prepared: Prepared, parts: Split, row: dict[str, Any]) -> l
     if not isinstance(found, Answers):
         return [Mismatch(what=name, stored="an answer", found=found)]
     stored, predicted = np.array(json.loads(row["nll"])), json.loads(row["predicted"])
-    wrong = _close(f"{name}: mean nll", stored, found.nll, ANSWER_TOLERANCE, raw, prepared)
+    allowed = max(ANSWER_TOLERANCE[dtype] for dtype in _dtypes(raw, prepared))
+    wrong: list[Mismatch] = []
+    if stored.shape != found.nll.shape or not abs(_mean(stored) - _mean(found.nll)) <= allowed:
+        wrong.append(Mismatch(what=f"{name}: mean nll", stored=_mean(stored), found=_mean(found.nll)))
     if _dtypes(raw, prepared) == {"float32"} and found.predicted.tolist() != predicted:  # others round near ties apart
         wrong.append(Mismatch(what=f"{name}: predicted", stored=predicted, found=found.predicted.tolist()))
     return wrong
@@ -195,17 +249,9 @@ def _scored(prepared: Prepared, parts: Split, row: NllRow | AnswerRow) -> Any:
     return outcome
 
 
-def _close(
-    what: str, stored: Any, found: Any, tolerance: dict[str, float], raw: Raw, prepared: Prepared
-) -> list[Mismatch]:
-    """Mean losses within the tolerance of the coarser dtype of then and now."""
-    if not isinstance(found, np.ndarray):
-        return [Mismatch(what=what, stored=f"{len(stored)} losses", found=found)]
-    allowed = max(tolerance[name] for name in _dtypes(raw, prepared))
-    then, now = float(stored.astype(np.float64).mean()), float(found.astype(np.float64).mean())
-    same = stored.shape == found.shape and abs(then - now) <= allowed
-    return [] if same else [Mismatch(what=what, stored=then, found=now)]
+def _mean(losses: Any) -> float:
+    return float(losses.astype(np.float64).mean())
 
 
-def _dtypes(raw: Raw, prepared: Prepared) -> set[str]:
-    return {str(raw.store.meta("model")["dtype"]), prepared.model.provenance.dtype}
+def _dtypes(raw: Raw, prepared: Prepared) -> frozenset[str]:
+    return frozenset({str(raw.store.meta("model")["dtype"]), prepared.model.provenance.dtype})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ropewalk.errors import UnfinishedRun
+from ropewalk.experiment.missing import Missing, missing
 from ropewalk.experiment.plan import Cell
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.store import Store, sound
@@ -55,20 +58,21 @@ PASS_COLUMNS = ("fingerprint", "document", "start", "bos", "stop", "status", "re
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run directory, read only."""
+    """A run directory, read only; `missing` says what it still lacks."""
 
     directory: Path
 
     @classmethod
     def open(cls, directory: Path | str) -> Run:
-        """Open a run.
+        """Open a run; warns with `UnfinishedRun` if cells that were asked for are not measured yet.
 
         Raises:
-            StoreError: there is none, or it cannot be read.
+            StoreError: there is none, nothing was begun, or it cannot be read.
         """
         run = cls(directory=Path(directory))
-        with run._store():
-            return run
+        if run.missing.cells:
+            warnings.warn(f"{directory}: {run.missing}", UnfinishedRun, stacklevel=2)
+        return run
 
     @contextlib.contextmanager
     def _store(self) -> Iterator[Store]:
@@ -114,19 +118,20 @@ class Run:
             found.append({key: row[key] for key in (*ROW_KEYS, "label")})
         return found
 
-    def unfinished(self) -> int:
+    @property
+    def missing(self) -> Missing:
         """Cells that were asked for and are not measured yet."""
         with self._store() as store:
-            (count,) = store.rows("SELECT COUNT(*) FROM cells")[0]
-            return len(Raw.read(store).plan().cells) - int(count)
+            return missing(store, Raw.read(store))
 
     def samples(self) -> pd.DataFrame:
-        """One row per cell and document (or trial): numerator and denominator of its value, depth of a trial."""
+        """One row per finished cell and document (or trial): numerator and denominator of its value, depth of a
+        trial."""
         names = ["label", "method", "length", "metric", "unit", "numerator", "denominator", "depth"]
         with self._store() as store:
             raw = Raw.read(store)
             found: list[tuple[Any, ...]] = []
-            for cell in raw.plan().cells:
+            for cell in _finished(store, raw):
                 samples = raw.samples(cell)
                 for item in samples if isinstance(samples, list) else []:
                     depth = math.nan if item.depth is None else item.depth
@@ -150,10 +155,16 @@ class Run:
         found: list[tuple[Any, ...]] = []
         with self._store() as store:
             raw = Raw.read(store)
-            for cell in raw.plan().cells:
+            for cell in _finished(store, raw):
                 if cell.metric == "perplexity" and cell.length == raw.experiment.lengths[-1]:
                     found += list(_curve(raw, cell))
         return pd.DataFrame(found, columns=["label", "length", "position_low", "position_high", "nll", "n"])
+
+
+def _finished(store: Store, raw: Raw) -> Iterator[Cell]:
+    """The cells that have a row: outcomes of others may be there, and no table shows them yet."""
+    done = set(store.rows("SELECT label, length, metric FROM cells"))
+    return (cell for cell in raw.plan().cells if (cell.label, cell.length, cell.metric) in done)
 
 
 def _named(store: Store, table: str, columns: Sequence[str], order: str) -> list[dict[str, Any]]:

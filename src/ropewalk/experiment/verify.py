@@ -49,7 +49,7 @@ def _short(value: Any) -> str:
 
 
 def verify_rows(directory: Path) -> tuple[int, list[Mismatch]]:
-    """Recompute every reported cell from raw outcomes; returns how many were checked, and what differs.
+    """Recompute every reported cell from raw outcomes; returns how many were recomputed, and what differs.
 
     Where the raw outcomes themselves are not what was written, only that is said.
     """
@@ -66,12 +66,14 @@ def verify_rows(directory: Path) -> tuple[int, list[Mismatch]]:
         reported = {(r[0], r[4], r[5]): r for r in store.rows(f"SELECT {', '.join(CELL_COLUMNS)} FROM cells")}
         values = [(cell, raw.measure(cell)) for cell in plan.cells]
         unfinished = any(measured is None for _, measured in values)
+        recomputed = 0
         for cell, measured in values:
             stored = reported.pop((cell.label, cell.length, cell.metric), None)
             if stored is not None or not (measured is None or unfinished):  # a cell comes with all of its rotation
                 wrong += _compare(cell, stored, measured)
+                recomputed += stored is not None and measured is not None
         wrong += [Mismatch(what=f"{k[0]} @ {k[1]} {k[2]}", stored="a cell", found="not in the plan") for k in reported]
-        return len(plan.cells), wrong
+        return recomputed, wrong
 
 
 def _files(store: Store) -> Iterator[Mismatch]:

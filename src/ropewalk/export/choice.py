@@ -10,19 +10,19 @@ from ropewalk.export.checkpoint import Described, describe
 from ropewalk.export.request import Request, request
 from ropewalk.models.spec import ModelSpec
 from ropewalk.report.recommend import Recommendation, recommend
-from ropewalk.report.study import read_measured
+from ropewalk.report.study import read_to_choose
 from ropewalk.stats.measured import Measured
 
 
-def recommended(directory: Path, length: int) -> tuple[Described, Request, str]:
-    """What the run recommends at a length, resolved to the length that was measured; and one sentence about it.
+def recommended(directory: Path, length: int, *, partial: bool = False) -> tuple[Described, Request, str]:
+    """What the run recommends at a length, resolved to the length that was measured; and what is to be said of it.
 
     Raises:
         ExportError: the model is no longer the one that was measured, or is more than a checkpoint.
-        ExperimentError: nothing was measured at or beyond the length.
+        ExperimentError: nothing was measured at or beyond the length, or cells are missing and not `partial`.
         StoreError: there is no run, or it is damaged.
     """
-    run = read_measured(directory)
+    run, missing = read_to_choose(directory, partial=partial)
     answer = recommend(run, length)
     spec = ModelSpec.parse(run.experiment["model"])
     if spec.trust_remote_code:  # a run directory may come from anybody, and is no consent
@@ -43,7 +43,7 @@ def recommended(directory: Path, length: int) -> tuple[Described, Request, str]:
     asked = request(geometry, choice.method, choice.params, answer.judged_at, found.checkpoint)
     _check_measured(run, answer, asked, directory)
     said = f"{choice.label}, recommended by {directory} for {length} tokens (measured at {answer.judged_at})."
-    return found, asked, said
+    return found, asked, f"From part of a run: {missing} {said}" if missing.cells else said
 
 
 def _check_measured(run: Measured, answer: Recommendation, asked: Request, directory: Path) -> None:

@@ -33,6 +33,7 @@ class Options:
         check: run the exported form.
         endpoint: on this server, and not here.
         force: replace `out`.
+        partial: choose from what there is of an unfinished run.
     """
 
     out: Path | None = None
@@ -40,6 +41,7 @@ class Options:
     check: bool = False
     endpoint: str | None = None
     force: bool = False
+    partial: bool = False
 
 
 def run(
@@ -59,7 +61,7 @@ def run(
     _require_sense(target, options)
     if options.out is not None and target == "hf":
         refuse_existing(options.out, force=options.force)
-    found, asked, directory, notes = _asked(source, model, params, length)
+    found, asked, directory, notes = _asked(source, model, params, length, options)
     proven = proof.Proof(found=found, asked=asked, run=directory, endpoint=options.endpoint, check=options.check)
     if target == "llama.cpp":
         export, said = _llamacpp(proven, options)
@@ -95,7 +97,7 @@ def _require_sense(target: str, options: Options) -> None:
 
 
 def _asked(
-    source: str, model: str | None, params: Mapping[str, Any], length: int | None
+    source: str, model: str | None, params: Mapping[str, Any], length: int | None, options: Options
 ) -> tuple[Described, Request, Path | None, tuple[str, ...]]:
     """A directory is a run, anything else a method."""
     if model is not None:
@@ -107,7 +109,7 @@ def _asked(
         raise ExportError(f"-p {next(iter(params))}: a run's recommendation has its own parameters; leave -p out.")
     if length is None:
         raise ExportError(f"{source}: a run recommends for a length; give --length, in tokens.")
-    found, asked, said = recommended(Path(source), length)
+    found, asked, said = recommended(Path(source), length, partial=options.partial)
     return found, asked, Path(source), (said,)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from ropewalk.errors import ExperimentError
@@ -44,13 +45,15 @@ class Content:
 
     Attributes:
         title: the model and the longest length.
-        answer: None where nothing was measured that one could recommend; then `refusal` says why.
+        missing: which cells are not measured yet; empty where all are.
+        answer: None where nothing can be recommended; then `refusal` says why.
         command: deploys the answer; None where it needs nothing.
         sections: everything after the answer and the findings.
         styles: how each method is drawn.
     """
 
     title: str
+    missing: str
     answer: Recommendation | None
     refusal: str
     command: str | None
@@ -60,9 +63,12 @@ class Content:
     study: Study
 
 
-def content(study: Study) -> Content:
-    """Put a report together; anything that was not measured is said to be missing, with the reason."""
-    run = study.run
+def content(study: Study, *, partial: bool = False) -> Content:
+    """Put a report together; anything that was not measured is said to be missing, with the reason.
+
+    `partial` chooses from what there is where cells are missing.
+    """
+    run, missing = study.run, study.missing
     target = run.lengths[-1] if run.lengths else run.window
     answer, refusal, block = None, "", None
     try:
@@ -70,11 +76,20 @@ def content(study: Study) -> Content:
         answer = recommend(run, block.lengths[0])
     except ExperimentError as error:
         refusal = str(error)
+    if missing.cells and not partial and answer is not None:
+        answer, refusal = (
+            None,
+            (
+                "what is missing may change the choice: finish the run, or let "
+                f"`{shlex.join(['ropewalk', 'report', study.directory, '--partial'])}` choose from what there is."
+            ),
+        )
     leading = leaders(run, block) if block is not None else {}
     drawn_styles = styles(dict.fromkeys(row.method for row in run.rows))
     command = deploy_command(run, answer.choice.method, answer.choice.params, answer.judged_at) if answer else None
     return Content(
         title=f"{provenance.model_name(run)} at up to {target:,} tokens",
+        missing=str(missing) if missing.cells else "",
         answer=answer,
         refusal=refusal,
         command=command,

@@ -15,7 +15,8 @@ LONG = 30
 
 def markdown(report: Content, files: Sequence[str]) -> str:
     """The whole report; `files` are those written beside it."""
-    parts = [f"# {plain(report.title)}", *_answer(report), *_findings(report)]
+    missing = [f"**{plain(report.missing)}**"] if report.missing else []
+    parts = [f"# {plain(report.title)}", *missing, *_answer(report), *_findings(report)]
     for section in report.sections:
         parts += _section(section, report)
     parts += ["## Files", *(f"- `{name}`" for name in files)]

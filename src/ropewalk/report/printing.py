@@ -16,15 +16,20 @@ from ropewalk.stats.intervals import Interval
 from ropewalk.stats.paired import Paired
 
 
-def recommendation_json(answer: Recommendation, command: str | None) -> dict[str, Any]:
+def recommendation_json(answer: Recommendation, command: str | None, missing: int = 0) -> dict[str, Any]:
     """The answer for scripts; null where there is no number."""
     return {
         "target": answer.target,
         "judged_at": answer.judged_at,
+        "cells_missing": missing,
         "metric": answer.metric,
         "max_short_cost_percent": answer.bound_percent,
         "choice": _candidate(answer.choice),
         "tied": [_candidate(c) for c in answer.tied],
+        "by": answer.by,
+        "find_fewer_passkeys": [_candidate(c) | {"p_holm": p} for c, p in answer.outdone],
+        "min_passkey": answer.min_passkey,
+        "below_min_passkey": [_candidate(c) for c in answer.too_few_found],
         "same_measurement": list(answer.same),
         "against_dropping_the_context": answer.dropping,
         "too_costly": [_candidate(c) for c in answer.too_costly],
@@ -49,8 +54,10 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def recommendation_lines(answer: Recommendation, command: str | None) -> Iterator[str]:
-    """The answer for people."""
+def recommendation_lines(answer: Recommendation, command: str | None, missing: str = "") -> Iterator[str]:
+    """The answer for people, marked where it is made of part of a run."""
+    if missing:
+        yield f"From part of a run: {missing}"
     yield wording.headline(answer)
     for name, value in (wording.facts(answer) | {"Confidence": wording.confidence(answer)}).items():
         yield f"  {name}: {value}"

@@ -72,11 +72,9 @@ def reproduce(run: Measured) -> str:
 
 
 def unfinished(study: Study) -> str:
-    """How much is missing, in a sentence."""
+    """How many finished cells have no value, and how many are missing."""
     failed = sum(row.status != "ok" for row in study.run.rows)
     parts = [f"{failed} of {len(study.run.rows)} finished cells have no value." if failed else ""]
-    if study.unfinished:
-        parts.append(
-            f"{study.unfinished} cells are not measured yet; the same `ropewalk run` goes on where it stopped."
-        )
+    if study.missing.cells:
+        parts.append(str(study.missing))
     return " ".join(part for part in parts if part) or "Every cell that was asked for has a value."

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ropewalk.errors import ExperimentError
 from ropewalk.report.costs import Cost, short_costs, why_no_cost
 from ropewalk.stats.best import BestSet, best_set
-from ropewalk.stats.blocks import Block
+from ropewalk.stats.blocks import PASSKEY, Block
 from ropewalk.stats.findings.finding import QUALITY
 from ropewalk.stats.findings.quality import Direction, against_dropping, deciding_block, direction
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.measured import NONE, TRUNCATE, Measured
 from ropewalk.stats.paired import Paired
+
+BY = ("perplexity", "passkey", "both")
+"""What decides: the first quality metric that was measured, passkeys found, or that metric and then, among those that
+it cannot tell apart, passkeys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +51,16 @@ class Recommendation:
         target: what was asked for, tokens.
         judged_at: the shortest measured length at or beyond it.
         metric: which metric decided.
-        choice: the best value within the bound.
+        choice: the best value within the bounds, among those tied that no other finds more passkeys than.
         tied: all others that cannot be told apart from it, best first.
-        best: the procedure's result over the configurations within the bound.
+        outdone: those tied in the metric that were shown to find fewer passkeys than another of them, best first, each
+            with its p (exact McNemar, Holm over the pairs of the tied).
+        best: the procedure's result over the configurations within the bounds, before passkeys.
         too_costly: better values at the judged length, but beyond the bound, best first.
+        too_few_found: better values at the judged length, but fewer passkeys than `min_passkey`, best first.
         bound_percent: largest allowed cost at short lengths, per cent; None if any.
+        min_passkey: smallest allowed share of passkeys found at the judged length; None if any.
+        by: what was asked to decide.
         no_cost: why costs are unknown; empty where they are known.
         rotates: the choice has different rotations at different lengths.
         same: those of `tied` that are one measurement with the choice.
@@ -64,44 +73,79 @@ class Recommendation:
     metric: str
     choice: Candidate
     tied: tuple[Candidate, ...]
+    outdone: tuple[tuple[Candidate, float], ...]
     best: BestSet
     too_costly: tuple[Candidate, ...]
+    too_few_found: tuple[Candidate, ...]
     bound_percent: float | None
+    min_passkey: float | None
+    by: str
     no_cost: str
     rotates: bool
     same: tuple[str, ...]
     dropping: Direction | None
 
 
-def recommend(run: Measured, target: int, bound_percent: float | None = None) -> Recommendation:
-    """Choose the best value at the target among the configurations whose cost at short lengths is within the bound.
+def recommend(
+    run: Measured,
+    target: int,
+    bound_percent: float | None = None,
+    *,
+    by: str = "both",
+    min_passkey: float | None = None,
+) -> Recommendation:
+    """The best value at the target among the configurations within the bounds; with `by="both"`, of those that the
+    value cannot tell apart, the best of those that no other is shown to find more passkeys than.
 
     Raises:
-        ExperimentError: nothing was measured at or beyond the target, or no cost is known though one is bounded.
+        ExperimentError: nothing that decides was measured at or beyond the target, or what a bound needs was not.
     """
-    block = judged_block(run, target)
-    costs = short_costs(run, block.lengths[0])
-    allowed = _within(run, block, costs, bound_percent)
+    block = judged_block(run, target, by)
+    length = block.lengths[0]
+    costs = short_costs(run, length)
+    cheap = _within(run, block, costs, bound_percent)
+    allowed = _finding(run, cheap, min_passkey)
     best = best_set(allowed)
     assert best.winner is not None
-    choice = _candidate(run, block, best.winner, costs)
-    outside = block.only([label for label in block.labels if label not in allowed.labels])
-    ahead = [label for label in _ranked(outside) if _loss(block, label) < _loss(block, choice.label)]
-    prints = {row.fingerprint for row in run.rows if row.label == choice.label}
+    gone = _outdone(run, allowed.only(best.members)) if by == "both" else {}
+    label, *tied = [name for name in best.members if name not in gone]
+
+    def candidates(labels: Sequence[str]) -> tuple[Candidate, ...]:
+        return tuple(_candidate(run, block, name, costs) for name in labels)
+
+    ahead = [name for name in _ranked(block) if _loss(block, name) < _loss(block, label)]
+    same = _same_rotation(run, label, length)
     return Recommendation(
         target=target,
-        judged_at=block.lengths[0],
+        judged_at=length,
         metric=block.metric,
-        choice=choice,
-        tied=tuple(_candidate(run, block, label, costs) for label in best.members if label != choice.label),
+        choice=_candidate(run, block, label, costs),
+        tied=candidates(tied),
+        outdone=tuple((_candidate(run, block, name, costs), gone[name]) for name in best.members if name in gone),
         best=best,
-        too_costly=tuple(_candidate(run, block, label, costs) for label in ahead),
+        too_costly=candidates([name for name in ahead if name not in cheap.labels]),
+        too_few_found=candidates([name for name in ahead if name in cheap.labels and name not in allowed.labels]),
         bound_percent=bound_percent,
-        no_cost="" if choice.label in costs else why_no_cost(run, block.lengths[0]),
-        rotates=len(prints) > 1,
-        same=tuple(label for label in allowed.same(choice.label) if label in best.members),
-        dropping=_dropping(run, block, choice.label),
+        min_passkey=min_passkey,
+        by=by,
+        no_cost="" if label in costs else why_no_cost(run, length),
+        rotates=len({row.fingerprint for row in run.rows if row.label == label}) > 1,
+        same=tuple(name for name in tied if name in same),
+        dropping=_dropping(run, block, label),
     )
+
+
+def _outdone(run: Measured, tied: Block) -> dict[str, float]:
+    """Those of the tied that are shown to find fewer passkeys than another of them, each with its p."""
+    passkey = run.block(PASSKEY, tied.lengths[0])
+    return {} if passkey is None or tied.counts else dict(best_set(passkey.only(tied.labels)).excluded)
+
+
+def _same_rotation(run: Measured, label: str, length: int) -> set[str]:
+    """The configurations that are one measurement with this one at a length."""
+    at = [(row.label, row.fingerprint) for row in run.rows if row.length == length and row.label != TRUNCATE]
+    own = {fingerprint for name, fingerprint in at if name == label}
+    return {name for name, fingerprint in at if fingerprint in own}
 
 
 def _dropping(run: Measured, block: Block, label: str) -> Direction | None:
@@ -109,18 +153,26 @@ def _dropping(run: Measured, block: Block, label: str) -> Direction | None:
     return next((direction(row) for row in rows if row.label == label), None)
 
 
-def judged_block(run: Measured, target: int) -> Block:
+def judged_block(run: Measured, target: int, by: str = "both") -> Block:
     """Outcomes that decide about a target: of the shortest measured length at or beyond it that has any.
+
+    With `by="passkey"` equal shares stand in the order of the metric that would decide otherwise.
 
     Raises:
         ExperimentError: there is none; says what to run.
     """
+    if by not in BY:
+        raise ExperimentError(f"--by {by}: must be one of {', '.join(BY)}.")
     beyond = [length for length in run.lengths if length >= target]
     for length in beyond:
-        single = (run.block(metric, length) for metric in QUALITY)
-        block = deciding_block(run, length) or next((b for b in single if b is not None and b.labels), None)
-        if block is not None:
+        block = _deciding(run, length, by)
+        if block is not None and block.labels:
             return block
+    if beyond and by != "both" and any(_deciding(run, length, "both") for length in beyond):
+        lacks = "passkeys" if by == "passkey" else "perplexities"
+        raise ExperimentError(
+            f"--by {by}: there are no {lacks} at {target} tokens or beyond; run with metrics: {{{by}: {{}}}} as well."
+        )
     if beyond:
         reason = next((row.reason for row in run.rows if row.length in beyond and row.reason), "no cell is finished")
         raise ExperimentError(
@@ -133,6 +185,40 @@ def judged_block(run: Measured, target: int) -> Block:
         f"length {target}: nothing was measured at or beyond it ({longest}); run the experiment file with "
         f"--lengths {asked} and a new --out."
     )
+
+
+def _deciding(run: Measured, length: int, by: str) -> Block | None:
+    if by == "passkey":
+        found, order = run.block(PASSKEY, length), _deciding(run, length, "perplexity")
+        if found is None or order is None:
+            return found
+        ranked = _ranked(order)
+        return found.only([*ranked, *(label for label in found.labels if label not in ranked)])
+    block = deciding_block(run, length)
+    single = (run.block(metric, length) for metric in QUALITY)
+    found = block or next((b for b in single if b is not None and b.labels), None)
+    return None if found is not None and by == "perplexity" and found.counts else found
+
+
+def _finding(run: Measured, block: Block, least: float | None) -> Block:
+    """The block without what finds fewer passkeys than a share."""
+    if least is None:
+        return block
+    if not 0 <= least <= 1:
+        raise ExperimentError(f"min-passkey {least}: must be a share from 0 to 1, for example 0.9.")
+    length = block.lengths[0]
+    passkey = run.block(PASSKEY, length)
+    if passkey is None or not passkey.labels:
+        raise ExperimentError(f"min-passkey {least:g}: no passkeys were measured at {length}; leave it out.")
+    shares = dict(zip(passkey.labels, passkey.values_C, strict=True))
+    kept = [label for label in block.labels if shares.get(label, -1.0) >= least]
+    if not kept:
+        most = max(shares.values())
+        raise ExperimentError(
+            f"min-passkey {least:g}: no configuration finds so many at {length} (the most is {most:g}); lower it or "
+            "leave it out."
+        )
+    return block.only(kept)
 
 
 def _within(run: Measured, block: Block, costs: Mapping[str, Cost], bound_percent: float | None) -> Block:
@@ -156,7 +242,7 @@ def _candidate(run: Measured, block: Block, label: str, costs: Mapping[str, Cost
     length = block.lengths[0]
     row = next(r for r in run.rows if r.label == label)
     whole = run.blocks.get((block.metric, length))
-    passkey = run.block("passkey", length)
+    passkey = run.block(PASSKEY, length)
     return Candidate(
         label=label,
         method=row.method,

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from ropewalk.errors import ExperimentError
+from ropewalk.experiment.missing import Missing
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import DOCUMENTS, Store
 from ropewalk.stats.measured import Measured, measured
+
+COMPLETE = Missing(cells=0, asked=0, remedy="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,7 @@ class Study:
         rotations: inv_freq (rad/token) and attention_factor by fingerprint.
         token_hashes: document id to a hash of its token ids; two runs with equal hashes scored the same tokens.
         key_hashes: document id to a hash of which tokens are key (LongPPL); empty without.
-        unfinished: cells that were asked for and are not measured yet.
+        missing: cells that were asked for and are not measured yet.
         directory: where the run lies, as the user wrote it.
     """
 
@@ -58,7 +62,7 @@ class Study:
     rotations: Mapping[str, tuple[tuple[float, ...], float]] = field(default_factory=dict)
     token_hashes: Mapping[str, str] = field(default_factory=dict)
     key_hashes: Mapping[str, str] = field(default_factory=dict)
-    unfinished: int = 0
+    missing: Missing = COMPLETE
     directory: str = "RUN"
 
 
@@ -68,9 +72,8 @@ def read(directory: Path) -> Study:
     Raises:
         StoreError: there is no run, nothing was begun, or it is damaged.
     """
-    found = Run.open(directory)
-    unfinished = found.unfinished()
-    samples = found.samples()
+    found = Run(directory=directory)
+    missing, samples = found.missing, found.samples()
     store = Store.open_run(directory, read_only=True)
     try:
         rotations = _rotations(store)
@@ -84,20 +87,25 @@ def read(directory: Path) -> Study:
         rotations=rotations,
         token_hashes=token_hashes,
         key_hashes=key_hashes,
-        unfinished=unfinished,
+        missing=missing,
         directory=str(directory),
     )
 
 
-def read_measured(directory: Path) -> Measured:
-    """The part of a run that statistics need.
+def read_to_choose(directory: Path, *, partial: bool = False) -> tuple[Measured, Missing]:
+    """The part of a run that a choice needs, and what it lacks.
+
+    `partial` chooses from what there is, though cells are missing.
 
     Raises:
+        ExperimentError: cells are missing, and `partial` does not allow that.
         StoreError: there is no run, nothing was begun, or it is damaged.
     """
-    found = Run.open(directory)
-    found.unfinished()  # refuses a run that was never begun
-    return measured(found.frame(), found.samples(), found.meta)
+    found = Run(directory=directory)
+    missing = found.missing
+    if missing.cells and not partial:
+        raise ExperimentError(f"{directory}: {str(missing).rstrip('.')}; --partial chooses from what there is.")
+    return measured(found.frame(), found.samples(), found.meta), missing
 
 
 def trials(samples: pd.DataFrame) -> tuple[Trial, ...]:

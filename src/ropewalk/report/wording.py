@@ -72,45 +72,66 @@ def units(metric: str, n: int) -> str:
 
 
 def headline(answer: Recommendation) -> str:
-    """The answer in a sentence."""
+    """The answer in a sentence, and why it was preferred to what its metric could not tell from it."""
     choice, tied, target = answer.choice, [c.label for c in answer.tied], f"{answer.target:,}"
-    if answer.best.distinct < 2 and not tied:
+    if answer.best.distinct < 2 and not tied and not answer.outdone:
         return f"Nothing to choose between at {answer.judged_at:,} tokens: only {choice.label} can be compared."
+    over = preferred(answer)
     if choice.label == NONE:
-        return f"For {target} tokens, leave the model as it is."
+        return f"For {target} tokens, leave the model as it is{f', {over}' if over else ''}."
     if NONE in tied:
         return f"For {target} tokens, nothing is shown to beat leaving the model as it is."
     ties = len(answer.tied) - len(answer.same)
-    leader = f"{choice.label}, tied with {ties} other{'s' * (ties > 1)}," if ties else choice.label
+    beside = [f"tied with {ties} other{'s' * (ties > 1)}"] if ties else []
+    leader = f"{choice.label}, {' and '.join([*beside, *([over] if over else [])])}," if ties or over else choice.label
     if answer.dropping == "worse":
         return f"For {target} tokens, {leader} does best, but worse than dropping the context."
     if answer.dropping == "unknown":
         return f"For {target} tokens, {leader} does best, but is not shown to beat dropping the context."
-    return f"For {target} tokens, use {choice.label}{f' or one of {ties} tied with it' if ties else ''}."
+    tail = f", {over}" if over else ""
+    return f"For {target} tokens, use {choice.label}{f' or one of {ties} tied with it' if ties else ''}{tail}."
+
+
+def preferred(answer: Recommendation) -> str:
+    """What passkeys decided: `chosen over llama3 factor=4 for its passkeys (100 % against 45 %)`; empty if nothing."""
+    if not answer.outdone or answer.choice.passkey is None:
+        return ""
+    (first, _), *rest = answer.outdone
+    assert first.passkey is not None
+    own, other = (shown("passkey", c.passkey.value) for c in (answer.choice, first) if c.passkey is not None)
+    more = f" and {len(rest)} more" if rest else ""
+    return f"chosen over {first.label}{more} for its passkeys ({own} against {other})"
 
 
 def confidence(answer: Recommendation) -> str:
     """How sure the choice is."""
     best, tied = answer.best, [c.label for c in answer.tied if c.label not in answer.same]
     others = len(best.members) + len(best.excluded) - 1
-    if best.distinct < 2:
+    if best.distinct < 2 and not tied and not answer.outdone:
         return "There is nothing to compare it with."
-    if best.n == 1:
+    if best.n == 1 and answer.metric != "passkey":
         return f"Unknown: with {units(answer.metric, 1)} no test is possible."
-    same = (
-        f" {listed(answer.same)} {'is' if len(answer.same) == 1 else 'are'} the same measurement."
-        if answer.same
-        else ""
-    )
+    said = list[str]()
     if tied:
-        return (
+        said.append(
             f"Not certain: {len(tied)} of {others} other{'s' * (others > 1)} cannot be told apart from it with "
-            f"{units(answer.metric, best.n)} ({listed(tied)}).{same}"
+            f"{units(answer.metric, best.n)} ({listed(tied)})."
         )
-    rest = (
-        f"Each of the {len(best.excluded)} others" if len(best.excluded) > 1 else f"The other, {best.excluded[0][0]},"
-    )
-    return f"{rest} is worse, at most 5 % chance of any error ({units(answer.metric, best.n)}).{same}"
+    elif best.excluded:
+        many = len(best.excluded) > 1
+        rest = f"Each of the {len(best.excluded)} others" if many else f"The other, {best.excluded[0][0]},"
+        said.append(f"{rest} is worse, at most 5 % chance of any error ({units(answer.metric, best.n)}).")
+    if answer.outdone:
+        names, worst = [c.label for c, _ in answer.outdone], probability(max(p for _, p in answer.outdone))
+        one = len(names) == 1
+        said.append(
+            f"{listed(names)} {'is' if one else 'are'} not told apart in {TITLES[answer.metric]}, and "
+            f"{'finds' if one else 'find'} fewer passkeys, p {worst if worst.startswith('<') else f'= {worst}'} "
+            "(exact McNemar, Holm)."
+        )
+    if answer.same:
+        said.append(f"{listed(answer.same)} {'is' if len(answer.same) == 1 else 'are'} the same measurement.")
+    return " ".join(said)
 
 
 def cost(candidate: Candidate) -> str:
@@ -168,6 +189,17 @@ def would_change(answer: Recommendation) -> list[str]:
     if answer.too_costly:
         named = ", ".join(f"{c.label} ({cost(c)})" for c in answer.too_costly[:3])
         said.append(f"A larger bound than {answer.bound_percent:g} % at short lengths would allow {named}.")
+    if answer.too_few_found:
+        named = ", ".join(
+            f"{c.label} ({measure('passkey', c.passkey) if c.passkey else MISSING})" for c in answer.too_few_found[:3]
+        )
+        said.append(f"Fewer passkeys than {100 * (answer.min_passkey or 0):g} % would allow {named}.")
+    if answer.outdone:
+        best = answer.outdone[0][0]
+        said.append(
+            f"If {TITLES[answer.metric]} alone decides (--by perplexity): {best.label} "
+            f"({measure(answer.metric, best.value)})."
+        )
     if answer.rotates:
         said.append(
             f"{choice.label} turns differently at every length, and its costs hold where the engine follows; an "

@@ -21,13 +21,15 @@ OURS = ("ratio", "tail", "position", "passkey", "pareto", "sensitivity", "wavele
 """Pictures that a report may hold; one that this report lacks is removed."""
 
 
-def report(directory: Path) -> list[Path]:
+def report(directory: Path, *, partial: bool = False) -> list[Path]:
     """Write report.html, report.md and figures/*.png into a run directory; gives the files, the page first.
+
+    `partial` lets them choose from what there is where cells are missing.
 
     Raises:
         StoreError: there is no run in it, or it cannot be written.
     """
-    return save(content(study.read(directory)), directory)
+    return save(content(study.read(directory), partial=partial), directory)
 
 
 def save(made: Content, directory: Path) -> list[Path]:

@@ -1,0 +1,48 @@
+"""What a run was asked for and does not hold yet, and the command that goes on with it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from ropewalk.experiment import presets, schema
+from ropewalk.experiment.raw import Raw
+from ropewalk.experiment.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """Cells that are not measured yet, of all that were asked for; as text one sentence with the way to finish."""
+
+    cells: int
+    asked: int
+    remedy: str
+
+    def __str__(self) -> str:
+        if not self.cells:
+            return f"All {self.asked} cells are measured."
+        are = "is" if self.cells == 1 else "are"
+        return f"{self.cells} of {self.asked} cells {are} not measured yet; {self.remedy}"
+
+
+def missing(store: Store, raw: Raw) -> Missing:
+    """The cells of the plan that have no row."""
+    done = set(store.rows("SELECT label, length, metric FROM cells"))
+    asked = {(cell.label, cell.length, cell.metric) for cell in raw.plan().cells}
+    return Missing(cells=len(asked - done), asked=len(asked), remedy=_remedy(store, raw))
+
+
+def _remedy(store: Store, raw: Raw) -> str:
+    source, out = store.meta("source"), str(store.directory)
+    if not source:
+        return f"`ropewalk.sweep` with the same arguments and out={out!r} goes on where it stopped."
+    for name in presets.names():
+        text = presets.text(name)
+        if text == source and schema.parse(schema.load_yaml(text, name), name) == raw.experiment:
+            return f"`{_command(store, f'preset:{name}', out)}` goes on where it stopped."
+    return f"`{_command(store, 'FILE', out)}` with the same file goes on where it stopped."
+
+
+def _command(store: Store, file: str, out: str) -> str:
+    exact = ["--exact"] if store.meta("identity").get("exact") else []
+    return shlex.join(["ropewalk", "run", file, "--out", out, *exact])

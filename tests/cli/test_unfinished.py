@@ -1,0 +1,150 @@
+"""A run that was interrupted after any tenth of its passes and trials: every reader says first what is missing, no
+choice comes from it unasked or unmarked, and nothing gives a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+
+import pytest
+
+import ropewalk as rw
+from ropewalk.errors import UnfinishedRun
+from ropewalk.experiment.measure import pending
+from ropewalk.experiment.raw import Raw, write_cells
+from ropewalk.experiment.results import Run
+from ropewalk.experiment.store import Store
+
+CELLS = 32
+
+
+def cut(directory, tenth):
+    """Leave what a run had stored when it was killed after this tenth of its passes and trials."""
+    with contextlib.closing(Store.open_run(directory)) as store, store.transaction():
+        rows = [("passes", row) for (row,) in store.rows("SELECT rowid FROM passes ORDER BY rowid")]
+        rows += [("trials", row) for (row,) in store.rows("SELECT rowid FROM trials ORDER BY rowid")]
+        for table, row in rows[len(rows) * tenth // 10 :]:
+            store._db.execute(f"DELETE FROM {table} WHERE rowid = ?", [row])
+        store._db.execute("DELETE FROM cells")
+        raw = Raw.read(store)
+        plan = raw.plan()
+        busy = {work.feed.fingerprint for work in pending(plan, raw.passes)}
+        write_cells(store, raw, (c for c in plan.cells if c.metric == "passkey" or c.fingerprint not in busy))
+
+
+@pytest.fixture
+def said_first(ropewalk):
+    """A command's output; its stderr begins with what is missing, how many of how many, and how to go on."""
+
+    def call(*arguments, before=""):
+        said = ropewalk(*arguments)
+        assert "Traceback" not in said.err
+        words = said.err.removeprefix(before).split()
+        assert words[1:7] == ["of", str(CELLS), "cells", "are", "not", "measured"], said.err
+        assert "goes on where it stopped" in said.err.splitlines()[0]
+        return said
+
+    return call
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Drawing takes longer than all else here, and says nothing."""
+    monkeypatch.setattr("ropewalk.report.write.png", lambda spec, made: b"")
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_every_reader_of_a_run_interrupted_after_any_tenth(tenth, finished_copy, said_first, refused, no_pictures):
+    cut(finished_copy, tenth)
+    missing = Run(directory=finished_copy).missing
+    assert 0 < missing.cells <= CELLS == missing.asked
+    sentence = str(missing)
+
+    rows = json.loads(said_first("results", finished_copy, "--json").out)
+    assert len(rows) == CELLS - missing.cells
+    assert said_first("results", finished_copy).code == said_first("results", finished_copy, "--csv").code == 0
+    checked = said_first("verify", finished_copy, "--cells", 0)
+    assert checked.code == 1
+    assert checked.out.startswith(f"{len(rows)} of {CELLS} cells recomputed")
+    assert said_first("compare", finished_copy, finished_copy, before="A: ").code == (0 if rows else 2)
+
+    said = refused("recommend", finished_copy, "--length", 256)
+    assert said == f"{finished_copy}: {sentence.rstrip('.')}; --partial chooses from what there is."
+    assert refused("export", finished_copy, "--length", 256, "--target", "vllm") == said
+
+    assert said_first("report", finished_copy).code == 0
+    html = (finished_copy / "report.html").read_text().replace("&#39;", "'")
+    assert 0 < html.index(sentence) < html.index('<p class="headline">There is no answer yet.</p>')
+    text = (finished_copy / "report.md").read_text().replace("\\", "")
+    assert 0 < text.index(sentence) < text.index("## The answer\n\nThere is none: ")
+
+
+@pytest.mark.parametrize("tenth", [5, 9])
+def test_a_choice_that_was_asked_for_is_marked(tenth, finished_copy, said_first, ropewalk, no_pictures):
+    cut(finished_copy, tenth)
+    sentence = str(Run(directory=finished_copy).missing)
+    said = said_first("recommend", finished_copy, "--length", 256, "--partial")
+    assert said.code == 0
+    assert said.out.splitlines()[0] == f"From part of a run: {sentence}"
+    assert said.out.splitlines()[1].startswith(("For 256 tokens, ", "Nothing to choose"))
+    found = json.loads(said_first("recommend", finished_copy, "--length", 256, "--partial", "--json").out)
+    assert found["cells_missing"] == Run(directory=finished_copy).missing.cells
+    exported = ropewalk("export", finished_copy, "--length", 256, "--target", "vllm", "--partial")
+    assert exported.err.startswith(f"From part of a run: {sentence}")
+    assert ropewalk("report", finished_copy, "--partial").code == 0
+    text = (finished_copy / "report.md").read_text().replace("\\", "")
+    assert text.index(sentence) < text.index("Confidence: ")
+
+
+def test_python_is_warned_and_the_tables_agree(finished_copy):
+    cut(finished_copy, 5)
+    with pytest.warns(UnfinishedRun, match=r"/copy: \d+ of 32 cells are not measured yet; `ropewalk.sweep` with the"):
+        run = rw.Run.open(finished_copy)
+    known = {(row["label"], row["length"], row["metric"]) for row in run.labelled_rows()}
+    samples = run.samples()
+    assert {*zip(samples["label"], samples["length"], samples["metric"], strict=True)} <= known
+    assert {(label, 256, "perplexity") for label in run.curve()["label"]} <= known
+
+
+def test_the_command_that_goes_on_is_the_one_that_began(finished_copy):
+    from ropewalk.experiment import presets, schema
+
+    cut(finished_copy, 5)
+    with contextlib.closing(Store.open_run(finished_copy)) as store, store.transaction():
+        store.set_meta("source", "model: x")
+    assert str(Run(directory=finished_copy).missing).endswith(
+        f"; `ropewalk run FILE --out {finished_copy}` with the same file goes on where it stopped."
+    )
+    text = presets.text("demo")
+    demo = schema.parse(schema.load_yaml(text, "demo"), "demo").resolved()
+    with contextlib.closing(Store.open_run(finished_copy)) as store, store.transaction():
+        store.set_meta("source", text)
+        store.set_meta("identity", store.meta("identity") | {"experiment": demo, "exact": True})
+    assert f"`ropewalk run preset:demo --out {finished_copy} --exact`" in str(Run(directory=finished_copy).missing)
+
+
+def test_an_interrupt_says_what_is_left(file, tmp_path, ropewalk, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ropewalk.experiment.measure.pass_row", stop)
+    said = ropewalk("run", file(), "--out", tmp_path / "run")
+    assert said.code == 130
+    assert said.err.startswith(f"20 of 20 cells are not measured yet; `ropewalk run FILE --out {tmp_path / 'run'}`")
+    assert said.err.endswith("goes on from there.\n")
+
+
+def test_nothing_is_missing_in_a_finished_run(finished_run, ropewalk):
+    assert ropewalk("results", finished_run, "--csv").err == ""
+    assert ropewalk("verify", finished_run, "--cells", 0).code == 0
+    assert 'cells_missing": 0' in ropewalk("recommend", finished_run, "--length", 256, "--json").out
+
+
+def test_verify_of_a_run_without_outcomes_is_no_success(finished_copy, ropewalk):
+    shutil.rmtree(finished_copy / "nll")
+    cut(finished_copy, 0)
+    said = ropewalk("verify", finished_copy)
+    assert said.code == 1
+    assert said.err.startswith("32 of 32 cells are not measured yet; ")
+    assert said.out.startswith("0 of 32 cells recomputed from raw outcomes, 0 passes and trials run again: no mismatch")
