@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ropewalk.report.recommend import Candidate, Recommendation
+from ropewalk.stats.best import ASSUMING
 from ropewalk.stats.findings.finding import listed, percent, shown
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.measured import NONE
@@ -110,7 +111,7 @@ def confidence(answer: Recommendation) -> str:
     rest = (
         f"Each of the {len(best.excluded)} others" if len(best.excluded) > 1 else f"The other, {best.excluded[0][0]},"
     )
-    return f"{rest} is worse, at most 5 % chance of any error ({units(answer.metric, best.n)}).{same}"
+    return f"{rest} is worse, at most 5 % chance of any error, {ASSUMING} ({units(answer.metric, best.n)}).{same}"
 
 
 def cost(candidate: Candidate) -> str:
@@ -167,7 +168,9 @@ def would_change(answer: Recommendation) -> list[str]:
         said.append(f"If retrieval decides: {best.label} finds {measure('passkey', best.passkey)} of passkeys.")
     if answer.too_costly:
         named = ", ".join(f"{c.label} ({cost(c)})" for c in answer.too_costly[:3])
-        said.append(f"A larger bound than {answer.bound_percent:g} % at short lengths would allow {named}.")
+        said.append(
+            f"A larger bound than {answer.bound_percent:g} % at short lengths, or more documents, would allow {named}."
+        )
     if answer.rotates:
         said.append(
             f"{choice.label} turns differently at every length, and its costs hold where the engine follows; an "
