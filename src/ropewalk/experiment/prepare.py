@@ -72,6 +72,8 @@ def ask(experiment: Experiment, loaded: LoadedModel | None = None) -> Asked:
     Raises:
         RopewalkError: the sentence says which key, which value, and what to do.
     """
+    if (passkey := experiment.metrics.passkey) is not None and passkey.protocol == "exact":
+        require_places(passkey.trials, experiment.lengths[0])
     configs = planning.configurations(experiment.methods)
     spec = ModelSpec.parse(experiment.model)
     documents = load_documents(experiment.documents)
@@ -81,8 +83,6 @@ def ask(experiment: Experiment, loaded: LoadedModel | None = None) -> Asked:
     plan = planning.make(experiment, geometry, len(documents), configs)
     asked = Asked(experiment=experiment, spec=spec, geometry=geometry, documents=documents, plan=plan, loaded=loaded)
     _require_key_source(asked)
-    if (passkey := experiment.metrics.passkey) is not None and passkey.protocol == "exact":
-        require_places(passkey.trials, experiment.lengths[0])
     return asked
 
 
