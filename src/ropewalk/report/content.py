@@ -24,8 +24,8 @@ LEVELS = (
 QUESTIONS = (
     "The page asks four questions, each with a chance of at most 5 % of any false answer: which configurations may be "
     "the best at the longest length; which at the other lengths; which beat dropping the context at any length; which "
-    "steps of a parameter change something. The 5 % hold where documents differ without long tails or rare failures. What "
-    "is called exploratory has no such bound."
+    "steps of a parameter change something. The 5 % hold where documents differ without long tails or rare failures. "
+    "What is called exploratory has no such bound."
 )
 
 
