@@ -84,6 +84,38 @@ def test_bos_is_fed_first_and_costs_a_position(swept, texts, tiny_bos, words_bos
     assert math.log(value(run, "none", 192, "perplexity")) == pytest.approx(np.mean(losses), abs=1e-5)
 
 
+def test_the_package_s_reading_feeds_no_bos(swept, texts, tiny_bos, words_bos, tmp_path):
+    """`longppl.reading: package`: the key tokens of every other run, scored as the package does."""
+    longppl = {"evaluator": "self", **LONGPPL}
+    ours = swept(tmp_path / "ours", model=str(tiny_bos), metrics={"longppl": longppl})
+    run = swept(tmp_path / "package", model=str(tiny_bos), metrics={"longppl": longppl | {"reading": "package"}})
+    verified(run)
+    arrays = load_file(run.directory / "documents.safetensors")
+    model, nats, keys = checkpoints.llama(seed=1), 0.0, 0
+    for index, document in enumerate(documents(texts)):
+        ids = torch.tensor(words_bos(document.text)["input_ids"][1:192])
+        with torch.no_grad():
+            nll = torch.nn.functional.cross_entropy(model(ids[None]).logits[0, :-1], ids[1:], reduction="none")
+        key = torch.tensor(arrays[f"{index}.key"][2:192].astype(bool))
+        nats, keys = nats + float(nll[key].sum()), keys + int(key.sum())
+    assert math.log(value(run, "none", 192, "longppl")) == pytest.approx(nats / keys, abs=1e-5)
+    assert abs(value(ours, "none", 192, "longppl") - math.exp(nats / keys)) > 1e-3
+
+
+def test_the_package_s_reading_needs_a_bos_to_leave_out(swept):
+    with pytest.raises(ExperimentError) as refusal:
+        swept(metrics={"longppl": {"evaluator": "self", "reading": "package", **LONGPPL}})
+    assert str(refusal.value) == (
+        "metrics.longppl.reading=package: this tokenizer puts no BOS in front, so the package reads as every metric "
+        "does; leave it out."
+    )
+
+
+def test_more_passkeys_than_places_are_refused_before_anything_is_read(swept):
+    with pytest.raises(ExperimentError, match=r"^passkey: 200 trials at 192 tokens would repeat prompts"):
+        swept(lengths=[192, 256], metrics={"passkey": {"trials": 200}}, documents={"files": ["nothing here"]})
+
+
 def test_another_model_as_evaluator(swept, tiny_bos, texts):
     run = swept(metrics={"longppl": {"evaluator": str(tiny_bos), **LONGPPL}})
     verified(run)

@@ -17,7 +17,7 @@ from ropewalk.experiment.cells import DocumentFacts, measure, sample
 from ropewalk.experiment.plan import Cell
 from ropewalk.methods import make_params, resolve
 from ropewalk.metrics import perplexity
-from ropewalk.metrics.longppl import KeyRule, key_tokens, short_readings
+from ropewalk.metrics.longppl import KeyRule, key_tokens, short_readings, without_bos
 from ropewalk.scoring import NllRow, score, split
 
 RULE = KeyRule(trunc_len=64, stride=24, alpha=0.05, beta=-7.0)
@@ -46,13 +46,15 @@ def found_keys(evaluator, rule=RULE):
     return keys.find(evaluator, split(evaluator.model), tokens, rule, 512, len(TEXT))
 
 
-def our_longppl(model, evaluator, rule=RULE):
+def our_longppl(model, evaluator, rule=RULE, reading=perplexity.whole):
     spans, _ = found_keys(evaluator, rule)
     tokens = tokenize(model.tokenizer, document())
     length = len(tokens)
     mask = np.append(False, key_token_mask(tokens, spans))
     rotation = resolve(model.geometry, "none", make_params("none", {}), length).rotation
-    ((_, nll),) = next(score(model.model, split(model.model), [NllRow(ids=tokens.ids, rotation=rotation)], length))
+    (read,) = reading(length)
+    row = NllRow(ids=tokens.ids[read.start :], rotation=rotation)
+    ((_, nll),) = next(score(model.model, split(model.model), [row], length))
     cell = Cell(
         label="none",
         method="none",
@@ -61,7 +63,7 @@ def our_longppl(model, evaluator, rule=RULE):
         length=length,
         metric="longppl",
         fingerprint="0" * 16,
-        readings=perplexity.whole(length),
+        readings=(read,),
     )
     facts = DocumentFacts(id="text", utf8_bytes=None, key=mask)
     taken = sample(cell, facts, lambda _: nll)
@@ -98,6 +100,17 @@ def test_same_key_tokens_and_same_longppl(pair, wide, other):
     assert found.value == pytest.approx(float(expected["longppl"]), rel=1e-4)
     if pair == "self":
         assert list(found_keys(evaluator)[0].spans) == expected_spans
+
+
+def test_with_a_bos_the_package_finds_keys_behind_it_and_scores_without_it(wide, words_bos):
+    """`reading: package` is the package's number; without it every metric, LongPPL too, is fed the BOS."""
+    model = dataclasses.replace(wide, tokenizer=words_bos)
+    assert tokenize(words_bos, document()).bos
+    expected, _, _ = reference(model, model)
+    packaged, ours = our_longppl(model, model, reading=without_bos)
+    assert packaged.value == pytest.approx(float(expected["longppl"]), rel=1e-4)
+    assert len(ours) == expected["n_key_token"]
+    assert our_longppl(model, model)[0].value != pytest.approx(packaged.value, rel=1e-3)
 
 
 @pytest.mark.parametrize(

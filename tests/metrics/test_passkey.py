@@ -70,14 +70,41 @@ def test_the_text_as_the_protocol_says_it(encode, words):
 @given(length=st.integers(SHORTEST + 200, 9000), trials=st.integers(2, 25))
 def test_needles_stand_on_an_even_grid(encode, words, length, trials):
     built = build(encode, length, trials)
-    assert [trial.depth for trial in built] == pytest.approx(np.linspace(0, 1, trials).tolist())
+    asked = np.linspace(0, 1, trials)
     longest = max(len(encode(" " + sentence.strip())) for sentence in passkey.FILLER)
-    for trial in built:
+    for trial, depth in zip(built, asked, strict=True):
         _, before, _, after, _ = words.decode(trial.ids).split("\n")
         room = len(encode(before)) + len(encode(after))
         long = length >= max(passkey.LONG, trials) * (length - room - 2)
-        target = min(trial.depth * length, room) if long else trial.depth * room
+        target = min(depth * length, room) if long else depth * room
         assert -2 <= target - len(encode(before)) <= longest + 2  # from below, within a sentence
+
+
+@pytest.mark.parametrize("length", [256, 4096])
+def test_a_depth_is_where_the_needle_stands(encode, words, length):
+    """Not where it was asked for: what stands around the filler keeps short prompts' needles from both ends."""
+    built = build(encode, length, 7)
+    for trial in built:
+        begins = round(trial.depth * length)
+        assert words.decode(trial.ids[begins:]).lstrip().startswith(passkey.needle(trial.key))
+    assert (built[0].depth > 0.1) == (length == 256)
+    assert built[-1].depth < 1
+
+
+def test_more_trials_than_places_are_refused(encode):
+    """1,000 trials at 256 tokens were 282 different prompts, each of which counted."""
+    with pytest.raises(ExperimentError) as refusal:
+        build(encode, 256, 1000)
+    assert str(refusal.value) == (
+        "passkey: 1000 trials at 256 tokens would repeat prompts, which have 257 places for a needle; ask for at most "
+        "257 trials, or for no length under 999."
+    )
+    prompts = [trial.ids.tobytes() for trial in build(encode, 256, 257)]
+    assert len(set(prompts)) == 257
+
+
+def test_keys_of_a_length_are_all_different():
+    assert len(set(passkey.keys(4000, 4096, 0))) == 4000  # 90,000 keys: some 90 of 4,000 draws repeat
 
 
 def test_doubled_lengths_continue_half_of_the_shorter_prompts(encode):
@@ -211,7 +238,7 @@ class TestYarnProtocol:
                 assert STREAM.startswith(lines[3])
                 filler = len(lines[1]) + len(lines[3])
                 assert filler % 128 == 0
-                assert len(lines[1]) == round(trial.depth * filler)
+                assert trial.depth == trial.prompt.index(lines[2]) / len(trial.prompt)
                 assert len(words(trial.prompt)["input_ids"]) <= length
                 more = STREAM[: len(lines[3]) + 128]
                 longer = "\n".join([*lines[:3], more, lines[4]])

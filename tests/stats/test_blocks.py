@@ -1,6 +1,7 @@
 """Blocks, ranges, comparisons with a reference, and the edge to pandas."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,6 @@ from ropewalk.stats import ratio_interval, wilson
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.compare import compare_to
 from ropewalk.stats.measured import blocks, measured
-from ropewalk.stats.paired import paired_t
-from ropewalk.stats.ranges import over_range
 
 NONE, YARN = [2.5, 2.9, 2.2, 3.1], [2.4, 2.85, 2.05, 3.06]
 
@@ -45,44 +44,11 @@ def test_compare_to_corrects_over_its_own_comparisons() -> None:
     assert [row.adjusted_p for row in compare_to(nll_block({"none": [2.0], "pi": [3.0]}), "none")] == [None]
 
 
-def test_a_range_weighs_lengths_equally_and_keeps_documents() -> None:
-    short, long = (
-        nll_block({"none": NONE, "yarn": YARN}),
-        nll_block({"none": [5.0, 6.0, 5.5, 7.0], "yarn": NONE}, length=8192),
-    )
-    both = over_range([short, long])
-    assert both.lengths == (2048, 8192)
-    assert both.values_C[0] == pytest.approx((np.mean(NONE) + 5.875) / 2, rel=1e-12)
-    want = paired_t((np.array(YARN) + NONE) / 2, (np.array(NONE) + np.array([5.0, 6.0, 5.5, 7.0])) / 2)
-    got = both.paired("yarn", "none")
-    assert got.p == pytest.approx(want.p, rel=1e-9)
-    assert got.interval.high == pytest.approx(math.exp(want.interval.high), rel=1e-9)
-
-
-def test_a_range_keeps_what_every_length_has_and_says_what_it_dropped() -> None:
-    long = nll_block({"none": NONE}, length=8192)
-    flawed = Block(
-        metric="tail",
-        lengths=(4096,),
-        labels=("none",),
-        units=long.units,
-        numerators_CN=long.numerators_CN,
-        denominators_CN=long.denominators_CN,
-        left_out={"yarn": "error: out of luck"},
-    )
-    both = over_range([nll_block({"none": NONE, "yarn": YARN}), flawed, long])
-    assert both.labels == ("none",)
-    assert both.left_out == {"yarn": "at 4096: error: out of luck"}
-    with pytest.raises(ValueError, match="blocks of one metric"):
-        over_range([long, passkey_block({"none": [1]})])
-
-
-def test_a_range_of_passkeys_puts_trials_side_by_side() -> None:
-    both = over_range(
-        [passkey_block({"a": [1, 0], "b": [1, 1]}), passkey_block({"a": [0, 0], "b": [1, 1]}, length=8192)]
-    )
-    assert both.units == ("2048/0", "2048/1", "8192/0", "8192/1")
-    assert both.values_C.tolist() == [0.25, 1.0]
+def test_a_block_is_of_one_length() -> None:
+    """Lengths share documents and passkeys: side by side they would count as independent units and are not."""
+    found = passkey_block({"a": [1, 0], "b": [1, 1]})
+    with pytest.raises(ValueError, match="a block is of one length"):
+        replace(found, lengths=(2048, 4096))
 
 
 def test_a_block_cannot_hold_what_was_not_measured() -> None:

@@ -41,12 +41,12 @@ def coverage(intervals: list[Interval], truth: float) -> float:
         (normal, 8, 0.93, 0.97),
         (normal, 16, 0.93, 0.97),
         (normal, 50, 0.93, 0.97),
-        (skewed, 8, 0.84, 0.88),
-        (skewed, 16, 0.87, 0.90),
-        (skewed, 50, 0.91, 0.94),
+        (skewed, 8, 0.90, 0.94),
+        (skewed, 16, 0.91, 0.95),
+        (skewed, 50, 0.93, 0.97),
     ],
 )
-def test_paired_t_covers_normal_differences_and_too_little_of_skewed_ones(
+def test_paired_intervals_cover_normal_differences_and_almost_skewed_ones(
     draw: Draw, n: int, low: float, high: float
 ) -> None:
     a = 2.5 + 0.3 * normal(np.random.default_rng(SEED), (EXPERIMENTS, n))
@@ -120,6 +120,17 @@ def test_no_difference_from_none_no_alarm(draw: Draw, n: int) -> None:
     labels = [str(c) for c in range(13)]
     runs = (compare_to(nll_block(dict(zip(labels, run, strict=True))), "0") for run in values)
     assert np.mean([any(row.adjusted_p <= 0.05 for row in rows) for rows in runs]) <= 0.05
+
+
+@pytest.mark.parametrize(("n", "most"), [(8, 0.23), (16, 0.15), (32, 0.12)])
+def test_skewed_configurations_against_an_even_none(n: int, most: float) -> None:
+    """12 lognormal differences from `none`, Holm: plain t errs in .41 / .35 / .27 of runs."""
+    d = skewed(np.random.default_rng(SEED + 9), (600, 12, n))
+    labels = [str(c) for c in range(13)]
+    values = np.concatenate([np.full((600, 1, n), 2.5), 2.5 + 0.05 * d], axis=1)
+    runs = (compare_to(nll_block(dict(zip(labels, run, strict=True))), "0") for run in values)
+    alarms = np.mean([any((row.adjusted_p or 1.0) <= 0.05 for row in rows) for rows in runs])
+    assert alarms <= most + 2 * math.sqrt(most * (1 - most) / 600)
 
 
 def test_no_difference_in_passkey_no_alarm() -> None:

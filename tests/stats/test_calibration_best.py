@@ -52,7 +52,7 @@ def test_every_true_best_stays(population: Population, means: np.ndarray, n: int
 
 
 def test_no_difference_no_alarm_among_43_configurations() -> None:
-    """And why pairs are counted: Holm over comparisons with the observed winner alone errs in a quarter of the runs."""
+    """And why pairs are counted: Holm over comparisons with the observed winner alone errs in a sixth of the runs."""
     rng = np.random.default_rng(SEED + 1)
     ours, naive = [], []
     for _ in range(400):
@@ -61,7 +61,7 @@ def test_no_difference_no_alarm_among_43_configurations() -> None:
         ours.append(len(step_down(block.losses_C, p_CC, 0.05)[1]) > 0)
         naive.append(min(holm(np.delete(p_CC[winner], winner))) <= 0.05)
     assert np.mean(ours) <= 0.05
-    assert 0.2 <= np.mean(naive) <= 0.3
+    assert 0.1 <= np.mean(naive) <= 0.2
 
 
 def test_no_difference_in_passkey_no_alarm() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from handmade_runs import WINDOW, documents, run_of
 
-from ropewalk.stats.findings import Finding, findings, grid, planning, quality, retrieval
+from ropewalk.stats.findings import Finding, findings, fragile, grid, planning, quality, retrieval
 
 FAR = 4 * WINDOW
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?")
@@ -79,7 +79,7 @@ def test_every_number_of_a_sentence_is_in_its_evidence(name: str) -> None:
 
 
 def test_these_runs_show_every_kind_of_finding() -> None:
-    sources = "".join(inspect.getsource(module) for module in (grid, planning, quality, retrieval))
+    sources = "".join(inspect.getsource(module) for module in (fragile, grid, planning, quality, retrieval))
     kinds = set(re.findall(r'kind="(\w+)"', sources))
     assert kinds == {f.kind for run in RUNS.values() for f in findings(run)}
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ropewalk.stats.correlation import rank_agreement, spearman
-from ropewalk.stats.effective import effective_length, pareto_front, reference_tails
-from ropewalk.stats.paired import mcnemar_exact
+from ropewalk.stats.effective import against_reference, effective_length, pareto_front
+from ropewalk.stats.intervals import Interval
+from ropewalk.stats.paired import holm, mcnemar_exact
 from ropewalk.stats.power import detectable, power, smallest_mcnemar_p, trials_needed, units_needed
 from ropewalk.stats.sensitivity import sensitivity
 
@@ -48,7 +49,13 @@ def test_metrics_agree_when_both_call_the_same_one_better() -> None:
         rank_agreement(tail, passkey_block({"a": [1, 1]}, length=4096))
 
 
-TAIL, FOUND = {1024: 10.0, 2048: 10.5, 4096: 11.0, 8192: 13.0}, {1024: 1.0, 2048: 0.9, 4096: 0.8, 8192: 0.9}
+def ratio(value: float, high: float | None = -1.0) -> Interval:
+    ends = (None, None) if high is None else (value * 0.99, max(value * 1.01, high))
+    return Interval(value=value, low=ends[0], high=ends[1], n=8)
+
+
+TAIL = {1024: ratio(1.0), 2048: ratio(1.05), 4096: ratio(1.08), 8192: ratio(1.3)}
+FOUND = {1024: 1.0, 2048: 0.9, 4096: 0.8, 8192: 0.9}
 
 
 @pytest.mark.parametrize(
@@ -57,38 +64,40 @@ TAIL, FOUND = {1024: 10.0, 2048: 10.5, 4096: 11.0, 8192: 13.0}, {1024: 1.0, 2048
         (TAIL, None, 4096, 8192, "tail"),
         (TAIL, FOUND, 4096, 8192, "tail"),
         (TAIL, FOUND | {2048: 0.79}, 1024, 2048, "passkey"),
-        (TAIL | {2048: nan}, None, 1024, 2048, "missing"),
+        (TAIL | {2048: None}, None, 1024, 2048, "missing"),
         (TAIL, {1024: 1.0}, 1024, 2048, "missing"),
-        (TAIL | {8192: 10.0}, None, 8192, None, None),
-        (TAIL | {1024: 11.01}, None, None, 1024, "tail"),
-        (TAIL | {4096: 11.001}, None, 2048, 4096, "tail"),
+        (TAIL | {8192: ratio(1.0)}, None, 8192, None, None),
+        (TAIL | {1024: ratio(1.101)}, None, None, 1024, "tail"),
+        (TAIL | {4096: ratio(1.08, 1.1001)}, None, 2048, 4096, "not shown"),
+        (TAIL | {4096: ratio(1.0, None)}, None, 2048, 4096, "not shown"),
         ({}, None, None, None, None),
     ],
 )
 def test_effective_length(tail, passkey, length, stopped_at, stopped_by) -> None:
-    got = effective_length(tail, passkey, dict.fromkeys(TAIL, 10.0))
+    got = effective_length(tail, passkey)
     assert (got.length, got.stopped_at, got.stopped_by) == (length, stopped_at, stopped_by)
     assert (got.threshold is None) == (passkey is None)
 
 
-def test_effective_length_needs_a_reference_inside_the_window() -> None:
-    assert reference_tails(TAIL, 2048) == {1024: 10.0, 2048: 10.5, 4096: 10.5, 8192: 10.5}
-    assert reference_tails(TAIL | {2048: nan}, 2048) == dict.fromkeys(TAIL, 10.0)
-    assert reference_tails(TAIL, 512) is None
-    for reference, tolerance, threshold in ((nan, 0.1, 0.8), (0.0, 0.1, 0.8), (10.0, -0.1, 0.8), (10.0, 0.1, 80.0)):
-        with pytest.raises(ValueError, match="must be perplexities > 0"):
-            effective_length(TAIL, None, {1024: reference}, tolerance=tolerance, threshold=threshold)
+def test_effective_length_refuses_what_is_no_share() -> None:
+    for tolerance, threshold in ((-0.1, 0.8), (0.1, 80.0), (nan, 0.8)):
+        with pytest.raises(ValueError, match="must be >= 0"):
+            effective_length(TAIL, None, tolerance=tolerance, threshold=threshold)
 
 
-def test_inside_the_window_the_unscaled_model_is_met_at_the_same_length() -> None:
-    """The last tokens of a short text are other tokens than those of a long one, and may be harder for everybody."""
-    unscaled = {1024: 14.0, 2048: 10.0, 4096: 60.0}
-    got = effective_length({1024: 15.0, 2048: 10.5, 4096: 10.9}, None, reference_tails(unscaled, 2048) or {})
-    assert (got.length, got.stopped_at) == (4096, None)
-    assert effective_length({1024: 15.5, 2048: 10.0}, None, reference_tails(unscaled, 2048) or {}).stopped_at == 1024
-    assert (
-        effective_length({1024: 14.0, 8192: 9.0}, None, reference_tails(unscaled, 2048) or {}).stopped_by == "missing"
-    )
+def test_the_tail_is_held_against_the_same_tokens() -> None:
+    """Inside the window against `none`, beyond it against `truncate`: the text of another length may be easier."""
+    hard, easy = np.array([2.6, 2.9, 2.7, 3.1]), np.array([1.6, 1.9, 1.7, 2.1])
+    tails = {
+        2048: nll_block({"none": easy, "yarn": easy + 0.01 * np.arange(4)}),
+        4096: nll_block({"none": hard + 4, "yarn": hard, "truncate": hard + 0.02 * np.arange(4)}, length=4096),
+        8192: nll_block({"none": hard, "yarn": hard}, length=8192),
+    }
+    got = against_reference(tails, "yarn", 2048)
+    inside, beyond = tails[2048].paired("yarn", "none"), tails[4096].paired("yarn", "truncate")
+    assert got == {2048: inside.interval, 4096: beyond.interval}
+    assert effective_length({**dict.fromkeys(tails), **got}, None).length == 4096
+    assert against_reference(tails, "none", 2048)[2048].high == 1.0
 
 
 def test_pareto_front() -> None:
@@ -118,17 +127,15 @@ def test_sensitivity_moves_one_parameter_at_a_time() -> None:
             )
         }
     )
-    steps = sensitivity(
-        block,
-        {
-            "f2": {"factor": 2.0, "beta_fast": 32},
-            "f10": {"factor": 10.0, "beta_fast": 32},
-            "f4": {"factor": 4.0, "beta_fast": 32},
-            "f2 b24": {"factor": 2.0, "beta_fast": 24},
-            "f4 b24": {"factor": 4.0, "beta_fast": 24},
-            "failed": {"factor": 8.0, "beta_fast": 24},
-        },
-    )
+    method = {
+        "f2": {"factor": 2.0, "beta_fast": 32},
+        "f10": {"factor": 10.0, "beta_fast": 32},
+        "f4": {"factor": 4.0, "beta_fast": 32},
+        "f2 b24": {"factor": 2.0, "beta_fast": 24},
+        "f4 b24": {"factor": 4.0, "beta_fast": 24},
+        "failed": {"factor": 8.0, "beta_fast": 24},
+    }
+    steps = sensitivity(block, {"yarn": method})["yarn"]
     assert [(s.parameter, s.labels) for s in steps] == [
         ("beta_fast", ("f2 b24", "f2")),
         ("beta_fast", ("f4 b24", "f4")),
@@ -140,12 +147,20 @@ def test_sensitivity_moves_one_parameter_at_a_time() -> None:
     assert (step.before, step.after, step.fixed) == ("4.0", "10.0", '{"beta_fast": 32}')
     assert step.paired == block.paired("f10", "f4")
     assert step.paired.p <= step.adjusted_p <= 5 * step.paired.p
-    assert sensitivity(block, {"f2": {"factor": 2.0}}) == ()
+    assert sensitivity(block, {"yarn": {"f2": {"factor": 2.0}}}) == {}
+
+
+def test_steps_of_all_methods_are_corrected_together() -> None:
+    rng = np.random.default_rng(6)
+    block = nll_block({label: rng.normal(2.5, 0.1, 8) for label in "abcd"})
+    grids = {"one": {"a": {"factor": 2}, "b": {"factor": 4}}, "two": {"c": {"factor": 2}, "d": {"factor": 4}}}
+    steps = [step for each in sensitivity(block, grids).values() for step in each]
+    assert [step.adjusted_p for step in steps] == holm([step.paired.p for step in steps])
 
 
 def test_sensitivity_takes_lists_and_omitted_values() -> None:
     block = nll_block({"a": [2.0], "b": [3.0], "c": [4.0]})
-    steps = sensitivity(block, {"a": {"short_factor": [1, 2]}, "b": {"short_factor": [1, 3]}, "c": {}})
+    steps = sensitivity(block, {"m": {"a": {"short_factor": [1, 2]}, "b": {"short_factor": [1, 3]}, "c": {}}})["m"]
     assert [(s.before, s.after) for s in steps] == [('"default"', "[1, 2]"), ("[1, 2]", "[1, 3]")]
     assert [s.adjusted_p for s in steps] == [None, None]
 

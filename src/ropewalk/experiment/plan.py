@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ropewalk.errors import ExperimentError
 from ropewalk.experiment.schema import Experiment, Metrics
 from ropewalk.methods import Params, asked, describe, expand, make_params, resolve
-from ropewalk.metrics import perplexity
+from ropewalk.metrics import longppl, perplexity
 from ropewalk.metrics.readings import Reading
 from ropewalk.rope import RopeGeometry, Rotation
 
@@ -220,6 +220,8 @@ def _readings(metric: Metric, length: int, experiment: Experiment) -> tuple[Read
         return ()
     if metric == "tail":
         return perplexity.tail(length)
+    if metric == "longppl" and experiment.metrics.longppl and experiment.metrics.longppl.reading == "package":
+        return longppl.without_bos(length)
     if metric == "longppl" or stride is None:
         return perplexity.whole(length)
     return perplexity.sliding(length, experiment.lengths[-1], stride)

@@ -29,7 +29,7 @@ from ropewalk.experiment import trials
 from ropewalk.experiment.plan import Plan
 from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.trials import GeneratedTrial
-from ropewalk.metrics.passkey import Trial
+from ropewalk.metrics.passkey import Trial, require_places
 from ropewalk.models import LoadedModel, ModelSpec, load, read_geometry, read_tokenizer
 from ropewalk.models.source import find
 from ropewalk.rope import RopeGeometry
@@ -72,6 +72,8 @@ def ask(experiment: Experiment, loaded: LoadedModel | None = None) -> Asked:
     Raises:
         RopewalkError: the sentence says which key, which value, and what to do.
     """
+    if (passkey := experiment.metrics.passkey) is not None and passkey.protocol == "exact":
+        require_places(passkey.trials, experiment.lengths[0])
     configs = planning.configurations(experiment.methods)
     spec = ModelSpec.parse(experiment.model)
     documents = load_documents(experiment.documents)
@@ -121,6 +123,11 @@ def prepare(asked: Asked, *, exact: bool = False) -> Prepared:
         )
     tokenizer = read_tokenizer(asked.spec) if loaded is None else loaded.tokenizer
     tokens = _tokens(asked, tokenizer)
+    if experiment.metrics.longppl is not None and experiment.metrics.longppl.reading and not tokens[0].bos:
+        raise ExperimentError(
+            "metrics.longppl.reading=package: this tokenizer puts no BOS in front, so the package reads as every "
+            "metric does; leave it out."
+        )
     if experiment.metrics.passkey is not None:
         _prompts(experiment, tokenizer, tokens[0], experiment.lengths[0])  # too short, or no chat template
     model = loaded or load(

@@ -187,18 +187,21 @@ def _spans(values: dict[str, Any]) -> KeySpans:
 
 
 def _prompts(raw: Raw, prepared: Prepared) -> Iterator[Mismatch]:
-    """What the tokenizer makes of every trial: the answer's tokens, and the text of what was predicted."""
+    """What the tokenizer makes of every trial: its depth, the answer's tokens, and the text of what was predicted."""
     tokenizer = prepared.model.tokenizer
+    depths = {length: [each.depth for each in prompts(prepared, length)] for length in {n for _, n in raw.trials}}
     for (fingerprint, length), group in raw.trials.items():
         for trial in (trial for trial in group if trial["status"] == "ok"):
             predicted, answer = json.loads(trial["predicted"]), trial["answer"] and json.loads(trial["answer"])
             found = (
+                depths[length][trial["trial"]],
                 answer and trials.encoder(tokenizer)(" " + trial["key"]),
                 trials.said(tokenizer, answer, predicted),
             )
-            if (answer, trial["text"]) != found:
-                name = f"passkey {fingerprint} @ {length} trial {trial['trial']}: answer, text"
-                yield Mismatch(what=name, stored=(answer, trial["text"]), found=found)
+            stored = (trial["depth"], answer, trial["text"])
+            if stored != found:
+                name = f"passkey {fingerprint} @ {length} trial {trial['trial']}: depth, answer, text"
+                yield Mismatch(what=name, stored=stored, found=found)
 
 
 def _pass(

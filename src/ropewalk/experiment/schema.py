@@ -31,7 +31,10 @@ class Perplexity(_Section):
 
 
 class LongPPL(_Section):
-    """Key tokens from ready spans ("builtin" or a path), or from an evaluator ("self" or a model)."""
+    """Key tokens from ready spans ("builtin" or a path), or from an evaluator ("self" or a model).
+
+    `reading: package` feeds the scored model no BOS, as the package `longppl` does; null reads as every other metric.
+    """
 
     spans: str | None = None
     evaluator: str | None = None
@@ -40,6 +43,7 @@ class LongPPL(_Section):
     alpha: Annotated[float, Field(allow_inf_nan=False)] = 2.0
     beta: Annotated[float, Field(allow_inf_nan=False)] = -2.0
     min_key_tokens: Annotated[int, Field(ge=1)] = 30
+    reading: Literal["package"] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> LongPPL:

@@ -86,7 +86,8 @@ def said(tokenizer: PreTrainedTokenizerBase, answer: list[int] | None, predicted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratedTrial:
-    """A prompt of YaRN's own protocol: to be continued by up to 10 generated tokens."""
+    """A prompt of YaRN's own protocol, to be continued by up to 10 generated tokens; `depth` is where the needle
+    begins, as a share of its characters."""
 
     index: int
     key: str
@@ -156,7 +157,9 @@ def yarn_trials(tokenizer: PreTrainedTokenizerBase, trials: int, length: int, se
             ]
             return "\n".join(lines)
 
-        built.append(GeneratedTrial(index=index, key=key, depth=place, prompt=_longest(tokenizer, prompt, length)))
+        text = _longest(tokenizer, prompt, length)
+        depth = text.index(passkey.needle(key)) / len(text)
+        built.append(GeneratedTrial(index=index, key=key, depth=depth, prompt=text))
     return built
 
 

@@ -143,23 +143,22 @@ def _keys(raw: Raw) -> Iterator[Mismatch]:
 
 
 def _trials(raw: Raw) -> Iterator[Mismatch]:
-    """Keys and depths out of the seed, success out of what the model said."""
+    """Keys out of the seed, success out of what the model said; depths need the tokenizer (`rerun`)."""
     asked = raw.experiment.metrics.passkey
     for (fingerprint, length), group in raw.trials.items():
-        expected = dict(enumerate(_asked_trials(asked, length, raw.experiment.seed) if asked else ()))
+        expected = dict(enumerate(_asked_keys(asked, length, raw.experiment.seed) if asked else ()))
         for trial in group:
             name = f"passkey {fingerprint} @ {length} trial {trial['trial']}"
-            stored = (trial["key"], trial["depth"])
-            if expected.get(trial["trial"]) != stored:
-                yield Mismatch(what=f"{name}: key, depth", stored=stored, found=expected.get(trial["trial"]))
+            if expected.get(trial["trial"]) != trial["key"]:
+                yield Mismatch(what=f"{name}: key", stored=trial["key"], found=expected.get(trial["trial"]))
             if trial["status"] == "ok" and _judged(trial) != trial["success"]:
                 yield Mismatch(what=f"{name}: success", stored=trial["success"], found=_judged(trial))
 
 
-def _asked_trials(asked: Passkey, length: int, seed: int) -> list[tuple[str, float]]:
+def _asked_keys(asked: Passkey, length: int, seed: int) -> list[str]:
     if asked.protocol == "yarn":
-        return yarn_keys(asked.trials, length, seed)
-    return list(zip(passkey.keys(asked.trials, length, seed), passkey.depths(asked.trials), strict=True))
+        return [key for key, _ in yarn_keys(asked.trials, length, seed)]
+    return passkey.keys(asked.trials, length, seed)
 
 
 def _judged(trial: dict[str, Any]) -> int | None:

@@ -1,7 +1,9 @@
 """LongPPL: perplexity over the tokens that need the long context (Fang et al., arXiv:2410.23771).
 
 A token is key under an evaluator when the long context helps it by more than `alpha` nats and makes it likely:
-nll_short - nll_long > alpha and nll_long < -beta. The reference is the package `longppl`: same tokens, same number.
+nll_short - nll_long > alpha and nll_long < -beta. The reference is the package `longppl`: same key tokens and, without
+a BOS, the same number. With one the package finds key tokens behind the BOS and then scores them without it, which
+models that lean on it pay for (strand: 289.1 instead of 273.2); `without_bos` is that reading.
 """
 
 from __future__ import annotations
@@ -34,6 +36,11 @@ def short_readings(length: int, rule: KeyRule) -> tuple[Reading, ...]:
         low = start + rule.trunc_len
         readings.append(Reading(start=start, low=low, high=min(low + rule.stride, length)))
     return tuple(readings)
+
+
+def without_bos(length: int) -> tuple[Reading, ...]:
+    """How the package scores a document of `length` tokens that begins with a BOS: one pass that leaves it out."""
+    return (Reading(start=1, low=2, high=length),)
 
 
 def key_tokens(nll_long: NDArray[np.float32], nll_short: NDArray[np.float32], rule: KeyRule) -> NDArray[np.bool_]:

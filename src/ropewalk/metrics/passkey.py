@@ -41,7 +41,8 @@ class Trial:
     Attributes:
         index: 0..trials-1.
         key: the five digits.
-        depth: where the needle stands in the filler, 0 (first) to 1 (last), as asked.
+        depth: where the needle begins, as a share of the prompt: what stands before and after the filler keeps it from
+            0 and 1, at short lengths by a lot (at 256 tokens .12 to .81).
         ids: int32 `[length]`, the answer's tokens last.
         answer_tokens: how many of them are the answer.
     """
@@ -86,9 +87,29 @@ def needle(key: str) -> str:
 
 
 def keys(trials: int, length: int, seed: int) -> list[str]:
-    """Five-digit keys, the same for every configuration, and at every length for a needle in the same place."""
-    places = (round(depth * length) for depth in depths(trials))
-    return [str(random.Random(f"passkey {seed} {place}").randint(10000, 99999)) for place in places]
+    """Five-digit keys, all different, the same for every configuration, and for a needle in the same place at every
+    length: shared beginnings spare a quarter of the tokens, and nothing is concluded from several lengths together.
+    """
+    found: dict[str, None] = {}
+    for depth in depths(trials):
+        draw = random.Random(f"passkey {seed} {round(depth * length)}")
+        while (key := str(draw.randint(10000, 99999))) in found:
+            continue
+        found[key] = None
+    return list(found)
+
+
+def require_places(trials: int, length: int) -> None:
+    """Refuse more trials than there are places for a needle, as prompts would repeat and count twice.
+
+    Raises:
+        ExperimentError: with the largest possible number.
+    """
+    if trials > length + 1:
+        raise ExperimentError(
+            f"passkey: {trials} trials at {length} tokens would repeat prompts, which have {length + 1} places for a "
+            f"needle; ask for at most {length + 1} trials, or for no length under {trials - 1}."
+        )
 
 
 def depths(trials: int) -> list[float]:
@@ -117,8 +138,9 @@ def build_trials(
         haystack: token ids of prose to use as filler, in place of the repeated sentences.
 
     Raises:
-        ExperimentError: `length` is too short for the prompt without filler.
+        ExperimentError: `length` is too short for the prompt without filler, or has fewer places than trials.
     """
+    require_places(trials, length)
     frame = frame or Frame()
     sentences = [list(encode(sentence)) for sentence in (*FILLER, " " + FILLER[0])]
     head = ([] if bos_id is None else [bos_id]) + list(encode(frame.before + INSTRUCTION + "\n"))
@@ -143,7 +165,8 @@ def build_trials(
             )
         ids = [*head, *filler[:before], *line, *filler[: room - before], *question, *answer]
         trial_ids = np.array(ids, dtype=np.int32)
-        built.append(Trial(index=index, key=key, depth=depth, ids=trial_ids, answer_tokens=len(answer)))
+        begins = (len(head) + before) / length
+        built.append(Trial(index=index, key=key, depth=begins, ids=trial_ids, answer_tokens=len(answer)))
     return built
 
 

@@ -148,7 +148,9 @@ def _settings(metric: str, experiment: Mapping[str, Any]) -> Any:
     metrics = experiment.get("metrics") or {}
     if metric == "passkey":
         return {"passkey": metrics.get("passkey"), "seed": experiment.get("seed")}
-    return {"stride": (metrics.get("perplexity") or {}).get("stride")} if metric != "longppl" else {}
+    if metric == "longppl":
+        return {"reading": (metrics.get("longppl") or {}).get("reading")}
+    return {"stride": (metrics.get("perplexity") or {}).get("stride")}
 
 
 def _cells(metric: str, a: Study, b: Study, pairs: Mapping[str, str]) -> list[Contrast]:

@@ -17,6 +17,18 @@ from ropewalk.report.tables import Table
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.findings import Finding, findings
 
+LEVELS = (
+    "Values are of the first tokens of each document, which are unlike the rest of it; differences on the same tokens "
+    "are sounder. Their 95 % intervals cover about 90 % where documents scatter with a long tail, and little more than "
+    "half where one document in ten fails."
+)
+QUESTIONS = (
+    "The page asks four questions, each with a chance of at most 5 % of any false answer: which configurations may be "
+    "the best at the longest length; which at the other lengths; which beat dropping the context at any length; which "
+    "steps of a parameter change something. The 5 % hold where documents differ without long tails or rare failures. "
+    "What is called exploratory has no such bound."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
@@ -126,9 +138,9 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
         Section(
             anchor="ratio",
             title="Perplexity against the unscaled model",
-            lead="Each line is a configuration's perplexity divided by that of none on the same documents; below the "
-            f"dashed line is better. Strong lines: each method's best configuration{at}, with its 95 % band. "
-            "The axis is stretched around “same”.",
+            lead="Exploratory: each line is a configuration's perplexity divided by that of none on the same "
+            f"documents; below the dashed line is better. Strong lines: each method's best configuration{at}, with its "
+            f"95 % band, one by one and not corrected for their number. The axis is stretched around “same”. {LEVELS}",
             figures=(figures.ratio(study, leading, drawn),),
             tables=_metric_tables(study, ("perplexity", "bits_per_byte", "longppl")),
         ),
@@ -136,44 +148,47 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             anchor="tail",
             title="Is extending better than dropping the context?",
             lead="Tail perplexity (the last tokens of each document) against the unscaled model that is fed only the "
-            "last half window. Below the line, reading more context pays.",
+            "last half window. Below the line, reading more context pays; what is said of it above is corrected over "
+            f"all configurations and lengths, the bands are not. {LEVELS}",
             figures=(figures.tail(study, leading, drawn),),
             tables=_metric_tables(study, ("tail",)),
         ),
         Section(
             anchor="position",
             title="Loss by position",
-            lead="Mean loss along one pass over the longest length. A configuration that stays flat beyond the window "
-            "can read there. Configurations whose rotation changes with length are shown as rotated for that length.",
+            lead="Exploratory: mean loss along one pass over the longest length. A configuration that stays flat "
+            "beyond the window can read there. Configurations whose rotation changes with length are shown as rotated "
+            "for that length.",
             figures=(figures.positions(study, leading, drawn),),
         ),
         Section(
             anchor="passkey",
             title="Passkeys by depth and length",
-            lead="Share of passkeys found, by where in the text the key stood (0 % is the beginning).",
+            lead="Share of passkeys found, by where in the prompt the key stood (0 % is the beginning). Exploratory: "
+            "lengths share keys and beginnings, so one length does not confirm another.",
             figures=figures.passkeys(study, labels),
             tables=(Listing(title="Found by depth", table=tables.depths(study, labels, bins)),) if study.trials else (),
         ),
         Section(
             anchor="pareto",
             title="Short lengths against long ones",
-            lead="What each configuration costs inside the window, and what it gives at the longest length. Nothing "
-            "measured beats the joined points in one without losing in the other.",
+            lead="Exploratory: what each configuration costs inside the window, and what it gives at the longest "
+            "length. Nothing measured beats the joined points in one without losing in the other.",
             figures=(figures.front(study, block, leading, drawn),),
         ),
         Section(
             anchor="ranking",
             title="Ranking",
             lead="One line per method. The best configuration is chosen on half of the documents and judged on the "
-            "other half, both ways; optimism is how much too good it looks on those that chose it. "
-            + ranking.effective_note(run),
+            "other half, both ways; optimism is how much too good it looks on those that chose it. A method is "
+            f"worse if every one of its configurations left the best set. {QUESTIONS} {ranking.effective_note(run)}",
             tables=_ranking_tables(study, block),
         ),
         Section(
             anchor="sensitivity",
             title="What each parameter does",
             lead="One parameter moved to its next value, everything else fixed, paired on the same documents"
-            f"{at}. Left of the line is better.",
+            f"{at}. Left of the line is better; p is corrected over all steps of all methods, the intervals are not.",
             figures=(figures.effects(block, found, drawn),),
             tables=(Listing(title="Every step", table=parameters.table(block, found)),) if block and found else (),
         ),
@@ -184,7 +199,7 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             "whole in training; a pair at 1 is untouched, one at the factor is fully interpolated.",
             figures=(figures.stretch(study, leading, drawn, block),),
         ),
-        Section(anchor="table", title="Every number", lead="One row per configuration, length and metric."),
+        Section(anchor="table", title="Every number", lead=f"One row per configuration, length and metric. {LEVELS}"),
         Section(
             anchor="duplicates",
             title="Cells that are one measurement",
@@ -224,9 +239,14 @@ def _ranking_tables(study: Study, block: Block | None) -> tuple[Listing, ...]:
     if block is not None:
         at = f"{block.lengths[0]:,}"
         found.append(Listing(title=f"By method, at {at}", table=ranking.by_method(run, block), folded=False))
-        found.append(Listing(title=f"Top ten at {at}", table=ranking.top(run, block), folded=False))
-    found.append(Listing(title="Best per length", table=ranking.best_per_length(run)))
+        found.append(Listing(title=f"Top ten at {at}, exploratory", table=ranking.top(run, block), folded=False))
+    found.append(
+        Listing(
+            title="Best per length, exploratory: each row is corrected for itself alone",
+            table=ranking.best_per_length(run),
+        )
+    )
     agree = ranking.correlations(run)
     if agree.rows:
-        found.append(Listing(title="Do the metrics agree? Rank correlations within a length", table=agree))
+        found.append(Listing(title="Do the metrics agree? Rank correlations within a length, exploratory", table=agree))
     return tuple(found)

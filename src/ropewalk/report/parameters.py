@@ -20,7 +20,7 @@ def steps(run: Measured, block: Block) -> dict[str, tuple[Step, ...]]:
     by_method: dict[str, dict[str, Mapping[str, object]]] = {}
     for label, (method, values) in params.items():
         by_method.setdefault(method, {})[label] = known[method] | dict(values)
-    return {method: found for method, values in by_method.items() if (found := sensitivity(block, values))}
+    return sensitivity(block, by_method)
 
 
 def table(block: Block, found: Mapping[str, Sequence[Step]]) -> Table:

@@ -141,7 +141,9 @@ def _paired(paired: Paired | None) -> dict[str, Any] | None:
 
 
 def _cost(cost: Cost | None) -> dict[str, Any] | None:
-    return None if cost is None else {"metric": cost.metric, "length": cost.length} | _interval(cost.ratio)
+    if cost is None:
+        return None
+    return {"metric": cost.metric, "length": cost.length} | _interval(cost.ratio) | {"at_most": _finite(cost.at_most)}
 
 
 def _finite(x: float | None) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from ropewalk.report.costs import Cost, short_costs
@@ -13,25 +13,28 @@ from ropewalk.report.wording import MISSING, TITLES, change, measure
 from ropewalk.stats.best import BestSet, best_set
 from ropewalk.stats.blocks import BITS, PASSKEY, Block
 from ropewalk.stats.correlation import rank_agreement
-from ropewalk.stats.crossfit import HeldOut, cross_fit
-from ropewalk.stats.effective import THRESHOLD, TOLERANCE, effective_length, reference_tails
-from ropewalk.stats.measured import NONE, Measured
+from ropewalk.stats.crossfit import cross_fit
+from ropewalk.stats.effective import THRESHOLD, TOLERANCE, against_reference, effective_length
+from ropewalk.stats.measured import Measured
 
 
 def by_method(run: Measured, block: Block) -> Table:
-    """Each method's best configuration, chosen on one half of the units and judged on the other, both ways."""
+    """Each method's best configuration, chosen on one half of the units and judged on the other, both ways.
+
+    The verdict is about all configurations: a method is worse only if every one of its own left the best set.
+    """
     costs = short_costs(run, block.lengths[0])
     fitted = cross_fit(block, run.configurations)
     if fitted is None:
         return _not_held_out(run, block, costs)
-    tied = best_set(fitted.block)
+    best = best_set(block)
     rows = tuple(
         (
             entry.method,
             entry.best,
             measure(block.metric, value_of(fitted.block, entry.method)),
             _optimism(block, entry.optimism),
-            _verdict(entry, tied),
+            _verdict(run.configurations[entry.method], best),
             _cost(costs.get(entry.best)),
             reach(run, entry.best),
         )
@@ -56,13 +59,13 @@ def _not_held_out(run: Measured, block: Block, costs: Mapping[str, Cost]) -> Tab
 
 def reach(run: Measured, label: str) -> str:
     """Effective length of a configuration: `16,384 (tail)`, `at least 16,384`, or a dash where it is unknown."""
-    tails = {row.length: row.value for row in run.rows if row.label == label and row.metric == "tail"}
-    plain = {row.length: row.value for row in run.rows if row.label == NONE and row.metric == "tail"}
-    references = reference_tails(plain, run.shipped_window)
-    if references is None or not tails:
+    asked = {row.length for row in run.rows if row.label == label and row.metric == "tail"}
+    tails = {length: block for (metric, length), block in run.blocks.items() if metric == "tail"}
+    ratios = against_reference(tails, label, run.shipped_window)
+    if not ratios:
         return MISSING
     found = {row.length: row.value for row in run.rows if row.label == label and row.metric == PASSKEY}
-    effective = effective_length(tails, found or None, references)
+    effective = effective_length(dict.fromkeys(asked) | ratios, found or None)
     if effective.length is None:
         return f"below {effective.stopped_at:,} ({effective.stopped_by})"
     if effective.stopped_at is None:
@@ -75,9 +78,9 @@ def effective_note(run: Measured) -> str:
     trials = any(row.metric == PASSKEY for row in run.rows)
     passkey = f" and at least {100 * THRESHOLD:.0f} % of passkeys are found" if trials else ""
     return (
-        f"Effective length: the longest measured length up to which tail perplexity stays within {100 * TOLERANCE:.0f} "
-        f"% of the unscaled model's{passkey}, and what ended it; beyond the window it is held against the unscaled "
-        "model's at the longest length inside."
+        "Effective length: the longest measured length up to which tail perplexity is shown, by its whole paired 95 % "
+        f"interval, to stay within {100 * TOLERANCE:.0f} % of the unscaled model's on the same tokens{passkey}, and "
+        "what ended it; beyond the window the unscaled model is fed the last half window."
     )
 
 
@@ -133,13 +136,14 @@ def _agreement(one: Block | None, other: Block | None) -> str:
     return f"{found.value:+.2f}{ends}"
 
 
-def _verdict(entry: HeldOut, tied: BestSet) -> str:
-    if tied.distinct < 2:
+def _verdict(own: Sequence[str], best: BestSet) -> str:
+    """What the best set of all configurations says of one method's."""
+    if best.distinct < 2:
         return MISSING
-    if entry.method not in tied.members:
+    if not any(label in best.members for label in own):
         return "worse"
-    if entry.method == tied.winner:
-        return "best" if len(tied.members) == 1 else "best, tied"
+    if best.winner in own:
+        return "best" if all(label in own for label in best.members) else "best, tied"
     return "tied with the best"
 
 

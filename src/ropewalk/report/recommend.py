@@ -149,7 +149,7 @@ def _same_rotation(run: Measured, label: str, length: int) -> set[str]:
 
 
 def _dropping(run: Measured, block: Block, label: str) -> Direction | None:
-    rows = against_dropping(run.blocks[block.metric, block.lengths[0]]) if block.metric == "tail" else ()
+    rows = against_dropping(run).get(block.lengths[0], ()) if block.metric == "tail" else ()
     return next((direction(row) for row in rows if row.label == label), None)
 
 
@@ -229,11 +229,11 @@ def _within(run: Measured, block: Block, costs: Mapping[str, Cost], bound_percen
     if not costs:
         reason = why_no_cost(run, block.lengths[0])
         raise ExperimentError(f"max-short-cost {bound_percent:g}: costs at short lengths are unknown: {reason}.")
-    kept = [x for x in block.labels if x in costs and costs[x].ratio.value <= 1 + bound_percent / 100]
+    kept = [x for x in block.labels if x in costs and costs[x].at_most <= 1 + bound_percent / 100]
     if not kept:
         raise ExperimentError(
-            f"max-short-cost {bound_percent:g}: no configuration with a value at {block.lengths[0]} costs so little; "
-            "raise it or leave it out."
+            f"max-short-cost {bound_percent:g}: no configuration with a value at {block.lengths[0]} is shown to cost "
+            "so little; raise it, measure more documents, or leave it out."
         )
     return block.only(kept)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ropewalk.report.recommend import Candidate, Recommendation
+from ropewalk.stats.best import ASSUMING
 from ropewalk.stats.findings.finding import listed, percent, shown
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.measured import NONE
@@ -120,7 +121,7 @@ def confidence(answer: Recommendation) -> str:
     elif best.excluded:
         many = len(best.excluded) > 1
         rest = f"Each of the {len(best.excluded)} others" if many else f"The other, {best.excluded[0][0]},"
-        said.append(f"{rest} is worse, at most 5 % chance of any error ({units(answer.metric, best.n)}).")
+        said.append(f"{rest} is worse, at most 5 % chance of any error, {ASSUMING} ({units(answer.metric, best.n)}).")
     if answer.outdone:
         names, worst = [c.label for c, _ in answer.outdone], probability(max(p for _, p in answer.outdone))
         one = len(names) == 1
@@ -188,7 +189,9 @@ def would_change(answer: Recommendation) -> list[str]:
         said.append(f"If retrieval decides: {best.label} finds {measure('passkey', best.passkey)} of passkeys.")
     if answer.too_costly:
         named = ", ".join(f"{c.label} ({cost(c)})" for c in answer.too_costly[:3])
-        said.append(f"A larger bound than {answer.bound_percent:g} % at short lengths would allow {named}.")
+        said.append(
+            f"A larger bound than {answer.bound_percent:g} % at short lengths, or more documents, would allow {named}."
+        )
     if answer.too_few_found:
         named = ", ".join(
             f"{c.label} ({measure('passkey', c.passkey) if c.passkey else MISSING})" for c in answer.too_few_found[:3]

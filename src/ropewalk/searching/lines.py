@@ -27,8 +27,8 @@ def headline(found: Result) -> str:
     kept = f" It is {found['winner']['named']} itself: nothing better was found." if found["winner"]["named"] else ""
     return (
         f"The searched rotation {found['winner']['fingerprint']} has {_change(ratio)} perplexity between "
-        f"{found['window']} and {found['length']} tokens against {other}, the best named method, on {ratio['n']} "
-        f"documents that the search never saw: {told}.{kept}"
+        f"{found['window']} and {found['length']} tokens against {other}, the best named method of the search, on "
+        f"{ratio['n']} documents that the search never saw: {told}.{kept}"
     )
 
 
@@ -75,7 +75,7 @@ def comparisons(found: Result) -> list[str]:
         ]
         trials = next(iter(judge["against"][keeper]["passkey"].values()))["n"]
         said.append(
-            f"passkeys found against {keeper}, the named method that finds most: {', '.join(parts)}; exact McNemar "
+            f"passkeys found against {keeper}, the named method best at the probes: {', '.join(parts)}; exact McNemar "
             f"over {trials} trials a length."
         )
     return said

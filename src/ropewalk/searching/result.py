@@ -63,6 +63,20 @@ def chosen(named: Mapping[Any, Candidate], hunted: Sequence[Hunted], goal: Goal)
     return best
 
 
+def rivals(best: Mapping[str, Candidate], *, asked: bool) -> tuple[str, str | None]:
+    """Labels of the named methods that the winner is held against: the one with the lowest perplexity beyond the window
+    and, where passkeys are asked, the one whose probes' answers are likeliest; without probes the first for both.
+
+    Both are chosen on the search set alone. A rival chosen for how well it does before the judge is flattered by the
+    judge's own luck, and the winner is called worse than it about twice as often as said (docs/statistics.md).
+    """
+    scaled = [each for each in best.values() if each.label != UNSCALED]
+    other = min(scaled, key=lambda each: each.score.long).label
+    probed = {each.label: each.score.retrieval for each in best.values() if each.score.retrieval is not None}
+    keeper = min(probed, key=probed.__getitem__) if probed else other
+    return other, keeper if asked else None
+
+
 LOOSEN = "loosen the bounds in another --out, or let this search go on with more --evaluations"
 
 
@@ -88,10 +102,9 @@ def result(
     scene: Scene, named: Mapping[Any, Candidate], hunted: Sequence[Hunted], winner: Candidate, judged: Verdict
 ) -> dict[str, Any]:
     """Everything as JSON values: what was asked, what was found, how it was judged."""
-    best, repeats = best_of_each(dict(named)), [h.label for h in hunted]
+    best = best_of_each(dict(named))
     every = [c for h in hunted for c in h.candidates]
-    other = judged.best_named(repeats)
-    retrieval = judged.best_retrieval(repeats)
+    other, retrieval = rivals(best, asked=bool(judged.passkey))
     geometry = scene.prepared.asked.geometry
     return {
         "schema": SCHEMA,

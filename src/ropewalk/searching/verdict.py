@@ -39,17 +39,6 @@ class Verdict:
     passkey: Mapping[int, Block]
     keys: Block | None = None
 
-    def best_named(self, repeats: Sequence[str]) -> str:
-        """The named method with the lowest perplexity beyond the window."""
-        rows = [label for label in self.labels if label not in (WINNER, UNSCALED, *repeats)]
-        return min(rows, key=lambda label: self.beyond.losses_C[self.labels.index(label)])
-
-    def best_retrieval(self, repeats: Sequence[str]) -> str | None:
-        """The named method that finds most passkeys over all lengths; None without passkeys."""
-        rows = [label for label in self.labels if label not in (WINNER, *repeats)]
-        found = {label: sum(float(b.row(label)[0].sum()) for b in self.passkey.values()) for label in rows}
-        return max(rows, key=lambda label: found[label]) if self.passkey else None
-
     def against(self, other: str) -> dict[str, Any]:
         """The winner compared with another row, JSON values: ratios of perplexity, differences of found shares."""
         found: dict[str, Any] = {"beyond": _plain(self.beyond.paired(WINNER, other))}

@@ -29,7 +29,8 @@ class Block:
 
     Attributes:
         metric: `perplexity`, `tail`, `bits_per_byte`, `longppl` or `passkey`.
-        lengths: what was fed, tokens; several after `over_range`.
+        lengths: what was fed, tokens: one length. Longer prompts go on where shorter ones of the same key end, and
+            longer texts hold the shorter ones, so lengths side by side would not be independent units.
         labels: C configurations, in the order of the run.
         units: N document ids or trials, the same for every label.
         numerators_CN: float64 `[C, N]`, summed nll in nats (bits for bits_per_byte), or 1 for a passkey found, else 0.
@@ -46,6 +47,11 @@ class Block:
     left_out: Mapping[str, str] = field(default_factory=_none_left_out)
 
     def __post_init__(self) -> None:
+        if len(self.lengths) != 1:
+            raise ValueError(
+                f"{self.metric} at {self.lengths}: a block is of one length, as lengths share documents and passkeys; "
+                "compare at each length"
+            )
         shape = (len(self.labels), len(self.units))
         if self.numerators_CN.shape != shape or self.denominators_CN.shape != shape:
             raise ValueError(

@@ -55,7 +55,7 @@ def cross_fit(block: Block, configurations: Mapping[str, Sequence[str]]) -> Cros
     so both halves see every kind and every depth.
 
     Args:
-        block: outcomes at one length, or over a range.
+        block: outcomes at one length.
         configurations: labels of each method; those that the block lacks are skipped.
     """
     n = len(block.units)

@@ -7,10 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ropewalk.stats.blocks import Block
+from ropewalk.stats.intervals import Interval
+from ropewalk.stats.measured import NONE, TRUNCATE
+
 TOLERANCE = 0.1
-"""Tail perplexity may exceed the unscaled in-window value by this share."""
+"""Tail perplexity may exceed the reference's by this share."""
 THRESHOLD = 0.8
 """Share of passkeys that must be found; YaRN's summary uses the same (PROTOCOLS.md, Passkey)."""
+Stop = Literal["tail", "not shown", "passkey", "missing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,82 +25,91 @@ class EffectiveLength:
     Attributes:
         length: tokens; None if not even the shortest measured length holds.
         stopped_at: the first measured length that does not hold; None if all do ("at least `length`").
-        stopped_by: which condition failed there, or "missing" if a value was not measured.
+        stopped_by: which condition failed there: the tail is too high, or it is not shown to be low enough, or too few
+            passkeys are found, or a value was not measured.
         tolerance: allowed excess of tail perplexity, as a share.
         threshold: required share of passkeys; None if passkey was not measured and only the tail decides.
     """
 
     length: int | None
     stopped_at: int | None
-    stopped_by: Literal["tail", "passkey", "missing"] | None
+    stopped_by: Stop | None
     tolerance: float
     threshold: float | None
 
 
-def reference_tails(tail_of_none: Mapping[int, float], window: int) -> dict[int, float] | None:
-    """What tail perplexity is held against at each length: the unscaled model's at that length, and beyond the window
-    (or where it has none) the one at the longest measured length inside; None without any inside.
+def against_reference(tails: Mapping[int, Block], label: str, window: int) -> dict[int, Interval]:
+    """Tail perplexity over that of what one could do without extending, on the same tokens, by length: over `none`
+    inside the window, beyond it over `truncate`, the unscaled model that is fed the last half window.
 
-    Inside the window the same tokens are compared; a reference of another length would measure those tokens instead.
+    A reference of another length would measure other tokens: a text whose end is easy would look long-sighted. Lengths
+    at which either was not measured are left out.
     """
-    inside = {length: value for length, value in tail_of_none.items() if length <= window and math.isfinite(value)}
-    if not inside:
-        return None
-    return dict.fromkeys(tail_of_none, inside[max(inside)]) | inside
+    found: dict[int, Interval] = {}
+    for length, block in tails.items():
+        reference = NONE if length <= window else TRUNCATE
+        if label == reference and label in block.labels:
+            found[length] = Interval(value=1.0, low=1.0, high=1.0, n=len(block.units))
+        elif label in block.labels and reference in block.labels:
+            found[length] = block.paired(label, reference).interval
+    return found
 
 
 def effective_length(
-    tail: Mapping[int, float],
+    tail: Mapping[int, Interval | None],
     passkey: Mapping[int, float] | None,
-    references: Mapping[int, float],
     *,
     tolerance: float = TOLERANCE,
     threshold: float = THRESHOLD,
 ) -> EffectiveLength:
-    """The longest L such that at L and at every shorter measured length `tail <= reference * (1 + tolerance)` and
-    `passkey >= threshold`.
+    """The longest L such that at L and at every shorter measured length the whole interval of the tail's ratio lies
+    within `1 + tolerance`, and `passkey >= threshold`.
 
-    Judged on the values, not on their intervals: it is a summary of what was measured, not a test.
+    As far as the tail goes, a length too far is claimed in at most 2.5 % of runs: every length up to it must have
+    passed, so there is nothing to correct. Passkeys are judged on the share found, not on its interval.
 
     Args:
-        tail: tail perplexity by length in tokens; NaN where a cell has no value.
+        tail: ratio of tail perplexity to the reference by length in tokens; None or absent where it was not measured.
         passkey: share of passkeys found by length; None if the run has no passkey at all.
-        references: from `reference_tails`; a length that it lacks counts as missing.
         tolerance: allowed excess as a share, >= 0.
         threshold: required share in [0, 1].
 
     Raises:
-        ValueError: a reference that is not a positive number, tolerance < 0, or threshold outside [0, 1].
+        ValueError: tolerance < 0, or threshold outside [0, 1].
     """
-    wrong = [x for x in references.values() if not (math.isfinite(x) and x > 0)]
-    if wrong or not tolerance >= 0 or not 0 <= threshold <= 1:
-        raise ValueError(
-            f"references={dict(references)!r} must be perplexities > 0, tolerance={tolerance!r} >= 0, "
-            f"threshold={threshold!r} a share in [0, 1]"
-        )
+    if not tolerance >= 0 or not 0 <= threshold <= 1:
+        raise ValueError(f"tolerance={tolerance!r} must be >= 0, threshold={threshold!r} a share in [0, 1]")
     reached: int | None = None
-    stopped_at: int | None = None
-    stopped_by: Literal["tail", "passkey", "missing"] | None = None
     for length in sorted({*tail, *(passkey or ())}):
         found = math.inf if passkey is None else passkey.get(length, math.nan)
-        excess = tail.get(length, math.nan) / references.get(length, math.nan)
-        if math.isnan(excess) or math.isnan(found):
-            stopped_by = "missing"
-        elif excess > 1 + tolerance:
-            stopped_by = "tail"
-        elif found < threshold:
-            stopped_by = "passkey"
-        if stopped_by is not None:
-            stopped_at = length
-            break
+        stop = _stop(tail.get(length), found, 1 + tolerance, threshold)
+        if stop is not None:
+            return EffectiveLength(
+                length=reached,
+                stopped_at=length,
+                stopped_by=stop,
+                tolerance=tolerance,
+                threshold=None if passkey is None else threshold,
+            )
         reached = length
     return EffectiveLength(
         length=reached,
-        stopped_at=stopped_at,
-        stopped_by=stopped_by,
+        stopped_at=None,
+        stopped_by=None,
         tolerance=tolerance,
         threshold=None if passkey is None else threshold,
     )
+
+
+def _stop(ratio: Interval | None, found: float, most: float, threshold: float) -> Stop | None:
+    """What does not hold at a length; None if all does."""
+    if ratio is None or math.isnan(found):
+        return "missing"
+    if ratio.value > most:
+        return "tail"
+    if ratio.high is None or ratio.high > most:
+        return "not shown"
+    return "passkey" if found < threshold else None
 
 
 def pareto_front(costs: Sequence[float], losses: Sequence[float]) -> list[int]:

@@ -28,7 +28,7 @@ class Paired:
 
 
 def paired_t(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Paired:
-    """Mean of a - b over units with its t interval and two-sided p. Differences that are all exactly 0 have p = 1.
+    """Mean of a - b over units as `paired_difference` gives it. Differences that are all exactly 0 have p = 1.
 
     Raises:
         ValueError: empty, unequally long or non-finite lists.
@@ -44,7 +44,7 @@ def difference_estimate(
     """`sum(x_a)/sum(y_a) - sum(x_b)/sum(y_b)` with the jackknife of `ratio_estimate`, units left out of both together.
 
     Equal denominators (perplexity: L-1 tokens in every document) make it the mean of paired differences with n - 1
-    degrees of freedom; unequal ones (key tokens) weight by tokens.
+    degrees of freedom; unequal ones (key tokens) weight by tokens. It carries the skewness of the differences.
 
     Raises:
         ValueError: as `ratio_estimate`, for a or for b; or lists of different lengths.
@@ -57,6 +57,7 @@ def difference_estimate(
         (ratio_a.changes_N - ratio_b.changes_N)[used_N],
         min(ratio_a.effective, ratio_b.effective),
         rounding=max(abs(ratio_a.value), abs(ratio_b.value)),
+        skewed=True,
     )
 
 
@@ -67,7 +68,8 @@ def paired_difference(
     denominators_b: ArrayLike,
     confidence: float = 0.95,
 ) -> Paired:
-    """Difference of two pooled ratios on the same documents, e.g. of mean nll or of bits per byte, and its t test.
+    """Difference of two pooled ratios on the same documents, e.g. of mean nll or of bits per byte, and its t test,
+    corrected for skewness (`Estimate`).
 
     Differences that are all exactly 0 are no difference, and known to be so: p = 1, interval [0, 0].
 

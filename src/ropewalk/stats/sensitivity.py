@@ -21,7 +21,7 @@ class Step:
         fixed: the other parameters, as JSON.
         labels: configuration with `before`, configuration with `after`.
         paired: `after` against `before` on the same units: a ratio of perplexities or a difference of shares.
-        adjusted_p: Holm over all steps of the method; None where there is no test.
+        adjusted_p: Holm over all steps of all methods; None where there is no test.
     """
 
     parameter: str
@@ -33,19 +33,29 @@ class Step:
     adjusted_p: float | None
 
 
-def sensitivity(block: Block, parameters: Mapping[str, Mapping[str, object]]) -> tuple[Step, ...]:
-    """Every step along every parameter of one method's grid, from each value to the next larger one.
+def sensitivity(block: Block, methods: Mapping[str, Mapping[str, Mapping[str, object]]]) -> dict[str, tuple[Step, ...]]:
+    """Every step along every parameter of each method's grid, from each value to the next larger one; methods without
+    a step are left out.
 
     Args:
-        block: outcomes at one length, or over a range.
-        parameters: all parameters of each configuration of the method, those left at their default included (an
-            omitted one counts as a value of its own, named "default"); labels that the block lacks are skipped.
+        block: outcomes at one length.
+        methods: by method all parameters of each configuration, those left at their default included (an omitted one
+            counts as a value of its own, named "default"); labels that the block lacks are skipped.
     """
+    found = {method: _steps(block, parameters) for method, parameters in methods.items()}
+    every = [step.paired.p for steps in found.values() for step in steps]
+    adjusted = iter(holm([p for p in every if p is not None]))
+    return {
+        method: tuple(replace(s, adjusted_p=None if s.paired.p is None else next(adjusted)) for s in steps)
+        for method, steps in found.items()
+        if steps
+    }
+
+
+def _steps(block: Block, parameters: Mapping[str, Mapping[str, object]]) -> list[Step]:
     present = {label: dict(values) for label, values in parameters.items() if label in block.labels}
     names = sorted({name for values in present.values() for name in values})
-    steps = [step for name in names for step in _along(block, present, name)]
-    adjusted = iter(holm([step.paired.p for step in steps if step.paired.p is not None]))
-    return tuple(replace(step, adjusted_p=None if step.paired.p is None else next(adjusted)) for step in steps)
+    return [step for name in names for step in _along(block, present, name)]
 
 
 def _along(block: Block, present: Mapping[str, Mapping[str, object]], name: str) -> list[Step]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ropewalk.stats.findings import grid, planning, quality, retrieval
+from ropewalk.stats.findings import fragile, grid, planning, quality, retrieval
 from ropewalk.stats.findings.finding import Finding, Severity
 from ropewalk.stats.measured import Measured
 
@@ -22,6 +22,8 @@ FINDERS: tuple[Callable[[Measured], list[Finding]], ...] = (
     retrieval.few_trials,
     planning.few_documents,
     quality.winners,
+    fragile.one_document,
+    fragile.ranks,
     quality.smaller_than_interval,
     planning.documents_needed,
     grid.few_key_tokens,

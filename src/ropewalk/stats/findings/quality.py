@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-from ropewalk.stats.best import best_set
+from ropewalk.stats.best import ASSUMING, best_set
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.compare import Comparison, compare_to
 from ropewalk.stats.findings.finding import QUALITY, WORDS, Finding, as_json, listed, percent, shown, spread
 from ropewalk.stats.measured import NONE, TRUNCATE, Measured
+from ropewalk.stats.paired import holm
 
 ALPHA = 0.05
 Direction = Literal["better", "worse", "unknown"]
@@ -23,11 +26,21 @@ def deciding_block(run: Measured, length: int) -> Block | None:
 
 def winners(run: Measured) -> list[Finding]:
     """For each length, how many configurations cannot be told apart from the best."""
-    return [finding for length in run.lengths if (block := deciding_block(run, length)) for finding in _winner(block)]
+    return [finding for block, alpha, lengths in questions(run) for finding in _winner(block, alpha, lengths)]
 
 
-def _winner(block: Block) -> list[Finding]:
-    best = best_set(block, ALPHA)
+def questions(run: Measured) -> list[tuple[Block, float, int]]:
+    """What decides at each length, at which alpha, and how many lengths share 5 %.
+
+    The longest length is what the report's answer is about and has its 5 % alone; the others are one question.
+    """
+    blocks = [block for length in run.lengths if (block := deciding_block(run, length)) is not None]
+    others = len(blocks) - 1
+    return [(b, ALPHA, 1) if b is blocks[-1] else (b, ALPHA / others, others) for b in blocks]
+
+
+def _winner(block: Block, alpha: float, lengths: int) -> list[Finding]:
+    best = best_set(block, alpha)
     if best.winner is None or best.distinct < 2:
         return []
     length, metric, others = block.lengths[0], block.metric, len(block.labels) - 1
@@ -48,6 +61,7 @@ def _winner(block: Block) -> list[Finding]:
         "n": best.n,
         "distinct": best.distinct,
         "alpha": best.alpha,
+        "lengths_sharing_alpha": lengths,
     }
     opening = f"At {length:,}, {best.winner} has the best {WORDS[metric]} ({shown(metric, value)})"
     if same:
@@ -63,7 +77,8 @@ def _winner(block: Block) -> list[Finding]:
         )
         return [Finding(kind="tied_winner", sentence=sentence, evidence=evidence, severity="caution")]
     rest = f"each of the {others - len(same)} others is" if others - len(same) > 1 else f"{best.excluded[0][0]} is"
-    sentence = f"{opening}, and {rest} worse (at most {100 * best.alpha:.0f} % chance of any error)."
+    over = f" at these {lengths} lengths" if lengths > 1 else ""
+    sentence = f"{opening}, and {rest} worse (at most {100 * ALPHA:.0f} % chance of any error{over}, {ASSUMING})."
     return [Finding(kind="clear_winner", sentence=sentence, evidence=evidence, severity="note")]
 
 
@@ -94,16 +109,29 @@ def smaller_than_interval(run: Measured) -> list[Finding]:
 
 def dropping_the_context(run: Measured) -> list[Finding]:
     """For each length beyond the window, whether any extended configuration beats feeding only the last tokens."""
-    blocks = [block for (metric, _), block in run.blocks.items() if metric == "tail" and TRUNCATE in block.labels]
-    return [finding for block in blocks for finding in _dropping(block)]
+    found = against_dropping(run)
+    return [
+        finding
+        for length, rows in found.items()
+        for finding in _dropping(run.blocks["tail", length], rows, sum(map(len, found.values())))
+    ]
 
 
-def against_dropping(block: Block) -> tuple[Comparison, ...]:
-    """Every extended configuration of a block of tails against `truncate`, Holm over them; empty without either."""
-    extended = [label for label in block.labels if label not in (NONE, TRUNCATE)]
-    if not extended or TRUNCATE not in block.labels:
-        return ()
-    return compare_to(block.only([*extended, TRUNCATE]), TRUNCATE)
+def against_dropping(run: Measured) -> dict[int, tuple[Comparison, ...]]:
+    """Every extended configuration against `truncate` by length beyond the window, Holm over all of them: whether
+    extending beats dropping the context is one question."""
+    tails = {length: block for (metric, length), block in run.blocks.items() if metric == "tail"}
+    extended = {x: [label for label in block.labels if label not in (NONE, TRUNCATE)] for x, block in tails.items()}
+    found = {
+        length: compare_to(block.only([*extended[length], TRUNCATE]), TRUNCATE)
+        for length, block in tails.items()
+        if extended[length] and TRUNCATE in block.labels
+    }
+    adjusted = iter(holm([row.paired.p for rows in found.values() for row in rows if row.paired.p is not None]))
+    return {
+        length: tuple(row if row.paired.p is None else replace(row, adjusted_p=next(adjusted)) for row in rows)
+        for length, rows in found.items()
+    }
 
 
 def direction(row: Comparison) -> Direction:
@@ -113,10 +141,7 @@ def direction(row: Comparison) -> Direction:
     return "better" if row.paired.interval.value < 1 else "worse"
 
 
-def _dropping(block: Block) -> list[Finding]:
-    rows = against_dropping(block)
-    if not rows:
-        return []
+def _dropping(block: Block, rows: Sequence[Comparison], corrected: int) -> list[Finding]:
     better = [row for row in rows if direction(row) == "better"]
     lead = min(better or rows, key=lambda row: row.paired.interval.value)
     ratio = lead.paired.interval
@@ -129,6 +154,7 @@ def _dropping(block: Block) -> list[Finding]:
         "adjusted_p": lead.adjusted_p,
         "better": [row.label for row in better],
         "compared": len(rows),
+        "corrected_over": corrected,
         "alpha": ALPHA,
     }
     dropping = (
