@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+
+from torch import nn
 
 from ropewalk.errors import ModelError
 from ropewalk.models.forward import forward_of
 from ropewalk.models.geometry import geometry_of
-from ropewalk.models.layout import casts_to_input, rotary_module, stock_forward
+from ropewalk.models.layout import layout_of, rotary_modules, stock_forward
 from ropewalk.rope import RopeGeometry, Rotation
 
 
@@ -22,20 +24,28 @@ def patched(model: Any, rotation: Rotation | Sequence[Rotation]) -> Iterator[Non
     rotation must not be reused inside.
 
     Raises:
-        ModelError: the model has no single rotary module, lays out its dimensions differently (interleaved), has
-            rounded frequencies, or is patched already; a rotation does not fit; inside the block, a batch has another
-            number of rows than there are rotations.
+        ModelError: the model has no rotary module, lays out cos and sin in an unknown way, rotates by rounded or
+            by different frequencies, or is patched already; a rotation does not fit; inside the block, a batch has
+            another number of rows than there are rotations.
     """
     geometry = geometry_of(model.config)
     rotations = (rotation,) if isinstance(rotation, Rotation) else tuple(rotation)
-    module = rotary_module(model)
+    modules = rotary_modules(model)
     _check_rotations(rotations, geometry)
+    with ExitStack() as stack:
+        for module in modules:
+            stack.enter_context(_replaced(module, rotations, geometry.layer_type))
+        yield
+
+
+@contextmanager
+def _replaced(module: nn.Module, rotations: tuple[Rotation, ...], layer_type: str | None) -> Iterator[None]:
+    """Our forward in the place of a rotary module's own."""
     stock = stock_forward(module)
-    casts = casts_to_input(module, stock, geometry.layer_type)
+    layout, casts = layout_of(module, stock, layer_type)
     device = next(module.buffers()).device
-    ours = forward_of(rotations, stock, geometry.layer_type, casts=casts, device=device)
     before = module.__dict__.get("forward")  # accelerate's hooks live here
-    module.forward = ours
+    module.forward = forward_of(rotations, stock, layer_type, layout=layout, casts=casts, device=device)
     try:
         yield
     finally:
@@ -51,8 +61,8 @@ def check_patchable(model: Any) -> None:
     Raises:
         ModelError: as `patched` does.
     """
-    module = rotary_module(model)
-    casts_to_input(module, stock_forward(module), geometry_of(model.config).layer_type)
+    for module in rotary_modules(model):
+        layout_of(module, stock_forward(module), geometry_of(model.config).layer_type)
 
 
 def _check_rotations(rotations: tuple[Rotation, ...], geometry: RopeGeometry) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ropewalk.errors import ModelError
+from ropewalk.models.auto import before_head, trunk
 
 CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 384 * 2**20}
 """Float32 logits that one chunk of positions may take: the cache counts on a CPU, the size of a product on a GPU."""
@@ -114,10 +115,10 @@ def split(model: Any) -> Split:
         softcap=getattr(text, "final_logit_softcapping", None),
         loss=token_nll(embeddings.weight.shape[0]),
     )
-    base = model.base_model
+    base, last = trunk(model), before_head(model)
 
     def body(ids_BT: Tensor, positions_1T: Tensor | None = None) -> Tensor:
-        return base(input_ids=ids_BT, position_ids=positions_1T, use_cache=False).last_hidden_state
+        return last(base(input_ids=ids_BT, position_ids=positions_1T, use_cache=False).last_hidden_state)
 
     whole = Split(body=body, head=head)
     _prove(model, whole, vocabulary=embeddings.weight.shape[0])

@@ -1,0 +1,48 @@
+"""Which class of transformers a configuration is loaded with, and which part of it is the text model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import transformers
+from torch import nn
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING
+
+from ropewalk.errors import ModelError
+
+
+def auto_class(name: str, config: Any) -> Any:
+    """AutoModelForCausalLM, or the class that holds the language model of a configuration of images or sounds as well.
+
+    Raises:
+        ModelError: transformers has neither for this configuration.
+    """
+    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if remote or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return transformers.AutoModelForCausalLM
+    if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
+        return transformers.AutoModelForMultimodalLM
+    raise ModelError(
+        f"model {name!r} is a {config.model_type}, of which transformers {transformers.__version__} has no language "
+        "model that continues text; give a model that AutoModelForCausalLM loads."
+    )
+
+
+def text_model(model: Any) -> Any:
+    """The part of a model that turns tokens into hidden states, without a tower for images."""
+    decoder = model.get_decoder()
+    if decoder is model:  # Llama 4's names no base
+        return getattr(model, "model", model)
+    return model.base_model if decoder is model.get_output_embeddings() else decoder  # so is ModernBERT's head called
+
+
+def trunk(model: Any) -> Any:
+    """The part of a model that is run to score text: all but what follows the last hidden state."""
+    return text_model(model) if model.base_model is model else model.base_model
+
+
+def before_head(model: Any) -> nn.Module:
+    """What a model does between its last hidden state and its output embeddings: nothing, but in ModernBERT."""
+    between = getattr(model, "lm_head", None)
+    plain = between is model.get_output_embeddings() or not isinstance(between, nn.Module)
+    return nn.Identity() if plain else between
