@@ -138,30 +138,22 @@ def test_layers_that_see_the_whole_context_are_told_by_what_windowed_ones_are_ca
 
 
 def test_layers_of_several_kinds_that_see_the_whole_context_are_refused() -> None:
-    with pytest.raises(
-        ModelError, match=r"rotates several kinds of layers that see the whole context, each in"
-    ):
+    with pytest.raises(ModelError, match=r"rotates several kinds of layers that see the whole context, each in"):
         geometry_of(layered(a=ROTATES, b=ROTATES))
 
 
 def test_rotation_of_windowed_layers_alone_is_refused() -> None:
     """As Beam has it, whose global layers have no positions."""
-    with pytest.raises(
-        ModelError, match=r"rotates only layers that see a sliding window \(sliding_attention\); tho"
-    ):
+    with pytest.raises(ModelError, match=r"rotates only layers that see a sliding window \(sliding_attention\); tho"):
         geometry_of(layered(sliding_attention=ROTATES, full_attention=None))
 
 
 @pytest.mark.parametrize("stem", ["GPTJ", "CodeGen", "RoFormer"])
 def test_rotation_by_tables_is_refused_for_what_it_is(stem: str) -> None:
-    with pytest.raises(
-        ModelError, match=r"rotates by fixed tables of sines and cosines, for which neither"
-    ):
+    with pytest.raises(ModelError, match=r"rotates by fixed tables of sines and cosines, for which neither"):
         geometry_of(getattr(transformers, f"{stem}Config")())
 
 
 def test_several_transformers_in_one_are_refused_for_what_they_are() -> None:
-    with pytest.raises(
-        ModelError, match=r"^BltConfig \(blt\) joins several transformers, each with a rotation of"
-    ):
+    with pytest.raises(ModelError, match=r"^BltConfig \(blt\) joins several transformers, each with a rotation of"):
         geometry_of(transformers.BltConfig())

@@ -265,18 +265,14 @@ def test_a_layout_that_is_unknown_is_refused_not_patched_wrongly(monkeypatch: py
         return torch.cat((freqs, freqs), dim=-1).cos(), torch.cat((freqs, freqs), dim=-1).sin()
 
     monkeypatch.setattr(kind, "forward", turned)
-    with pytest.raises(
-        ModelError, match=r"^LlamaRotaryEmbedding lays out its rotation in none of the ways that"
-    ):
+    with pytest.raises(ModelError, match=r"^LlamaRotaryEmbedding lays out its rotation in none of the ways that"):
         check_patchable(model)
 
 
 def test_model_without_rotary_module_is_refused() -> None:
     model = model_of("llama")
     del model.model.rotary_emb
-    with pytest.raises(
-        ModelError, match=r"^LlamaForCausalLM has no module with a buffer inv_freq, where the"
-    ):
+    with pytest.raises(ModelError, match=r"^LlamaForCausalLM has no module with a buffer inv_freq, where the"):
         check_patchable(model)
 
 
@@ -286,9 +282,7 @@ def test_modules_with_frequencies_of_their_own_are_refused() -> None:
     model.model.other = copy.deepcopy(model.model.rotary_emb)
     check_patchable(model)
     model.model.other.inv_freq *= 0.5
-    with pytest.raises(
-        ModelError, match=r"^LlamaForCausalLM rotates its layers by different frequencies \(rope_th"
-    ):
+    with pytest.raises(ModelError, match=r"^LlamaForCausalLM rotates its layers by different frequencies \(rope_th"):
         check_patchable(model)
 
 

@@ -20,12 +20,20 @@ def auto_class(name: str, config: Any) -> Any:
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     if remote or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         return transformers.AutoModelForCausalLM
-    if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
+    if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING and _continues_text(
+        MODEL_FOR_MULTIMODAL_LM_MAPPING[type(config)]
+    ):
         return transformers.AutoModelForMultimodalLM
     raise ModelError(
         f"model {name!r} is a {config.model_type}, of which transformers {transformers.__version__} has no language "
-        "model that continues text; give a model that AutoModelForCausalLM loads."
+        "model that continues text alone; give a model that AutoModelForCausalLM loads."
     )
+
+
+def _continues_text(kind: Any) -> bool:
+    """Whether a class is a decoder of tokens from left to right: block diffusion and IDEFICS, which needs an image,
+    have other names."""
+    return kind.__name__.endswith(("ForConditionalGeneration", "ForCausalLM"))
 
 
 def text_model(model: Any) -> Any:

@@ -50,7 +50,8 @@ class Head:
     Attributes:
         weight: `[V, H]`.
         bias: `[V]` or None.
-        multiplier: logits are multiplied by it (Cohere's `logit_scale`, 1 / Granite's `logits_scaling`).
+        multiplier: logits are multiplied by it (Cohere's `logit_scale`, Muse's `output_multiplier`,
+            1 / Granite's `logits_scaling`).
         softcap: logits become `softcap * tanh(logits / softcap)` (Gemma 2's `final_logit_softcapping`).
         loss: what `token_nll` gave for V, perhaps compiled.
         fused: losses from hidden states in one step, where there is a kernel for it; None takes chunks of logits.
@@ -111,7 +112,7 @@ def split(model: Any) -> Split:
     head = Head(
         weight=embeddings.weight,
         bias=getattr(embeddings, "bias", None),
-        multiplier=(getattr(text, "logit_scale", None) or 1.0) / scaling,
+        multiplier=(getattr(text, "logit_scale", None) or getattr(text, "output_multiplier", None) or 1.0) / scaling,
         softcap=getattr(text, "final_logit_softcapping", None),
         loss=token_nll(embeddings.weight.shape[0]),
     )
