@@ -11,23 +11,24 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from ropewalk.errors import ModelError
 
 
-def auto_class(name: str, config: Any) -> Any:
-    """AutoModelForCausalLM, or the class that holds the language model of a configuration of images or sounds as well.
+def auto_classes(name: str, config: Any) -> tuple[Any, ...]:
+    """The classes to load with, in order: AutoModelForCausalLM, then, for configurations of images or sounds as well,
+    the one that holds all of the model, whose names its weights may have (Emu3's do).
 
     Raises:
-        ModelError: transformers has neither for this configuration.
+        ModelError: transformers has no language model for this configuration.
     """
-    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    if remote or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return transformers.AutoModelForCausalLM
-    if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING and _continues_text(
-        MODEL_FOR_MULTIMODAL_LM_MAPPING[type(config)]
-    ):
-        return transformers.AutoModelForMultimodalLM
-    raise ModelError(
-        f"model {name!r} is a {config.model_type}, of which transformers {transformers.__version__} has no language "
-        "model that continues text alone; give a model that AutoModelForCausalLM loads."
-    )
+    kind, found = type(config), list[Any]()
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+        found.append(transformers.AutoModelForCausalLM)
+    if kind in MODEL_FOR_MULTIMODAL_LM_MAPPING and _continues_text(MODEL_FOR_MULTIMODAL_LM_MAPPING[kind]):
+        found.append(transformers.AutoModelForMultimodalLM)
+    if not found:
+        raise ModelError(
+            f"model {name!r} is a {config.model_type}, of which transformers {transformers.__version__} has no "
+            "language model that continues text alone; give a model that AutoModelForCausalLM loads."
+        )
+    return tuple(found)
 
 
 def _continues_text(kind: Any) -> bool:

@@ -12,7 +12,7 @@ import transformers
 
 from ropewalk.errors import ModelError
 from ropewalk.models import adapter, gguf
-from ropewalk.models.auto import auto_class
+from ropewalk.models.auto import auto_classes
 from ropewalk.models.foreign import quiet, sentences
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.patch import check_patchable
@@ -149,21 +149,23 @@ def _require_sane(name: str, values: Mapping[str, Any]) -> None:
 def _read_model(
     source: Source, spec: ModelSpec, config: Any, dtype: torch.dtype | str, device: torch.device, attention: str | None
 ) -> Any:
-    quantization = gguf.dense() if source.gguf is not None else _quantization(spec)
+    keywords = source.keywords | (gguf.dense() if source.gguf is not None else _quantization(spec))
     with gguf.quiet_bars(source.gguf is not None):
-        model, info = auto_class(spec.id, config).from_pretrained(
-            source.location,
-            config=config,
-            dtype=dtype,
-            device_map=spec.device_map or {"": device},
-            attn_implementation=attention,
-            trust_remote_code=spec.trust_remote_code,
-            use_safetensors=True,
-            output_loading_info=True,
-            **source.keywords,
-            **quantization,
-        )
-    lost = sorted(info["missing_keys"]) + [key for key, *_ in sorted(info["mismatched_keys"])]
+        for auto in auto_classes(spec.id, config):
+            model, info = auto.from_pretrained(
+                source.location,
+                config=config,
+                dtype=dtype,
+                device_map=spec.device_map or {"": device},
+                attn_implementation=attention,
+                trust_remote_code=spec.trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+                **keywords,
+            )
+            lost = sorted(info["missing_keys"]) + [key for key, *_ in sorted(info["mismatched_keys"])]
+            if not lost:
+                break
     if lost:
         raise ModelError(
             f"model {spec.id!r}: {len(lost)} weights are missing or misshapen ({lost[0]}, ...), and transformers would "

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ropewalk.models.auto import auto_class, text_model
+from ropewalk.models.auto import auto_classes, text_model
 from ropewalk.models.foreign import quiet, sentences
 from ropewalk.models.load import LoadedModel, read_config
 from ropewalk.models.placement import torch_device, torch_dtype
@@ -63,7 +63,7 @@ def read_size(spec: ModelSpec, dtype: str) -> ModelSize:
         config = read_config(source, spec)
         kind = torch_dtype(dtype, place, is_gguf=source.gguf is not None)
         with torch.device("meta"):
-            model = auto_class(spec.id, config).from_config(config, trust_remote_code=spec.trust_remote_code)
+            model = auto_classes(spec.id, config)[0].from_config(config, trust_remote_code=spec.trust_remote_code)
     own = getattr(config, "dtype", None) or torch.float32
     return size_of(model, kind if isinstance(kind, torch.dtype) else own, place.type)
 
