@@ -269,28 +269,6 @@ def test_a_layout_that_is_unknown_is_refused_not_patched_wrongly(monkeypatch: py
         check_patchable(model)
 
 
-def test_frequencies_in_another_order_are_rotated_in_that_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As ERNIE 4.5 VL has them; the model is the plain one with its heads' channels in another order."""
-    plain, model, ids = model_of("llama"), model_of("llama"), tokens()
-    kind = type(rotary_module(model))
-    order = torch.tensor([3, 0, 2, 1, 7, 5, 6, 4])
-
-    def dealt(self: Any, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        freqs = (position_ids[..., None].float() * self.inv_freq)[..., order]
-        return torch.cat((freqs, freqs), dim=-1).cos(), torch.cat((freqs, freqs), dim=-1).sin()
-
-    with patched(plain, rotations(plain)[2]):
-        expected = logits(plain, ids)
-    channels = torch.cat((order, order + len(order)))
-    for layer in model.model.layers:
-        for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj):
-            heads = projection.weight.unflatten(0, (-1, len(channels)))
-            projection.weight.copy_(heads[:, channels].flatten(0, 1))
-    monkeypatch.setattr(kind, "forward", dealt)
-    with patched(model, rotations(model)[2]):
-        assert (logits(model, ids) - expected).abs().max() < TOLERANCE
-
-
 def test_model_without_rotary_module_is_refused() -> None:
     model = model_of("llama")
     del model.model.rotary_emb

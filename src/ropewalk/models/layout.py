@@ -95,23 +95,13 @@ def _layout_if_equal(
         x, where = torch.zeros(1, 1), () if layer_type is None else (layer_type,)
         expected = stock(x, positions, *where)
         casts = not isinstance(expected, Tensor) and stock(x.bfloat16(), positions, *where)[0].dtype == torch.bfloat16
-        for layout in (*LAYOUTS, *_arranged(expected, torch.from_numpy(inv_freq))):
+        for layout in LAYOUTS:
             ours = forward_of((own,), stock, layer_type, layout=layout, casts=True)(x, positions, *where)
             if _equal(ours, expected):
                 return layout, casts
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return None
     return None
-
-
-def _arranged(expected: Rotary, inv_freq_D: Tensor) -> tuple[Layout, ...]:
-    """The layout in which every channel turns with the frequency by which it is turned at position 1 (ERNIE 4.5 VL
-    deals them out in turns); none where frequencies are equal, and one could be taken for another."""
-    if isinstance(expected, Tensor) or len(inv_freq_D.unique()) < len(inv_freq_D):
-        return ()
-    cos_C, sin_C = (part[..., PROBE.index(1), :].reshape(-1, part.shape[-1])[0].double() for part in expected)
-    index_C = (torch.atan2(sin_C, cos_C)[:, None] - inv_freq_D).abs().argmin(dim=-1)
-    return (Layout(name="arranged", angles=lambda freqs: freqs[..., index_C.to(freqs.device)]),)
 
 
 def _equal(ours: Rotary, expected: Rotary) -> bool:
