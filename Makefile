@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types install browser audit clean
+.PHONY: demo test zoo lint types install browser audit clean
 
 install: $(STAMP)
 
@@ -20,6 +20,9 @@ demo: $(STAMP)
 
 test: $(STAMP) lint types browser
 	ROPEWALK_SCREENSHOTS=$(CURDIR)/build/screenshots $(BIN)/python -m pytest -n 2 --dist worksteal
+
+zoo: $(STAMP)  # every rope architecture of the installed transformers, into docs/models.md
+	$(BIN)/python tools/zoo.py
 
 browser:  # the report is opened in a real one; without it those tests are skipped, but not in CI
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,9 +114,46 @@ def test_missing_theta_is_refused() -> None:
         geometry_of(config)
 
 
-def test_layer_types_without_full_attention_are_refused() -> None:
-    rope = {"a": {"rope_type": "default", "rope_theta": 1e4}, "b": {"rope_type": "default", "rope_theta": 1e4}}
-    text = SimpleNamespace(model_type="odd", rope_parameters=rope, max_position_embeddings=64, head_dim=8)
-    config = SimpleNamespace(get_text_config=lambda decoder: text)
-    with pytest.raises(ModelError, match=r"rotates its layers by \['a', 'b'\], none of which is 'full_attention'"):
-        geometry_of(config)
+def layered(**kinds: dict[str, Any] | None) -> Any:
+    text = SimpleNamespace(model_type="odd", rope_parameters=kinds, max_position_embeddings=64, head_dim=8)
+    return SimpleNamespace(get_text_config=lambda decoder: text)
+
+
+ROTATES = {"rope_type": "default", "rope_theta": 1e4}
+
+
+@pytest.mark.parametrize(
+    ("whole", "windowed"),
+    [
+        ("full_attention", "sliding_attention"),
+        ("indexed_attention", "sliding_attention"),  # Dots 3
+        ("hybrid", "hybrid_sliding"),  # ZAYA
+        ("compress", "main"),  # DeepSeek V4
+        ("full_attention", "chunked_attention"),
+    ],
+)
+def test_layers_that_see_the_whole_context_are_told_by_what_windowed_ones_are_called(whole: str, windowed: str) -> None:
+    found = geometry_of(layered(**{windowed: ROTATES, whole: {**ROTATES, "rope_theta": 5e4}}))
+    assert (found.layer_type, found.rope_theta) == (whole, 5e4)
+
+
+def test_layers_of_several_kinds_that_see_the_whole_context_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"rotates several kinds of layers that see the whole context, each in"):
+        geometry_of(layered(a=ROTATES, b=ROTATES))
+
+
+def test_rotation_of_windowed_layers_alone_is_refused() -> None:
+    """As Beam has it, whose global layers have no positions."""
+    with pytest.raises(ModelError, match=r"rotates only layers that see a sliding window \(sliding_attention\); tho"):
+        geometry_of(layered(sliding_attention=ROTATES, full_attention=None))
+
+
+@pytest.mark.parametrize("stem", ["GPTJ", "CodeGen", "RoFormer"])
+def test_rotation_by_tables_is_refused_for_what_it_is(stem: str) -> None:
+    with pytest.raises(ModelError, match=r"rotates by fixed tables of sines and cosines, for which neither"):
+        geometry_of(getattr(transformers, f"{stem}Config")())
+
+
+def test_several_transformers_in_one_are_refused_for_what_they_are() -> None:
+    with pytest.raises(ModelError, match=r"^BltConfig \(blt\) joins several transformers, each with a rotation of"):
+        geometry_of(transformers.BltConfig())

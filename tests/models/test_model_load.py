@@ -24,6 +24,7 @@ from ropewalk.errors import ModelError
 from ropewalk.models import ModelSpec, geometry_of, load, patched, placement, read_geometry, source
 from ropewalk.models.foreign import quiet, sentences
 from ropewalk.models.placement import torch_device, torch_dtype
+from ropewalk.models.size import read_size
 from ropewalk.rope import Rotation
 
 
@@ -332,6 +333,14 @@ def test_hub_model_without_safetensors_is_one_sentence() -> None:
         sentences("a/b"),
     ):
         raise OSError("... Please do not set `use_safetensors=True`.")
+
+
+def test_a_model_that_continues_no_text_is_one_short_line(tmp_path: Path) -> None:
+    transformers.IdeficsConfig().save_pretrained(tmp_path)
+    message = r"^model '.*' is a idefics, of which transformers .* has no language model that continues text alone; g"
+    with pytest.raises(ModelError, match=message) as caught:
+        read_size(spec_of(tmp_path), "float32")
+    assert len(str(caught.value)) < 300
 
 
 def test_our_own_errors_pass_through() -> None:

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_models
 import torch
-import transformers
 from tiny_models import ARCHITECTURES, WINDOW, config_of, logits, model_of, tokens
 
 from ropewalk.errors import ModelError
@@ -258,25 +256,33 @@ def test_frequencies_rounded_by_a_cast_are_refused() -> None:
         pass
 
 
-@pytest.mark.parametrize("stem", ["Cohere", "Cohere2", "Llama4Text", "GptOss", "DeepseekV2"])
-def test_other_layouts_are_refused_not_patched_wrongly(stem: str) -> None:
-    small = {**tiny_models.SMALL, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
-    config = (
-        getattr(transformers, f"{stem}Config")(**small, qk_rope_head_dim=16)
-        if stem == "DeepseekV2"
-        else getattr(transformers, f"{stem}Config")(**small)
-    )
-    with torch.device("meta"):
-        model = getattr(transformers, f"{stem.removesuffix('Text')}ForCausalLM")(config)
-    model.model.rotary_emb = type(model.model.rotary_emb)(config)
-    with pytest.raises(ModelError, match=rf"^{stem}RotaryEmbedding does not lay out its rotation as cos and sin of"):
+def test_a_layout_that_is_unknown_is_refused_not_patched_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("llama")
+    kind = type(rotary_module(model))
+
+    def turned(self: Any, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        freqs = (position_ids[..., None].float() + 1) * self.inv_freq
+        return torch.cat((freqs, freqs), dim=-1).cos(), torch.cat((freqs, freqs), dim=-1).sin()
+
+    monkeypatch.setattr(kind, "forward", turned)
+    with pytest.raises(ModelError, match=r"^LlamaRotaryEmbedding lays out cos and sin in none of the ways that"):
         check_patchable(model)
 
 
 def test_model_without_rotary_module_is_refused() -> None:
     model = model_of("llama")
     del model.model.rotary_emb
-    with pytest.raises(ModelError, match=r"^LlamaForCausalLM has 0 modules named rotary_emb \[\], and one is needed"):
+    with pytest.raises(ModelError, match=r"^LlamaForCausalLM has no module with a buffer inv_freq, where the"):
+        check_patchable(model)
+
+
+def test_modules_with_frequencies_of_their_own_are_refused() -> None:
+    """As Granite SWA has them where its `layer_rope_theta` differ."""
+    model = model_of("llama")
+    model.model.other = copy.deepcopy(model.model.rotary_emb)
+    check_patchable(model)
+    model.model.other.inv_freq *= 0.5
+    with pytest.raises(ModelError, match=r"^LlamaForCausalLM rotates its layers by different frequencies \(rope_th"):
         check_patchable(model)
 
 

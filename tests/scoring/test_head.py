@@ -60,12 +60,6 @@ def test_a_head_that_does_something_else_is_refused():
     assert said.endswith("so it cannot be measured: report the architecture.")
 
 
-def test_cohere_is_refused_as_its_rotation_is_interleaved():
-    model = random_model("Cohere", logit_scale=0.25)
-    with pytest.raises(ModelError, match="CohereRotaryEmbedding does not lay out its rotation"):
-        losses(model, split(model), nll_rows(model, [16]))
-
-
 class _Largest(TorchDispatchMode):
     """The most rows of any tensor whose last axis is the vocabulary, weights and their views aside."""
 

@@ -133,7 +133,7 @@ def prepare(asked: Asked, *, exact: bool = False) -> Prepared:
     model = loaded or load(
         asked.spec,
         dtype="float32" if exact else experiment.dtype,
-        attn_implementation="eager" if exact else "sdpa",
+        attn_implementation="eager" if exact else None,
         tokenizer=tokenizer,
     )
     capped = getattr(model.model.config.get_text_config(), "attn_logit_softcapping", None)

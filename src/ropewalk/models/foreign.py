@@ -99,8 +99,6 @@ def _sentence(name: str, revision: str | None, error: BaseException) -> str:
             f"model {name!r} has no safetensors weights, and pickles, which can run any code, are not read; where you "
             "trust it, load it and call model.save_pretrained(directory), then give that directory."
         )
-    if "does not support an attention implementation" in str(error):
-        return f"model {name!r} computes its attention in eager mode alone; run it with --exact."
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return (
         f"model {name!r} could not be loaded ({type(error).__name__}: {reason}); "

@@ -9,11 +9,8 @@ from types import ModuleType
 from typing import Any
 
 from ropewalk.errors import ModelError
+from ropewalk.models.layers import scaled_layer_type, why_not
 from ropewalk.rope import RopeGeometry
-
-# The layers that see the whole context, where a model rotates several kinds of layers differently (Gemma 3, OLMo 3).
-# Sliding-window layers never look beyond their window, so methods leave them alone.
-SCALED_LAYER_TYPE = "full_attention"
 
 _ORIGINAL = "original_max_position_embeddings"
 
@@ -38,20 +35,20 @@ def geometry_of(config: Any) -> RopeGeometry:
     parameters = getattr(text, "rope_parameters", None)
     if not parameters or getattr(text, "alibi", False):
         raise ModelError(
-            f"{name} ({text.model_type}) has no rotary position embeddings, so there is no rotation to scale; "
+            f"{name} ({text.model_type}) {why_not(text)}; "
             "choose a RoPE model such as Llama, Qwen, Mistral, Phi, Gemma or OLMo."
         )
     if hasattr(text, "standardize_rope_params"):
         text = copy.deepcopy(text)
         text.standardize_rope_params()
         parameters = text.rope_parameters
-    layer_type = SCALED_LAYER_TYPE if isinstance(parameters.get(SCALED_LAYER_TYPE), Mapping) else None
-    rope = dict(parameters[layer_type] if layer_type else parameters)
-    if any(isinstance(value, Mapping) for value in rope.values()):
+    if not hasattr(text, "hidden_size") and not hasattr(text, "head_dim"):
         raise ModelError(
-            f"{name} rotates its layers by {sorted(parameters)}, none of which is {SCALED_LAYER_TYPE!r}; "
-            "ropewalk cannot tell which layers see the whole context."
+            f"{name} ({text.model_type}) joins several transformers, each with a rotation of its own, and ropewalk "
+            "scales one; choose a model that is one decoder."
         )
+    layer_type = scaled_layer_type(name, parameters)
+    rope = dict(parameters[layer_type] if layer_type else parameters)
     window = getattr(text, "max_position_embeddings", None)
     theta = rope.get("rope_theta")
     if theta is None or window is None:

@@ -18,7 +18,8 @@ from tokenizers import pre_tokenizers
 
 from ropewalk.errors import ModelError
 from ropewalk.methods.none import shipped
-from ropewalk.models.geometry import SCALED_LAYER_TYPE, geometry_of
+from ropewalk.models.geometry import geometry_of
+from ropewalk.models.layers import scaled_layer_type
 from ropewalk.rope import Rotation
 
 RECORD_INV_FREQ, RECORD_A = "ropewalk.inv_freq", "ropewalk.attention_factor"
@@ -102,8 +103,8 @@ def read_config(header: Header) -> Any:
 
 
 def _with(rope: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
-    layered = SCALED_LAYER_TYPE in rope
-    return {**rope, **({SCALED_LAYER_TYPE: {**rope[SCALED_LAYER_TYPE], **keys}} if layered else keys)}
+    kind = scaled_layer_type("The configuration of the GGUF file", rope)
+    return {**rope, **(keys if kind is None else {kind: {**rope[kind], **keys}})}
 
 
 def recorded(header: Header, config: Any) -> dict[str, Any]:

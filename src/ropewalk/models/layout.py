@@ -1,4 +1,4 @@
-"""The rotary module of a model: which one it is, and whether it lays out its dimensions as ropewalk does."""
+"""The rotary modules of a model: which they are, and how they lay out their cos and sin."""
 
 from __future__ import annotations
 
@@ -8,32 +8,49 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ropewalk.errors import ModelError
-from ropewalk.models.forward import CosSin, forward_of, rotations_of
+from ropewalk.models.auto import text_model
+from ropewalk.models.forward import LAYOUTS, Layout, Rotary, forward_of, rotations_of
+from ropewalk.models.geometry import geometry_of
 from ropewalk.rope import Rotation
 
 PROBE = (0, 1, 2, 1023)
 """Positions at which our forward must equal the stock one."""
 
 
-def rotary_module(model: Any) -> torch.nn.Module:
-    """The one `*.rotary_emb` of the text model.
+def rotary_module(model: Any) -> nn.Module:
+    """The first of `rotary_modules`."""
+    return rotary_modules(model)[0]
+
+
+def rotary_modules(model: Any) -> list[nn.Module]:
+    """The modules of the text model that keep inverse frequencies of the layers that methods apply to.
+
+    Most models have one, `rotary_emb`; Moshi has one per layer, and DeepSeek V4 some within its attention.
 
     Raises:
-        ModelError: there is none, or more than one.
+        ModelError: there is none, or they keep different frequencies.
     """
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
-    found = {name: part for name, part in decoder.named_modules() if name.split(".")[-1] == "rotary_emb"}
-    if len(found) != 1:
+    decoder = text_model(model)
+    buffer = _buffer(geometry_of(model.config).layer_type, "inv_freq")
+    found = [part for part in decoder.modules() if buffer in dict(part.named_buffers(recurse=False))]
+    if not found:
         raise ModelError(
-            f"{type(model).__name__} has {len(found)} modules named rotary_emb {sorted(found)[:3]}, and one is needed; "
-            "use the architecture as transformers >= 5.17 ships it, without remote code."
+            f"{type(model).__name__} has no module with a buffer {buffer}, where the rotation of transformers' models "
+            "is; use the architecture as transformers >= 5.17 ships it, without remote code."
         )
-    return next(iter(found.values()))
+    kept = [getattr(part, buffer).cpu() for part in found]
+    if not all(torch.equal(one, kept[0]) for one in kept):
+        raise ModelError(
+            f"{type(model).__name__} rotates its layers by different frequencies (rope_theta per layer), and one "
+            "rotation would replace them all; ropewalk measures models that rotate all such layers alike."
+        )
+    return found
 
 
-def stock_forward(module: torch.nn.Module) -> Callable[..., CosSin]:
+def stock_forward(module: nn.Module) -> Callable[..., Rotary]:
     """The class's own forward without `dynamic_rope_update`, which would overwrite buffers.
 
     Raises:
@@ -50,37 +67,53 @@ def stock_forward(module: torch.nn.Module) -> Callable[..., CosSin]:
     return functools.partial(inspect.unwrap(type(module).forward), module)
 
 
-def casts_to_input(module: torch.nn.Module, stock: Callable[..., CosSin], layer_type: str | None) -> bool:
-    """Whether the stock forward casts cos and sin to the dtype of its input (OLMo does not).
+def layout_of(module: nn.Module, stock: Callable[..., Rotary], layer_type: str | None) -> tuple[Layout, bool]:
+    """How the stock forward lays out cos and sin, and whether it casts them to the dtype of its input (OLMo does not).
 
     Raises:
         ModelError: with the module's own frequencies our forward gives other numbers than the stock one.
     """
     positions = torch.tensor([PROBE])
     for asked in (positions, positions.expand(3, -1, -1)):  # some of the models that see images take three axes only
-        casts = _casts_if_equal(module, stock, layer_type, asked)
-        if casts is not None:
-            return casts
+        found = _layout_if_equal(module, stock, layer_type, asked)
+        if found is not None:
+            return found
     raise ModelError(
-        f"{type(module).__name__} does not lay out its rotation as cos and sin of (freqs, freqs), as Llama does; "
-        "ropewalk would rotate the wrong pairs and measures no such model yet."
+        f"{type(module).__name__} lays out cos and sin in none of the ways that ropewalk knows "
+        f"({', '.join(layout.name for layout in LAYOUTS)}), and would be rotated wrongly; report the architecture."
     )
 
 
-def _casts_if_equal(
-    module: torch.nn.Module, stock: Callable[..., CosSin], layer_type: str | None, positions: torch.Tensor
-) -> bool | None:
+def _layout_if_equal(
+    module: nn.Module, stock: Callable[..., Rotary], layer_type: str | None, positions: Tensor
+) -> tuple[Layout, bool] | None:
     """None where stock and ours differ, on the CPU: a GPU's matrix product may round positions to TF32."""
-    prefix = f"{layer_type}_" if layer_type else ""
     try:
-        inv_freq = getattr(module, f"{prefix}inv_freq").double().cpu().numpy()
-        own = Rotation(inv_freq=inv_freq, attention_factor=float(getattr(module, f"{prefix}attention_scaling", 1.0)))
+        inv_freq = getattr(module, _buffer(layer_type, "inv_freq")).double().cpu().numpy()
+        factor = float(getattr(module, _buffer(layer_type, "attention_scaling"), 1.0))
+        own = Rotation(inv_freq=inv_freq, attention_factor=factor)
         x, where = torch.zeros(1, 1), () if layer_type is None else (layer_type,)
         expected = stock(x, positions, *where)
-        casts = stock(x.bfloat16(), positions, *where)[0].dtype == torch.bfloat16
-        actual = forward_of((own,), stock, layer_type, casts=True)(x, positions, *where)
-        pairs = list(zip(actual, expected, strict=True))
-        same = all(a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=1e-5) for a, b in pairs)
+        casts = not isinstance(expected, Tensor) and stock(x.bfloat16(), positions, *where)[0].dtype == torch.bfloat16
+        for layout in LAYOUTS:
+            ours = forward_of((own,), stock, layer_type, layout=layout, casts=True)(x, positions, *where)
+            if _equal(ours, expected):
+                return layout, casts
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return None
-    return casts if same else None
+    return None
+
+
+def _equal(ours: Rotary, expected: Rotary) -> bool:
+    """Whether two are of one kind and shape, and differ by rounding at most."""
+    if isinstance(ours, Tensor) or isinstance(expected, Tensor):
+        return isinstance(ours, Tensor) and isinstance(expected, Tensor) and _close(ours, expected)
+    return all(_close(a, b) for a, b in zip(ours, expected, strict=True))
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and torch.allclose(one, other, rtol=0, atol=1e-5)
+
+
+def _buffer(layer_type: str | None, name: str) -> str:
+    return name if layer_type is None else f"{layer_type}_{name}"

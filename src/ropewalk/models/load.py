@@ -13,6 +13,7 @@ import transformers
 from ropewalk.errors import ModelError
 from ropewalk.models import adapter, gguf
 from ropewalk.models.as_shipped import check_shipped
+from ropewalk.models.auto import auto_classes
 from ropewalk.models.foreign import quiet, sentences
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.patch import check_patchable
@@ -67,7 +68,7 @@ def load(
     *,
     dtype: str = "auto",
     device: str | None = None,
-    attn_implementation: str = "sdpa",
+    attn_implementation: str | None = None,
     tokenizer: Any = None,
 ) -> LoadedModel:
     """Load model and tokenizer: evaluation mode, no gradients, `use_cache=False`.
@@ -77,7 +78,7 @@ def load(
         dtype: "auto" (the checkpoint's on accelerators; on a CPU bfloat16 if its instructions have it, else float32),
             "float32", "bfloat16" or "float16".
         device: None takes CUDA if there is any, else the CPU. Excludes `spec.device_map`.
-        attn_implementation: as in transformers.
+        attn_implementation: as in transformers; None takes what the architecture has, sdpa or its own eager one.
         tokenizer: what `read_tokenizer` gave; None reads it.
 
     Raises:
@@ -148,23 +149,25 @@ def _require_sane(name: str, values: Mapping[str, Any]) -> None:
 
 
 def _read_model(
-    source: Source, spec: ModelSpec, config: Any, dtype: torch.dtype | str, device: torch.device, attention: str
+    source: Source, spec: ModelSpec, config: Any, dtype: torch.dtype | str, device: torch.device, attention: str | None
 ) -> Any:
-    quantization = gguf.dense() if source.gguf is not None else _quantization(spec)
+    keywords = source.keywords | (gguf.dense() if source.gguf is not None else _quantization(spec))
     with gguf.quiet_bars(source.gguf is not None):
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            source.location,
-            config=config,
-            dtype=dtype,
-            device_map=spec.device_map or {"": device},
-            attn_implementation=attention,
-            trust_remote_code=spec.trust_remote_code,
-            use_safetensors=True,
-            output_loading_info=True,
-            **source.keywords,
-            **quantization,
-        )
-    lost = sorted(info["missing_keys"]) + [key for key, *_ in sorted(info["mismatched_keys"])]
+        for auto in auto_classes(spec.id, config):
+            model, info = auto.from_pretrained(
+                source.location,
+                config=config,
+                dtype=dtype,
+                device_map=spec.device_map or {"": device},
+                attn_implementation=attention,
+                trust_remote_code=spec.trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+                **keywords,
+            )
+            lost = sorted(info["missing_keys"]) + [key for key, *_ in sorted(info["mismatched_keys"])]
+            if not lost:
+                break
     if lost:
         raise ModelError(
             f"model {spec.id!r}: {len(lost)} weights are missing or misshapen ({lost[0]}, ...), and transformers would "

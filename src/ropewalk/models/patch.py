@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+
+from torch import nn
 
 from ropewalk.errors import ModelError
 from ropewalk.models.forward import forward_of
 from ropewalk.models.geometry import geometry_of
-from ropewalk.models.layout import casts_to_input, rotary_module, stock_forward
+from ropewalk.models.layout import layout_of, rotary_modules, stock_forward
 from ropewalk.models.softmax import attentions, scaled_softmax
 from ropewalk.rope import RopeGeometry, Rotation
 
@@ -23,23 +25,31 @@ def patched(model: Any, rotation: Rotation | Sequence[Rotation]) -> Iterator[Non
     rotation must not be reused inside.
 
     Raises:
-        ModelError: the model has no single rotary module, lays out its dimensions differently (interleaved), has
-            rounded frequencies, or is patched already; a rotation does not fit; rotations differ in their softmax
+        ModelError: the model has no rotary module, lays out cos and sin in an unknown way, rotates by rounded or
+            by different frequencies, or is patched already; a rotation does not fit; rotations differ in their softmax
             factor; inside the block, a batch has another number of rows than there are rotations.
     """
     geometry = geometry_of(model.config)
     rotations = (rotation,) if isinstance(rotation, Rotation) else tuple(rotation)
-    module = rotary_module(model)
+    modules = rotary_modules(model)
     _check_rotations(rotations, geometry)
+    with ExitStack() as stack:
+        for module in modules:
+            stack.enter_context(_replaced(module, rotations, geometry.layer_type))
+        stack.enter_context(scaled_softmax(model, geometry, rotations))
+        yield
+
+
+@contextmanager
+def _replaced(module: nn.Module, rotations: tuple[Rotation, ...], layer_type: str | None) -> Iterator[None]:
+    """Our forward in the place of a rotary module's own."""
     stock = stock_forward(module)
-    casts = casts_to_input(module, stock, geometry.layer_type)
+    layout, casts = layout_of(module, stock, layer_type)
     device = next(module.buffers()).device
-    ours = forward_of(rotations, stock, geometry.layer_type, casts=casts, device=device)
     before = module.__dict__.get("forward")  # accelerate's hooks live here
-    module.forward = ours
+    module.forward = forward_of(rotations, stock, layer_type, layout=layout, casts=casts, device=device)
     try:
-        with scaled_softmax(model, geometry, rotations):
-            yield
+        yield
     finally:
         if before is None:
             del module.forward
@@ -53,9 +63,9 @@ def check_patchable(model: Any) -> None:
     Raises:
         ModelError: as `patched` does.
     """
-    module = rotary_module(model)
     geometry = geometry_of(model.config)
-    casts_to_input(module, stock_forward(module), geometry.layer_type)
+    for module in rotary_modules(model):
+        layout_of(module, stock_forward(module), geometry.layer_type)
     attentions(model, geometry)
 
 

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from ropewalk.errors import ModelError
-from ropewalk.models.forward import rotations_of
+from ropewalk.models.forward import Layout, layout_made, rotations_of
 from ropewalk.models.geometry import geometry_of
-from ropewalk.models.layout import rotary_module
+from ropewalk.models.layout import rotary_modules
 from ropewalk.rope import Rotation
 
 TOLERANCE = 1e-5
@@ -24,7 +24,7 @@ angles. The angle itself must be the float32 product of position and frequency, 
 
 @contextmanager
 def reread(model: Any) -> Iterator[set[Rotation]]:
-    """Watch what the rotary module hands to the layers; yields the rotations seen and found right so far.
+    """Watch what the rotary modules hand to the layers; yields the rotations seen and found right so far.
 
     The first pass of each rotation is compared, at its last position, with cos and sin computed anew in float64. One
     comparison per rotation: on a GPU each waits for the device.
@@ -32,7 +32,7 @@ def reread(model: Any) -> Iterator[set[Rotation]]:
     Raises:
         ModelError: (inside the block, out of the forward pass) cos or sin are not those of the rotation asked for.
     """
-    module, scaled = rotary_module(model), geometry_of(model.config).layer_type
+    scaled = geometry_of(model.config).layer_type
     right: set[Rotation] = set()
 
     def compare(rotary: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
@@ -43,23 +43,25 @@ def reread(model: Any) -> Iterator[set[Rotation]]:
         if scaled is not None and given.get("layer_type") != scaled:
             return
         last = given["position_ids"].reshape(-1, given["position_ids"].shape[-1])[:, -1].cpu().numpy()
-        for name, found, turn in zip(("cos", "sin"), out, (np.cos, np.sin), strict=True):
-            _require(type(model).__name__, name, found[:, -1], _expected(asked, last, turn), int(last[0]))
+        layout = layout_made(rotary.forward)
+        for name, found, turn in zip(("cos", "sin"), layout.pair(out), (np.cos, np.sin), strict=True):
+            _require(type(model).__name__, name, found[:, -1], _expected(asked, layout, last, turn), int(last[0]))
         right.update(asked)
 
-    handle = module.register_forward_hook(compare, with_kwargs=True)
+    handles = [module.register_forward_hook(compare, with_kwargs=True) for module in rotary_modules(model)]
     try:
         yield right
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
-def _expected(asked: tuple[Rotation, ...], last: NDArray[np.int64], turn: Any) -> NDArray[np.float64]:
-    """cos or sin at the last position, `[rows, rotary_dim]`."""
+def _expected(asked: tuple[Rotation, ...], layout: Layout, last: NDArray[np.int64], turn: Any) -> NDArray[np.float64]:
+    """cos or sin at the last position, `[rows, rotary_dim]`, or half of it."""
     inv_freq = np.stack([rotation.inv_freq for rotation in asked]).astype(np.float32)
     angle = (last[: 1 if len(set(last)) == 1 else None, None].astype(np.float32) * inv_freq).astype(np.float64)
     factor = np.array([[rotation.attention_factor] for rotation in asked])
-    return np.tile(turn(angle) * factor, 2)
+    return layout.angles(torch.from_numpy(turn(angle) * factor)).numpy()
 
 
 def _require(name: str, what: str, found: torch.Tensor, expected: NDArray[np.float64], position: int) -> None:

@@ -6,14 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 
+from ropewalk.models.auto import auto_classes, text_model
 from ropewalk.models.foreign import quiet, sentences
 from ropewalk.models.load import LoadedModel, read_config
 from ropewalk.models.placement import torch_device, torch_dtype
 from ropewalk.models.source import find
 from ropewalk.models.spec import ModelSpec
+
+_INTERMEDIATE = ("intermediate_size", "ffn_hidden_size", "ffn_dim")
+"""What configurations call the inner width of an MLP (Llama, Falcon, Moshi)."""
+WIDER = 4
+"""That width in hidden sizes, where a configuration does not say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +63,7 @@ def read_size(spec: ModelSpec, dtype: str) -> ModelSize:
         config = read_config(source, spec)
         kind = torch_dtype(dtype, place, is_gguf=source.gguf is not None)
         with torch.device("meta"):
-            model = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=spec.trust_remote_code)
+            model = auto_classes(spec.id, config)[0].from_config(config, trust_remote_code=spec.trust_remote_code)
     own = getattr(config, "dtype", None) or torch.float32
     return size_of(model, kind if isinstance(kind, torch.dtype) else own, place.type)
 
@@ -104,10 +109,22 @@ def _inner(model: Any, text: Any) -> int:
 
     Of experts, which are no linear modules, three of one expert's width.
     """
-    layers = getattr(model.get_decoder(), "layers", [])
+    layers = getattr(text_model(model), "layers", [])
     mlp = getattr(layers[0], "mlp", None) if len(layers) else None
     widths = [part.out_features for part in mlp.modules() if isinstance(part, nn.Linear)] if mlp is not None else []
-    return sum(widths[:-1]) + max(widths[:-1]) if len(widths) > 1 else 3 * text.intermediate_size
+    if len(widths) > 1:
+        return sum(widths[:-1]) + max(widths[:-1])
+    return 3 * _intermediate(text)
+
+
+def _intermediate(text: Any) -> int:
+    """The width of an MLP in the words of its configuration; the widest, where layers differ (Gemma 3n)."""
+    for part in (text, getattr(text, "ffn_config", None)):  # DBRX keeps it one level down
+        for name in _INTERMEDIATE:
+            width = getattr(part, name, None)
+            if width:
+                return width if isinstance(width, int) else max(width)
+    return WIDER * text.hidden_size
 
 
 def _sliding_window(text: Any) -> int | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ropewalk.errors import ModelError
+from ropewalk.models.auto import before_head, trunk
 
 CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 384 * 2**20}
 """Float32 logits that one chunk of positions may take: the cache counts on a CPU, the size of a product on a GPU."""
@@ -49,7 +50,8 @@ class Head:
     Attributes:
         weight: `[V, H]`.
         bias: `[V]` or None.
-        multiplier: logits are multiplied by it (Cohere's `logit_scale`, 1 / Granite's `logits_scaling`).
+        multiplier: logits are multiplied by it (Cohere's `logit_scale`, Muse's `output_multiplier`,
+            1 / Granite's `logits_scaling`).
         softcap: logits become `softcap * tanh(logits / softcap)` (Gemma 2's `final_logit_softcapping`).
         loss: what `token_nll` gave for V, perhaps compiled.
         fused: losses from hidden states in one step, where there is a kernel for it; None takes chunks of logits.
@@ -110,14 +112,14 @@ def split(model: Any) -> Split:
     head = Head(
         weight=embeddings.weight,
         bias=getattr(embeddings, "bias", None),
-        multiplier=(getattr(text, "logit_scale", None) or 1.0) / scaling,
+        multiplier=(getattr(text, "logit_scale", None) or getattr(text, "output_multiplier", None) or 1.0) / scaling,
         softcap=getattr(text, "final_logit_softcapping", None),
         loss=token_nll(embeddings.weight.shape[0]),
     )
-    base = model.base_model
+    base, last = trunk(model), before_head(model)
 
     def body(ids_BT: Tensor, positions_1T: Tensor | None = None) -> Tensor:
-        return base(input_ids=ids_BT, position_ids=positions_1T, use_cache=False).last_hidden_state
+        return last(base(input_ids=ids_BT, position_ids=positions_1T, use_cache=False).last_hidden_state)
 
     whole = Split(body=body, head=head)
     _prove(model, whole, vocabulary=embeddings.weight.shape[0])
