@@ -14,7 +14,7 @@ from ropewalk.scoring import AnswerRow, Split, fast, split
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
 from ropewalk.scoring.loop import even_part
 from ropewalk.scoring.probe import Fed, probe
-from ropewalk.scoring.shared import carries, grain_of, shares, walk
+from ropewalk.scoring.shared import grain_of, shares, walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ def of(asked: Asked) -> Estimate | None:
     ready_s = time.perf_counter() - start  # a run loads and tokenises as well
     model = prepared.model.model
     compiled = pays_to_compile(model, prepared.plan.tokens)
-    with fast(model, split(model), compiled=compiled) as parts:
+    with fast(model, split(model), compiled=compiled, longest=asked.experiment.lengths[-1]) as parts:
         found = estimate(prepared, parts, batch_tokens(model, asked.experiment.lengths[-1]))
     return replace(found, seconds=found.seconds + ready_s)
 
@@ -61,7 +61,7 @@ def estimate(prepared: Prepared, parts: Split, budget: int) -> Estimate:
     pace, seconds = probe(model, parts, ids, rotations, budget, tokens, answers=False)
     if answers:
         answer_pace, once_s = probe(model, parts, ids, rotations, budget, tokens, answers=True)
-        if not carries(model, parts):  # asked after the probe, which times what is loaded first
+        if not parts.held:
             answers = passkey_passes(prepared, budget, whole=True)
         seconds += once_s + answer_pace.seconds(answers)
     tokens = sum(fed.tokens for fed in (*documents, *answers))

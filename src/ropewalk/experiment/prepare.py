@@ -33,6 +33,7 @@ from ropewalk.metrics.passkey import Trial
 from ropewalk.models import LoadedModel, ModelSpec, load, read_geometry, read_tokenizer
 from ropewalk.models.source import find
 from ropewalk.rope import RopeGeometry
+from ropewalk.scoring.loop import require_known
 
 SHORT_WINDOW = 1024
 """Models with windows up to this many tokens take the built-in spans made with short contexts."""
@@ -129,6 +130,8 @@ def prepare(asked: Asked, *, exact: bool = False) -> Prepared:
         attn_implementation="eager" if exact else "sdpa",
         tokenizer=tokenizer,
     )
+    for each in tokens:
+        require_known(model.model, each.ids)
     capped = getattr(model.model.config.get_text_config(), "attn_logit_softcapping", None)
     if capped is not None and not exact:
         raise ModelError(
