@@ -35,6 +35,7 @@ def test_adapter_is_in_the_numbers(checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
 @pytest.mark.parametrize("targets", [["embed_tokens"], ["lm_head"], ["embed_tokens", "lm_head"], ["q_proj"]])
 def test_tied_embeddings_take_an_adapter_where_it_is_put(targets: list[str], tmp_path: Path) -> None:
     """Merged into the one weight that both share, it would change the other as well: by 380 in logits."""

@@ -72,11 +72,11 @@ def _merged(wrapped: Any, name: str) -> Any:
 
 
 def _give_head_its_own_weight(model: Any) -> None:
-    """Untie embeddings of which an adapter changes one: merged into the weight that both share, it would change both."""
+    """Untie embeddings of which an adapter changes one: merged into the weight of both, it would change both."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    ends = model.get_input_embeddings(), model.get_output_embeddings()
-    inner, outer = (end.get_base_layer() if isinstance(end, BaseTunerLayer) else end for end in ends)
+    ends: tuple[Any, Any] = model.get_input_embeddings(), model.get_output_embeddings()
+    inner, outer = (getattr(end, "base_layer", end) for end in ends)
     if any(isinstance(end, BaseTunerLayer) for end in ends) and outer.weight is inner.weight:
         outer.weight = torch.nn.Parameter(outer.weight.detach().clone(), requires_grad=False)
         for config in (model.config, model.config.get_text_config(decoder=True)):
