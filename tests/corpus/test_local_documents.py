@@ -209,3 +209,10 @@ def test_a_missing_extra_is_named(saved, monkeypatch, module, path, package):
     monkeypatch.setitem(sys.modules, module, None)
     assert package in refusal({"dataset": path})
     assert "pip install 'ropewalk[datasets]'" in refusal({"dataset": path})
+
+
+def test_jsonl_with_a_byte_order_mark_and_blank_lines(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"text": "one"}\n\n  \n{"text": "two"}\n\n')
+    assert [document.text for document in load_documents({"dataset": str(path)})] == ["one", "two"]
+    assert [document.text for document in load_documents({"dataset": str(path), "count": 2})] == ["one", "two"]

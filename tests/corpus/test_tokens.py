@@ -1,6 +1,8 @@
 """Tokens: ids, offsets and bytes of documents, on any Unicode."""
 
+import hashlib
 import logging
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import ByT5Tokenizer
 
-from ropewalk.corpus import Tokens, require_length, that_fill, tokenize, tokenize_all
+from ropewalk.corpus import Tokens, load_documents, require_length, that_fill, tokenize, tokenize_all
 from ropewalk.corpus import tokens as tokens_module
+from ropewalk.corpus.documents import local_document, text_sha256
 from ropewalk.errors import CorpusError
 
 
@@ -170,3 +173,28 @@ def test_a_long_text_is_not_read_to_its_end(plain_tokenizer, monkeypatch):
     (found,) = tokenize_all(plain_tokenizer, [document("the key to the sea " * 5000)], bos=False, upto=100)
     assert len(found) == 100
     assert sum(read) == tokens_module.MARGIN + 100 * tokens_module.CHARACTERS
+
+
+def test_the_beginning_of_a_long_text_costs_no_memory_for_the_rest(words, tmp_path):
+    """Read, hashed, tokenised and counted: little more than its bytes and its text, once each."""
+    path, size = tmp_path / "long.txt", 16_000_000
+    path.write_text("Ein Tau ist länger als sein Garn. " * (size // 34), encoding="utf-8")
+    tracemalloc.start()
+    try:
+        (document,) = load_documents({"files": [str(path)]})
+        (tokens,) = tokenize_all(words, [document], upto=64)
+        covered = tokens.utf8_bytes()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3.5 * size  # reading and decoding take three; the rest used to take thirty
+    assert document.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    beginning = tokenize(words, local_document(document.text[:2000], id="a", title="a", kind="file", source="a"))
+    assert tokens.ids.tolist() == beginning.ids[:64].tolist()
+    assert covered.tolist() == beginning.utf8_bytes()[:64].tolist()
+
+
+@pytest.mark.parametrize("at", [0, 2**20 - 1, 2**20, 2**20 + 5])
+def test_half_a_surrogate_pair_is_found_wherever_it_is(at):
+    with pytest.raises(CorpusError, match=rf"has half a surrogate pair at character {at}, which UTF-8 cannot hold"):
+        text_sha256("a" * at + "\ud800" + "b", place="x")

@@ -34,6 +34,31 @@ def test_adapter_is_in_the_numbers(checkpoint: Path, tmp_path: Path) -> None:
     assert with_it.provenance.parameters == without.provenance.parameters
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
+@pytest.mark.parametrize("targets", [["embed_tokens"], ["lm_head"], ["embed_tokens", "lm_head"], ["q_proj"]])
+def test_tied_embeddings_take_an_adapter_where_it_is_put(targets: list[str], tmp_path: Path) -> None:
+    """Merged into the one weight that both share, it would change the other as well: by 380 in logits."""
+    config = peft.LoraConfig(r=4, target_modules=targets, init_lora_weights=False)
+    tied = {"tie_word_embeddings": True}
+    peft.get_peft_model(model_of("llama", **tied), config).save_pretrained(tmp_path)
+    expected = logits(peft.PeftModel.from_pretrained(model_of("llama", **tied), tmp_path).eval(), tokens())
+    model, _ = adapter.apply(model_of("llama", **tied), str(tmp_path), quantized=False)
+    assert type(model).__name__ == "LlamaForCausalLM"
+    assert (logits(model, tokens()) - expected).abs().max() < 1e-3  # of some hundreds
+    assert model.config.tie_word_embeddings == (targets == ["q_proj"])
+    model.save_pretrained(tmp_path / "merged")
+    again = type(model).from_pretrained(tmp_path / "merged").eval()
+    assert (logits(again, tokens()) - expected).abs().max() < 1e-3
+
+
+def test_an_adapter_that_merges_into_other_numbers_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    wrapped().save_pretrained(tmp_path)
+    monkeypatch.setattr(peft.PeftModel, "merge_and_unload", lambda self, **_: self.unload(), raising=False)
+    with pytest.raises(ModelError, match=r"changes logits by .* of their size when it is merged into the weights"):
+        adapter.apply(model_of("llama"), str(tmp_path), quantized=False)
+
+
 def test_on_quantised_weights_it_stays_beside_them(tmp_path: Path) -> None:
     """The weights here are plain; what is tested is that nothing is merged, and nothing lost."""
     wrapped().save_pretrained(tmp_path)

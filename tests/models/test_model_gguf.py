@@ -17,7 +17,9 @@ from tiny_models import SMALL, VOCABULARY, WINDOW, logits, model_of, tokens
 from ropewalk.errors import ModelError
 from ropewalk.methods import make_params, resolve
 from ropewalk.models import ModelSpec, load, patched, read_geometry
+from ropewalk.models import gguf as reading
 from ropewalk.models.gguf import Header, rope_parameters
+from ropewalk.models.size import read_size
 
 HEADS, KEY_HEADS, HEAD_DIM = SMALL["num_attention_heads"], SMALL["num_key_value_heads"], 16
 LAMBDAS = np.linspace(1.0, 8.0, HEAD_DIM // 2).astype(np.float32)
@@ -224,3 +226,39 @@ def test_quantising_a_gguf_file_again_is_refused(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "tiny.gguf")
     with pytest.raises(ModelError, match=r"tiny\.gguf' is quantised by its GGUF blocks; leave quantization out\.$"):
         load(ModelSpec(id=str(path), quantization={"load_in_4bit": True}))
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "rope_freqs"])
+def test_geometry_and_size_come_from_the_header_alone(scaled: bool, tmp_path: Path, monkeypatch: Any) -> None:
+    """Whole, and with its weights cut off: nothing of them, and nothing of the vocabulary, is looked at."""
+    lambdas = LAMBDAS if scaled else None
+    whole = write_gguf(tmp_path / "whole.gguf", lambdas=lambdas)
+    expected = load(ModelSpec(id=str(whole)), device="cpu", dtype="float32")
+    sizes = read_size(ModelSpec(id=str(whole)), "float32")
+    reader = gguf.GGUFReader(str(whole))
+    kept = {t.name: (t.data_offset, bytes(t.data)) for t in reader.tensors if t.name.startswith("rope_f")}
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(whole.read_bytes()[: reader.data_offset])
+    with cut.open("r+b") as file:
+        for offset, data in kept.values():
+            file.seek(offset)
+            file.write(data)
+    seen: list[int] = []
+
+    def counted(path: str) -> Any:
+        seen.append(Path(path).stat().st_size)
+        return gguf.GGUFReader(path)
+
+    monkeypatch.setattr(reading, "GGUFReader", counted)
+    assert read_geometry(ModelSpec(id=str(cut))) == read_geometry(ModelSpec(id=str(whole))) == expected.geometry
+    assert read_size(ModelSpec(id=str(cut)), "float32") == sizes
+    assert sizes.vocabulary == expected.model.config.vocab_size == VOCABULARY
+    assert max(seen) < reader.data_offset
+
+
+def test_a_file_cut_off_within_its_header_is_refused(tmp_path: Path) -> None:
+    whole = write_gguf(tmp_path / "whole.gguf", lambdas=LAMBDAS).read_bytes()
+    for size in (10, 200, len(whole) // 3):
+        (tmp_path / "cut.gguf").write_bytes(whole[:size])
+        with pytest.raises(ModelError, match=r"cut\.gguf is no GGUF file \(.*\); download it again\.$"):
+            read_geometry(ModelSpec(id=str(tmp_path / "cut.gguf")))

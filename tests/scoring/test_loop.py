@@ -19,7 +19,8 @@ from rows_for_tests import (
     stock_nll,
 )
 
-from ropewalk.scoring import AnswerRow, Answers, Failure, NllRow, fast, score, split
+from ropewalk.errors import ModelError
+from ropewalk.scoring import AnswerRow, Answers, Failure, NllRow, attention, fast, score, score_shared, split
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,57 @@ def test_other_errors_are_raised(model, parts):
     with pytest.raises(RuntimeError, match="index out of range"):
         list(score(model, dataclasses.replace(parts, body=body), nll_rows(model, [8]), 8))
     assert "forward" not in model.model.rotary_emb.__dict__  # and the model is as it was
+
+
+def _failing(model, error):
+    """The model with a layer that raises on more than 20 tokens."""
+    stock = model.model.layers[1].mlp.forward
+
+    def limited(x):
+        if x.shape[1] > 20:
+            raise type(error)(*error.args)
+        return stock(x)
+
+    model.model.layers[1].mlp.forward = limited
+    return model
+
+
+def test_a_pass_that_the_model_itself_fails_is_a_failure_of_its_row():
+    model = _failing(random_model("Llama"), IndexError("index 21 is out of bounds"))
+    rows = nll_rows(model, [16, 24, 24])
+    found = outcomes(model, split(model), rows, batch_tokens=64)
+    assert np.abs(found[0] - stock_nll(model, rows[0].ids)).max() < FLOAT_NOISE
+    said = "LlamaForCausalLM: its own forward pass failed (IndexError: index 21 is out of bounds); check that its "
+    assert (
+        found[1]
+        == found[2]
+        == Failure(status="error", reason=f"{said}configuration belongs to its weights and allows so many tokens.")
+    )
+
+
+def test_a_mistake_of_our_own_inside_the_forward_pass_keeps_its_traceback(monkeypatch):
+    model = random_model("Llama")
+    rows = nll_rows(model, [24])
+
+    def wrong(*_):
+        raise IndexError("ours")
+
+    with fast(model, split(model), compiled=False) as quick:
+        monkeypatch.setattr(attention, "_next_layer", wrong)
+        with pytest.raises(IndexError, match="ours"):
+            outcomes(model, quick, rows, 64)
+
+
+@pytest.mark.parametrize("run", [score, score_shared])
+def test_a_token_that_the_model_does_not_know(run):
+    model = random_model("Llama")
+    row = AnswerRow(ids=np.array([5, 96, 6, 7], np.int32), rotation=rotation(model), answer_tokens=2)
+    with pytest.raises(ModelError) as refusal:
+        list(run(model, split(model), [row], 64))
+    assert str(refusal.value) == (
+        "LlamaForCausalLM: its tokenizer gives token 96, but it has embeddings of 96 tokens only; use the tokenizer "
+        "that belongs to the model."
+    )
 
 
 def test_a_loss_that_is_no_number_is_an_error_of_its_row_alone(model, parts):

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from ropewalk.errors import CorpusError
 
+PART = 2**20
+"""Characters of a text that are encoded at a time."""
+
 
 def on_disk(name: str | Path, key: str) -> Path:
     """A path as the user wrote it, `~` expanded; `key` names its place in a refusal.
@@ -63,19 +66,22 @@ def text_sha256(text: str, *, place: str) -> str:
     Raises:
         CorpusError: the text is empty or blank, or has characters that no text has; the message names `place`.
     """
-    if not text.strip():
+    if not text or text.isspace():
         raise CorpusError(f"{place} is empty: a document needs text; leave it out or mend it.")
     if "\0" in text:
         raise CorpusError(
             f"{place} is binary (NUL at character {text.index(chr(0))}): documents are plain text in UTF-8."
         )
-    try:
-        return hashlib.sha256(text.encode()).hexdigest()
-    except UnicodeEncodeError as error:
-        raise CorpusError(
-            f"{place} has half a surrogate pair at character {error.start}, which UTF-8 cannot hold; "
-            "repair its encoding at the source."
-        ) from None
+    digest = hashlib.sha256()
+    for start in range(0, len(text), PART):
+        try:
+            digest.update(text[start : start + PART].encode())
+        except UnicodeEncodeError as error:
+            raise CorpusError(
+                f"{place} has half a surrogate pair at character {start + error.start}, which UTF-8 cannot hold; "
+                "repair its encoding at the source."
+            ) from None
+    return digest.hexdigest()
 
 
 def local_document(text: str, *, id: str, title: str, kind: str, source: str) -> Document:

@@ -154,8 +154,9 @@ def _read_table(place: Path, count: int | None) -> pd.DataFrame:
         case ".parquet":
             return pd.read_parquet(place)
         case ".jsonl":  # not pandas.read_json, which guesses dates and numbers
-            with place.open(encoding="utf-8") as lines:
-                return pd.DataFrame([json.loads(line) for line in islice(lines, count)], dtype=object)
+            with place.open(encoding="utf-8-sig") as lines:  # a byte-order mark is no part of the first row
+                rows = (json.loads(line) for line in lines if line.strip())
+                return pd.DataFrame(list(islice(rows, count)), dtype=object)
         case _:
             return pd.read_csv(place, nrows=count, dtype=str, keep_default_na=False)
 

@@ -68,7 +68,8 @@ class Tokens:
         """
         if self.ends is None:
             return None
-        codes = np.frombuffer(self.document.text.encode("utf-32-le"), dtype="<u4")
+        read = self.document.text[: int(self.ends.max(initial=0))]  # of a long text only this is spread out
+        codes = np.frombuffer(read.encode("utf-32-le"), dtype="<u4")
         width = 1 + (codes >= 0x80).astype(np.int32) + (codes >= 0x800) + (codes >= 0x10000)
         bytes_before = np.append(0, np.cumsum(width))
         return np.diff(bytes_before[np.maximum.accumulate(self.ends)], prepend=0).astype(np.int32)

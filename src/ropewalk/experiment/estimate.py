@@ -16,7 +16,7 @@ from ropewalk.scoring import AnswerRow, Split, fast, split
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
 from ropewalk.scoring.loop import even_part
 from ropewalk.scoring.probe import Clock, Fed, probe
-from ropewalk.scoring.shared import carries, grain_of, shares, walk
+from ropewalk.scoring.shared import grain_of, shares, walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def of(asked: Asked, report: Progress = lambda what, done, total: None) -> Estim
     ready_s = time.perf_counter() - start  # a run loads and tokenises as well
     model = prepared.model.model
     compiled = pays_to_compile(model, prepared.plan.tokens)
-    with fast(model, split(model), compiled=compiled) as parts:
+    with fast(model, split(model), compiled=compiled, longest=asked.experiment.lengths[-1]) as parts:
         found = estimate(prepared, parts, batch_tokens(model, asked.experiment.lengths[-1]), report)
     return replace(found, seconds=found.seconds + ready_s)
 
@@ -83,7 +83,7 @@ def estimate(
     report("probing answers", 1, 2)
     if answers:
         answer_pace, once_s = timed(answers=True, limit_s=end - clock())
-        if not carries(model, parts):  # asked after the probe, which times what is loaded first
+        if not parts.held:
             answers = passkey_passes(prepared, budget, whole=True)
         seconds += once_s + answer_pace.seconds(answers)
     report("probed", 2, 2)

@@ -18,8 +18,8 @@ from ropewalk.experiment.raw import Raw, write_cells
 from ropewalk.experiment.store import Store
 from ropewalk.metrics.readings import fed_ids
 from ropewalk.scoring import AnswerRow, Failure, NllRow, Split, score, score_shared
+from ropewalk.scoring.foreign_errors import ForwardError, is_out_of_memory, release
 from ropewalk.scoring.generate import generate
-from ropewalk.scoring.loop import is_out_of_memory, release
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, tokens done, tokens in all)."""
@@ -188,6 +188,8 @@ def continued(prepared: Prepared, trial: trials.GeneratedTrial, fingerprint: str
     ids = np.array(prepared.model.tokenizer(trial.prompt, verbose=False)["input_ids"], dtype=np.int32)
     try:
         return generate(prepared.model.model, ids, prepared.plan.rotations[fingerprint], trials.YARN_NEW_TOKENS)
+    except ForwardError as error:
+        return Failure(status="error", reason=str(error))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -23,7 +23,7 @@ from ropewalk.corpus import (
     that_fill,
     tokenize_all,
 )
-from ropewalk.errors import ExperimentError, ModelError
+from ropewalk.errors import ExperimentError
 from ropewalk.experiment import plan as planning
 from ropewalk.experiment import trials
 from ropewalk.experiment.plan import Plan
@@ -33,6 +33,7 @@ from ropewalk.metrics.passkey import Trial, require_places
 from ropewalk.models import LoadedModel, ModelSpec, load, read_geometry, read_tokenizer
 from ropewalk.models.source import find
 from ropewalk.rope import RopeGeometry
+from ropewalk.scoring.loop import require_known
 
 SHORT_WINDOW = 1024
 """Models with windows up to this many tokens take the built-in spans made with short contexts."""
@@ -136,12 +137,8 @@ def prepare(asked: Asked, *, exact: bool = False) -> Prepared:
         attn_implementation="eager" if exact else None,
         tokenizer=tokenizer,
     )
-    capped = getattr(model.model.config.get_text_config(), "attn_logit_softcapping", None)
-    if capped is not None and not exact:
-        raise ModelError(
-            f"model {asked.spec.id!r} caps its attention logits at {capped}, which fast attention leaves out without a "
-            "word, so its numbers would be wrong; run it with --exact."
-        )
+    for each in tokens:
+        require_known(model.model, each.ids)
     plan = dataclasses.replace(asked.plan, documents=len(tokens))
     return Prepared(asked=asked, model=model, tokens=tokens, plan=plan)
 

@@ -19,8 +19,7 @@ from ropewalk.experiment.measure import Progress, now
 from ropewalk.experiment.prepare import Asked, Prepared, geometry_facts, prepare, versions
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import LOCK, Store, canonical, require_empty, writing
-from ropewalk.scoring import fast, split
-from ropewalk.scoring.attention import name_for
+from ropewalk.scoring import Split, fast, split
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
 
 _LOG = logging.getLogger(__name__)
@@ -54,12 +53,16 @@ def sweep(asked: Asked, out: Path, *, source: str = "", exact: bool = False, pro
             _begin(store, prepared, identity, source, exact)
             started = time.monotonic()
             model, parts = prepared.model.model, split(prepared.model.model)
-            budget = 1 if exact else batch_tokens(model, asked.experiment.lengths[-1])
+            longest = asked.experiment.lengths[-1]
+            budget = 1 if exact else batch_tokens(model, longest)
             compiled = pays_to_compile(model, prepared.plan.tokens)
             with (
-                contextlib.nullcontext(parts) if exact else fast(model, parts, compiled=compiled) as parts,
+                contextlib.nullcontext(parts)
+                if exact
+                else fast(model, parts, compiled=compiled, longest=longest) as parts,
                 canary.watched(store, prepared, parts),
             ):
+                _record_paths(store, parts, exact)
                 spans.keep_documents(store, prepared, parts, budget, report)
                 measure.all_passes(store, prepared, parts, budget, report, exact=exact)
             with store.transaction():
@@ -67,6 +70,13 @@ def sweep(asked: Asked, out: Path, *, source: str = "", exact: bool = False, pro
         finally:
             store.close()
     return Run.open(out)
+
+
+def _record_paths(store: Store, parts: Split, exact: bool) -> None:
+    """Record which attention ran, and every fast path that was left out in this or an earlier session."""
+    with store.transaction():
+        store.set_meta("attention", "eager" if exact else parts.attention)
+        store.set_meta("left_out", list(dict.fromkeys([*(store.meta("left_out") or ()), *parts.left_out])))
 
 
 def _identity(asked: Asked, exact: bool) -> Mapping[str, Any]:
@@ -143,7 +153,6 @@ def _begin(store: Store, prepared: Prepared, identity: Mapping[str, Any], source
             "versions": versions(),
             "started": now(),
             "geometry": geometry_facts(prepared.asked.geometry),
-            "attention": "eager" if exact else name_for(prepared.model.model.config),
             "bos": prepared.tokens[0].bos,
         }
         for key, value in facts.items():

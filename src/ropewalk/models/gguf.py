@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import math
+import struct
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,7 @@ from tokenizers import pre_tokenizers
 from ropewalk.errors import ModelError
 from ropewalk.methods.none import shipped
 from ropewalk.models.geometry import geometry_of
+from ropewalk.models.gguf_header import slim
 from ropewalk.models.layers import scaled_layer_type
 from ropewalk.rope import Rotation
 
@@ -41,6 +45,7 @@ class Header:
         pre_tokenizer: metadata `tokenizer.ggml.pre`.
         record: the rotation in float64 that `ropewalk export` wrote beside its float32 form.
         architecture: metadata `general.architecture`.
+        small: the file without vocabulary and weights (`gguf_header`).
     """
 
     path: Path
@@ -49,24 +54,36 @@ class Header:
     pre_tokenizer: str | None
     record: Rotation | None = None
     architecture: str = "llama"
+    small: bytes = dataclasses.field(default=b"", repr=False)
 
 
 def read_header(path: Path) -> Header:
-    """Read metadata and rope tensors; seconds, since the vocabulary is metadata too.
+    """Read metadata and rope tensors; neither the vocabulary, which is metadata too, nor other tensors.
 
     Raises:
         ModelError: this is no GGUF file.
     """
     try:
-        reader = GGUFReader(str(path))
-        fields = {key: field.contents() for key, field in reader.fields.items() if len(field.data) <= 1}
-        return _header(path, reader, fields)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        small = slim(path, lambda name: name.startswith("rope_f"))
+        with _written(small) as file:
+            reader = GGUFReader(str(file))
+            fields = {key: field.contents() for key, field in reader.fields.items() if len(field.data) <= 1}
+            return _header(path, small, reader, fields)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
         reason = " ".join(str(error).split())[:120]
         raise ModelError(f"{path} is no GGUF file ({type(error).__name__}: {reason}); download it again.") from error
 
 
-def _header(path: Path, reader: GGUFReader, fields: Mapping[str, Any]) -> Header:
+@contextlib.contextmanager
+def _written(small: bytes) -> Iterator[Path]:
+    """The small file on disk, where the libraries want it."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "header.gguf"
+        path.write_bytes(small)
+        yield path
+
+
+def _header(path: Path, small: bytes, reader: GGUFReader, fields: Mapping[str, Any]) -> Header:
     prefix = f"{fields['general.architecture']}.rope."
     return Header(
         path=path,
@@ -77,6 +94,7 @@ def _header(path: Path, reader: GGUFReader, fields: Mapping[str, Any]) -> Header
         pre_tokenizer=fields.get("tokenizer.ggml.pre"),
         record=_record(reader),
         architecture=fields["general.architecture"],
+        small=small,
     )
 
 
@@ -89,8 +107,9 @@ def _record(reader: GGUFReader) -> Rotation | None:
 
 def read_config(header: Header) -> Any:
     """The configuration of a GGUF file, its `rope_parameters` as the file's metadata and tensors say."""
-    with quiet_bars():
-        config: Any = transformers.AutoConfig.from_pretrained(str(header.path.parent), gguf_file=header.path.name)
+    with quiet_bars(), _written(header.small) as file:
+        config: Any = transformers.AutoConfig.from_pretrained(str(file.parent), gguf_file=file.name)
+    config.name_or_path = str(header.path.parent)
     rope = getattr(config, "rope_parameters", None)
     if rope:
         named = rope_parameters(header, config)

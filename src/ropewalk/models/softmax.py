@@ -11,6 +11,7 @@ import torch
 
 from ropewalk.errors import ModelError
 from ropewalk.methods.none import shipped
+from ropewalk.models.auto import text_model
 from ropewalk.rope import RopeGeometry, Rotation
 
 
@@ -54,7 +55,7 @@ def attentions(model: Any, geometry: RopeGeometry) -> list[Any]:
     """
     if not geometry.softmax_mscale:
         return []
-    modules: list[torch.nn.Module] = list(model.get_decoder().modules())
+    modules: list[torch.nn.Module] = list(text_model(model).modules())
     found: list[Any] = [module for module in modules if hasattr(module, "qk_head_dim") and hasattr(module, "scaling")]
     for module in found:
         expected = module.qk_head_dim**-0.5 * _own(geometry)

@@ -29,6 +29,7 @@ def table(run: Measured) -> Table:
         "dtype": model.get("dtype"),
         "device": model.get("device"),
         "attention": meta.get("attention"),
+        "left out": "; ".join(meta.get("left_out") or ()),
         "window": windows(geometry).removeprefix("window "),
         "rotary": f"rotary_dim {geometry.get('rotary_dim')}, rope_theta {geometry.get('rope_theta')}, "
         f"rope_type {geometry.get('rope_type')}",

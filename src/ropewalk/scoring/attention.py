@@ -5,7 +5,8 @@ context (no mask is made for them, and none is looked for), and "ropewalk_masked
 mask, other masks go through transformers' own `sdpa`. Nothing is cached across forward passes except what a `Held` is
 asked to hold.
 
-Shapes: B rows, H query heads, G key/value heads, S positions fed, P prefix positions, D head dimension.
+Shapes: B rows, H query heads, G key/value heads, S positions fed, P prefix positions, D head dimension, E that of
+values (narrower under multi-head latent attention).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.backends.cuda import SDPAParams, can_use_cudnn_attention, can_use_flash_attention
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.bias import causal_lower_right
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -43,7 +44,8 @@ than this in a layer, flash attention is done sooner."""
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """Rotated keys and values of the tokens fed last, per layer `[B, G, room, D]`; passes inside `continuing` fill it.
+    """Rotated keys `[B, G, room, D]` and values `[B, G, room, E]` of the tokens fed last, per layer; passes inside
+    `continuing` fill it.
 
     Attributes:
         room: positions that it has place for.
@@ -57,8 +59,9 @@ class Held:
         """Keep `[B, G, S, D]` from position `start` on, over what was there; everything up to their end comes back."""
         end = start + key.shape[2]
         if layer not in self.keys:
-            shape = (*key.shape[:2], self.room, key.shape[3])
-            self.keys[layer], self.values[layer] = key.new_empty(shape), value.new_empty(shape)
+            self.keys[layer], self.values[layer] = (
+                part.new_empty((*part.shape[:2], self.room, part.shape[3])) for part in (key, value)
+            )
         self.keys[layer][:, :, start:end] = key
         self.values[layer][:, :, start:end] = value
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
@@ -78,15 +81,31 @@ class _Mode:
 _mode = _Mode()
 
 
+KNOWN = frozenset(
+    {"sliding_window", "is_causal", "position_ids", "past_key_values", "use_cache", "cache_position", "layer_idx"}
+    | {"output_attentions", "output_hidden_states", "output_router_logits", "return_dict", "position_embeddings"}
+    | {"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "num_items_in_batch", "seq_idx"}
+)
+"""What models pass to attention beside its inputs and does not change it here, or is heeded (`sliding_window`)."""
+
+
 @contextmanager
-def installed(model: Any) -> Iterator[None]:
-    """Use this attention in `model` inside the block."""
-    before = model.config.get_text_config()._attn_implementation
-    model.set_attn_implementation(name_for(model.config))
+def installed(model: Any, name: str) -> Iterator[None]:
+    """Use an attention implementation in `model` inside the block."""
+    before = in_use(model)
+    if name == before:
+        yield
+        return
+    model.set_attn_implementation(name)
     try:
         yield
     finally:
         model.set_attn_implementation(before)
+
+
+def in_use(model: Any) -> str:
+    """The attention implementation that a model runs with."""
+    return model.config.get_text_config()._attn_implementation
 
 
 def name_for(config: Any) -> str:
@@ -138,12 +157,15 @@ def attend(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention function: query `[B, H, S, D]`, key and value `[B, G, S, D]` to `[B, S, H, D]`."""
-    for extra in ("softcap", "s_aux"):
-        if kwargs.get(extra) is not None:
-            raise ModelError(
-                f"{type(module).__name__}: its attention has {extra}, which fast kernels do not compute; use --exact."
-            )
+    """transformers' attention function: query `[B, H, S, D]`, key `[B, G, S, D]`, value `[B, G, S, E]` to
+    `[B, S, H, E]`.
+
+    Raises:
+        ModelError: the model asks for something else than attention to keys, such as sinks or chosen indices.
+    """
+    for name, given in kwargs.items():
+        if name not in KNOWN and given is not None and given is not False:
+            raise ModelError(f"{type(module).__name__}: its attention has {name}, which fast kernels do not compute.")
     if query.shape[2] != key.shape[2]:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     layers: int = module.config.num_hidden_layers
@@ -154,10 +176,10 @@ def attend(
 
 @torch.library.custom_op("ropewalk::causal", mutates_args=())
 def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layers: int) -> Tensor:
-    """Full causal attention to `[B, S, H, D]`. One node of a compiled layer's graph, which is not looked into."""
+    """Full causal attention to `[B, S, H, E]`. One node of a compiled layer's graph, which is not looked into."""
     layer, every = _next_layer(key, value)
     if layer == layers - 1 and 0 < _mode.tail < query.shape[2]:
-        out = torch.zeros_like(query)
+        out = query.new_zeros((*query.shape[:3], value.shape[3]))
         out[:, :, -_mode.tail :] = _masked(query[:, :, -_mode.tail :], *every, scaling, None)
     elif _mode.start:
         earlier = (part[:, :, : _mode.start] for part in every)
@@ -167,14 +189,22 @@ def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, la
     else:
         with sdpa_kernel(BACKENDS, set_priority=True):
             grouped = query.shape[1] != key.shape[1]
-            out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped)
+            wide = _widened(key, value)
+            out = scaled_dot_product_attention(query, key, wide, is_causal=True, scale=scaling, enable_gqa=grouped)
+            out = out[..., : value.shape[3]]
     return out.transpose(1, 2).contiguous()
 
 
 @_causal.register_fake
 def _(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layers: int) -> Tensor:
-    rows, heads, positions, dim = query.shape
-    return query.new_empty(rows, positions, heads, dim)
+    rows, heads, positions, _ = query.shape
+    return query.new_empty(rows, positions, heads, value.shape[3])
+
+
+def _widened(key: Tensor, value: Tensor) -> Tensor:
+    """Values as wide as keys: for others a CPU has no kernel but the one that makes all weights at once."""
+    missing = key.shape[3] - value.shape[3]
+    return pad(value, (0, missing)) if missing > 0 and key.device.type == "cpu" else value
 
 
 @torch.compiler.disable
@@ -192,16 +222,14 @@ def _windowed(
     """Attention under a mask, or in a layer with a sliding window: our own where prompts share, or transformers'."""
     window = kwargs.get("sliding_window")
     if window is None and _mode.start:
-        raise ModelError(
-            f"{type(module).__name__}: its mask is no sliding window, so prompts cannot share beginnings; use --exact."
-        )
+        raise ModelError(f"{type(module).__name__}: its mask is no sliding window, so prompts cannot share beginnings.")
     layer, every = _next_layer(key, value)
     tail = _mode.tail if layer == layers - 1 and 0 < _mode.tail < query.shape[2] else 0
     if window is None or not (_mode.start or tail):
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     if not tail:
         return _masked(query, *every, scaling, window).transpose(1, 2), None
-    out = torch.zeros_like(query)
+    out = query.new_zeros((*query.shape[:3], value.shape[3]))
     out[:, :, -tail:] = _masked(query[:, :, -tail:], *every, scaling, window)
     return out.transpose(1, 2), None
 
@@ -230,7 +258,7 @@ def _masked(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, wi
 
 
 def merged(far: Tensor, far_lse: Tensor, near: Tensor, near_lse: Tensor) -> Tensor:
-    """Attention over two sets of keys `[B, H, S, D]` as one, by the log-sum-exps `[B, H, S]` of their logits."""
+    """Attention over two sets of keys `[B, H, S, E]` as one, by the log-sum-exps `[B, H, S]` of their logits."""
     share = torch.sigmoid(far_lse - near_lse).to(near.dtype).unsqueeze(-1)
     return torch.lerp(near, far, share)
 
@@ -238,11 +266,13 @@ def merged(far: Tensor, far_lse: Tensor, near: Tensor, near_lse: Tensor) -> Tens
 def _with_lse(
     query: Tensor, key: Tensor, value: Tensor, *, causal: bool, scaling: float | None
 ) -> tuple[Tensor, Tensor]:
-    """Attention output `[B, H, S, D]` and the log-sum-exp of its logits, float32 `[B, H, S]`."""
+    """Attention output `[B, H, S, E]` and the log-sum-exp of its logits, float32 `[B, H, S]`."""
     aten = torch.ops.aten
     params = SDPAParams(query, key, value, None, 0.0, causal, query.shape[1] != key.shape[1])
     if query.device.type == "cpu":
-        out, lse = aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=scaling)
+        wide = _widened(key, value)
+        out, lse = aten._scaled_dot_product_flash_attention_for_cpu(query, key, wide, 0.0, causal, scale=scaling)
+        out = out[..., : value.shape[3]]
     elif can_use_cudnn_attention(params) and _work(query, key) > PLANNED_FLOPS:
         out, lse, *_ = aten._scaled_dot_product_cudnn_attention(
             query, key, value, None, True, 0.0, causal, False, scale=scaling

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from ropewalk.models.patch import patched
 from ropewalk.rope import Rotation
+from ropewalk.scoring.foreign_errors import naming
+from ropewalk.scoring.loop import require_known
 
 
 @torch.inference_mode()
@@ -17,7 +19,8 @@ def generate(model: Any, ids: NDArray[np.int32], rotation: Rotation, new_tokens:
     """Continue `ids` int32 `[T]` by up to `new_tokens` greedy tokens under one static rotation; int32 `[<= new]`."""
     device = model.get_output_embeddings().weight.device
     prompt = torch.from_numpy(ids.astype(np.int64))[None].to(device)
-    with patched(model, rotation):
+    require_known(model, ids)
+    with patched(model, rotation), naming(model):
         out = model.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),

@@ -5,6 +5,7 @@ Shapes: B rows, T positions, H hidden size, V vocabulary, N = B * T flattened po
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ropewalk.errors import ModelError
+from ropewalk.models import patched
 from ropewalk.models.auto import before_head, trunk
+from ropewalk.scoring.comparing import REFUSALS, apart, said, two_rotations
+from ropewalk.scoring.foreign_errors import naming
 
 CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 384 * 2**20}
 """Float32 logits that one chunk of positions may take: the cache counts on a CPU, the size of a product on a GPU."""
@@ -23,6 +27,8 @@ TILE = 256
 """A GPU multiplies positions in tiles of so many."""
 
 PROBE_TOKENS = 8
+PROBE_STRIDE = 7919
+"""Between the ids that are tried: the first of a vocabulary are special tokens, on which a model may do anything."""
 
 LSE_WIDTH = 1024
 """Logits that one log-sum-exp takes at most: compiled for a GPU it reads so many once, and a whole vocabulary twice."""
@@ -92,17 +98,33 @@ class Head:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """A causal language model as two functions: ids `[B, T]` (and positions `[1, T]`, from 0 if not given) to hidden
-    states `[B, T, H]`, and its head."""
+    """A causal language model as two functions, and which shortcuts are known to be right for it.
+
+    Attributes:
+        body: ids `[B, T]` (and positions `[1, T]`, from 0 if not given) to hidden states `[B, T, H]`.
+        head: hidden states to losses.
+        rows: several texts go through beside each other, each under a rotation of its own.
+        tail: the last layer may leave out positions that nobody asks for.
+        held: prompts that begin alike may go on from held keys and values.
+        attention: the implementation that runs.
+        left_out: a sentence for every shortcut that gives other numbers.
+    """
 
     body: Callable[..., Tensor]
     head: Head
+    rows: bool = True
+    tail: bool = False
+    held: bool = False
+    attention: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 def split(model: Any) -> Split:
-    """Take a transformers causal language model apart, and prove on a few tokens that the parts make the whole.
+    """Take a transformers causal language model apart, and prove on a few tokens that the parts make the whole, and
+    that rows beside each other do not disturb each other.
 
     Raises:
+        ForwardError: its forward pass fails.
         ModelError: the model's own logits are not what body and head give, so it cannot be scored in chunks; or they
             are not finite (overflow of float16, damaged weights).
     """
@@ -119,18 +141,23 @@ def split(model: Any) -> Split:
     base, last = trunk(model), before_head(model)
 
     def body(ids_BT: Tensor, positions_1T: Tensor | None = None) -> Tensor:
-        return last(base(input_ids=ids_BT, position_ids=positions_1T, use_cache=False).last_hidden_state)
+        with naming(model):
+            return last(base(input_ids=ids_BT, position_ids=positions_1T, use_cache=False).last_hidden_state)
 
     whole = Split(body=body, head=head)
     _prove(model, whole, vocabulary=embeddings.weight.shape[0])
-    return whole
+    if (why := crosstalk(model, whole)) is None:
+        return whole
+    note = f"{type(model).__name__}: rows are scored one by one: {why}"
+    return dataclasses.replace(whole, rows=False, left_out=(note,))
 
 
 @torch.inference_mode()
 def _prove(model: Any, parts: Split, vocabulary: int) -> None:
     device = parts.head.weight.device
     ids = torch.arange(1, PROBE_TOKENS + 1, device=device)[None] % vocabulary
-    expected = model(input_ids=ids, use_cache=False).logits[0].float()
+    with naming(model):
+        expected = model(input_ids=ids, use_cache=False).logits[0].float()
     if not bool(expected.isfinite().all()):
         narrow = str(model.dtype).removeprefix("torch.")
         raise ModelError(
@@ -146,3 +173,19 @@ def _prove(model: Any, parts: Split, vocabulary: int) -> None:
             f"(allowed {allowed:.3g}); its head does something that chunked scoring does not know, "
             "so it cannot be measured: report the architecture."
         )
+
+
+@torch.inference_mode()
+def crosstalk(model: Any, parts: Split) -> str | None:
+    """Why texts do not come out of a batch, each under its own rotation, as they do alone; None if they do."""
+    weight, rotations = parts.head.weight, two_rotations(model)
+    ids = (torch.arange(2 * PROBE_TOKENS, device=weight.device) * PROBE_STRIDE % weight.shape[0]).view(2, -1)
+    alone = []
+    for row, rotation in zip(ids, rotations, strict=True):
+        with patched(model, rotation):
+            alone.append(parts.body(row[None]))
+    try:
+        with patched(model, rotations):
+            return apart(torch.cat(alone), parts.body(ids))
+    except REFUSALS as error:
+        return said(error)

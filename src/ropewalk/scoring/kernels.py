@@ -6,9 +6,10 @@ Whole-model compilation is left out on purpose: it makes transformers build a ma
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,7 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ropewalk.scoring.attention import installed, wanted_tail
-from ropewalk.scoring.head import Head, Loss, Split
+from ropewalk.scoring.head import PROBE_STRIDE, Head, Loss, Split
+from ropewalk.scoring.proofs import Paths, choose
+
+_LOG = logging.getLogger(__name__)
 
 MLP_CHUNK_TOKENS = 32_768
 """Positions that an MLP takes at a time: its inner activations are several times wider than the hidden states."""
@@ -26,7 +30,11 @@ ALIGNED = 8
 """Rows of 16-bit numbers that are copied by descriptor start at multiples of 16 bytes."""
 
 COMPILED_TOKENS = 1024
-"""Smaller passes run as they are: proofs and canaries would cost compilations for shapes of their own."""
+"""Smaller passes run as they are: canaries would cost compilations for shapes of their own."""
+
+HEAD_TOKENS = 257
+HEAD_NOISE = 1e-3
+"""Nats: ten times what tensor cores cut off sums of 2048 products."""
 
 
 def layers_of(model: Any) -> list[nn.Module]:
@@ -35,26 +43,61 @@ def layers_of(model: Any) -> list[nn.Module]:
 
 
 @contextmanager
-def fast(model: Any, parts: Split, *, compiled: bool) -> Iterator[Split]:
-    """Run `model` with our kernels inside the block; yields the parts to score with.
+def fast(model: Any, parts: Split, *, compiled: bool, longest: int | None = None) -> Iterator[Split]:
+    """Run `model` with our kernels inside the block, as far as they are right for it; yields the parts to score with.
+
+    What is left out is logged, and stands in `left_out` of the parts.
 
     Args:
         model: a causal language model of transformers.
         parts: what `split(model)` gave.
         compiled: compile layers and loss (CUDA; costs seconds once, pays for itself after about a million tokens).
+        longest: the most tokens of a pass to come: what a model does differently beyond them needs no proof.
     """
-    with ExitStack() as stack:
-        stack.enter_context(installed(model))
-        layers = layers_of(model)
-        for layer in layers:
-            if isinstance(mlp := getattr(layer, "mlp", None), nn.Module):
-                chunked = _chunked(_compiled(mlp.forward) if compiled else mlp.forward)
-                stack.enter_context(_forward_replaced(mlp, _tail_only(chunked) if layer is layers[-1] else chunked))
-            if compiled:
-                stack.enter_context(_forward_replaced(layer, _compiled(layer.forward)))
+    forwards = cache(partial(_forwards, model))  # compiled once, however often they are installed
+
+    @contextmanager
+    def running(paths: Paths) -> Iterator[Split]:
+        with ExitStack() as stack:
+            stack.enter_context(installed(model, paths.attention))
+            for module, forward in forwards(mlp=paths.mlp, compiled=paths.compiled):
+                stack.enter_context(_forward_replaced(module, forward))
+            yield parts
+
+    paths, proven = choose(model, parts, running, compiled=COMPILED_TOKENS if compiled else 0, longest=longest)
+    with running(paths):
         if compiled:
-            parts = dataclasses.replace(parts, head=_quick(parts.head))
-        yield parts
+            proven = _with_quick_head(model, proven)
+        for note in proven.left_out:
+            _LOG.warning("%s", note)
+        yield proven
+
+
+def _forwards(model: Any, *, mlp: bool, compiled: bool) -> list[tuple[nn.Module, Callable[..., Any]]]:
+    """Modules, and what they run in place of their forward."""
+    layers = layers_of(model)
+    found: list[tuple[nn.Module, Callable[..., Any]]] = []
+    for layer in layers:
+        inner = getattr(layer, "mlp", None)
+        if mlp and isinstance(inner, nn.Module):
+            chunked = _chunked(_compiled(inner.forward) if compiled else inner.forward)
+            found.append((inner, _tail_only(chunked) if layer is layers[-1] else chunked))
+        if compiled:
+            found.append((layer, _compiled(layer.forward)))
+    return found
+
+
+@torch.inference_mode()
+def _with_quick_head(model: Any, parts: Split) -> Split:
+    """The parts with a fused or compiled loss, if that gives the losses of the plain one."""
+    quick, count = _quick(parts.head), parts.head.weight.shape[0]
+    ids = torch.arange(HEAD_TOKENS, device=parts.head.weight.device) * PROBE_STRIDE % count
+    hidden = parts.body(ids[None])[0, :-1]
+    off = (quick.nll(hidden, ids[1:]) - parts.head.nll(hidden, ids[1:])).abs().max().item()
+    if off <= HEAD_NOISE:
+        return dataclasses.replace(parts, head=quick)
+    note = f"{type(model).__name__}: the fast loss is left out: it differs by {off:.2g} nats (rounding: {HEAD_NOISE:g})"
+    return dataclasses.replace(parts, left_out=(*parts.left_out, note))
 
 
 def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ropewalk.errors import ModelError
 from ropewalk.models.patch import patched
 from ropewalk.models.placement import upload
 from ropewalk.rope import Rotation
 from ropewalk.scoring.attention import only_last
+from ropewalk.scoring.foreign_errors import ForwardError, is_out_of_memory, release
 from ropewalk.scoring.head import Split
 
 
@@ -74,15 +76,26 @@ def score(model: Any, parts: Split, rows: Sequence[Row], batch_tokens: int) -> I
 
     Longest rows first, so that memory that does not suffice shows early. A batch that runs out of memory is split
     in two until single rows fail; `batch_tokens` then stays at what fitted. One batch is always in flight, so that
-    what the caller does with the last one costs a GPU nothing.
+    what the caller does with the last one costs a GPU nothing. A row on which the model's own forward pass fails is a
+    Failure, alone.
+
+    Raises:
+        ModelError: a token that the model does not know.
     """
+    for row in rows:
+        require_known(model, row.ids)
     order = sorted(range(len(rows)), key=lambda i: (*_shape(rows[i]), i))
     running: tuple[list[int], list[Pending]] | None = None
     while order:
-        batch = _take(rows, order, batch_tokens)
+        batch = _take(rows, order, batch_tokens if parts.rows else 1)
         pending: list[Pending]
         try:
             pending = _forward(model, parts, [rows[i] for i in batch])
+        except ForwardError as error:
+            if len(batch) > 1:  # one of them may be at fault
+                batch_tokens = 1
+                continue
+            pending = [Failure(status="error", reason=str(error))]
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -105,18 +118,18 @@ def score(model: Any, parts: Split, rows: Sequence[Row], batch_tokens: int) -> I
         yield _finish(*running)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device said that memory is exhausted (CPU allocators raise a plain RuntimeError)."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
+def require_known(model: Any, ids: NDArray[np.int32]) -> None:
+    """Refuse token ids int32 `[T]` that a model has no embedding for.
 
-
-def release() -> None:
-    """Give cached device memory back after a failure."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    Raises:
+        ModelError: naming the largest.
+    """
+    known = model.get_input_embeddings().weight.shape[0]
+    if ids.size and int(ids.max()) >= known:
+        raise ModelError(
+            f"{type(model).__name__}: its tokenizer gives token {int(ids.max())}, but it has embeddings of {known} "
+            "tokens only; use the tokenizer that belongs to the model."
+        )
 
 
 def _take(rows: Sequence[Row], order: Sequence[int], batch_tokens: int) -> list[int]:
@@ -143,7 +156,10 @@ def _forward(model: Any, parts: Split, rows: Sequence[Row]) -> list[Pending]:
     ids_BT = upload(np.stack([row.ids for row in rows]).astype(np.int64), device)
     rotations = [row.rotation for row in rows]
     wanted = max(row.tail for row in rows)
-    with patched(model, rotations), only_last(wanted):  # one per row, also if equal: compiled for one shape alone
+    with (
+        patched(model, rotations),
+        only_last(wanted if parts.tail else 0),
+    ):  # one per row, also if equal: compiled for one shape alone
         hidden_BTH = parts.body(ids_BT)
     pending: list[Pending] = []
     for row, hidden_TH, ids_T in zip(rows, hidden_BTH, ids_BT, strict=True):

@@ -16,8 +16,9 @@ from scipy.optimize import nnls
 
 from ropewalk.models.size import size_of
 from ropewalk.rope import Rotation
+from ropewalk.scoring.foreign_errors import is_out_of_memory, release
 from ropewalk.scoring.head import Split
-from ropewalk.scoring.loop import AnswerRow, NllRow, finish, is_out_of_memory, release, score
+from ropewalk.scoring.loop import AnswerRow, NllRow, finish, score
 from ropewalk.scoring.shared import grain_of, walk, walked
 
 TINY, SHORT = 16, 256

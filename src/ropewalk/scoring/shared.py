@@ -19,6 +19,7 @@ from ropewalk.models.patch import patched
 from ropewalk.models.placement import upload
 from ropewalk.rope import Rotation
 from ropewalk.scoring.attention import Held, continuing
+from ropewalk.scoring.foreign_errors import ForwardError, is_out_of_memory, release
 from ropewalk.scoring.head import Split
 from ropewalk.scoring.loop import (
     AnswerRow,
@@ -27,8 +28,7 @@ from ropewalk.scoring.loop import (
     answers,
     even_part,
     finish,
-    is_out_of_memory,
-    release,
+    require_known,
     score,
 )
 
@@ -38,12 +38,6 @@ LEAST_SHARE = 0.1
 CPU_GRAIN = 64
 """What goes on from a shared beginning is a multiple of so many tokens on a CPU, where kernels are compiled for every
 new shape and kept: the demo's 80 suffixes took 300 MB and no less time when they were fed to the token."""
-
-PROBE_TOKENS = 32
-"""Tokens before and after the joint on which sharing is tried."""
-
-PROBE_STRIDE = 7919
-"""Between the ids that are tried: the first of a vocabulary are special tokens, on which a model may do anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +51,16 @@ class Step:
 def score_shared(
     model: Any, parts: Split, rows: Sequence[AnswerRow], batch_tokens: int, wanted: Collection[int] | None = None
 ) -> Iterator[list[tuple[int, Outcome]]]:
-    """As `score`, for prompts that share a beginning; same answers, fewer tokens (all tokens if `carries` is false).
+    """As `score`, for prompts that share a beginning; same answers, fewer tokens (all tokens unless `parts.held`).
 
     Of `rows` only those in `wanted` come out (default: all). On a CPU their losses are the same to the bit as if all
     did: they go on where they would go on then, in the same batches. So a resumed sweep repeats some work.
     """
+    for row in rows:
+        require_known(model, row.ids)
     left = set(range(len(rows)) if wanted is None else wanted)
     steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows], grain_of(parts.head.weight))
-    if not shares(steps, rows) or not carries(model, parts):
+    if not parts.held or not shares(steps, rows):
         asked = sorted(left)
         for batch in score(model, parts, [rows[i] for i in asked], batch_tokens):
             yield [(asked[i], outcome) for i, outcome in batch]
@@ -72,7 +68,7 @@ def score_shared(
     by_rotation: dict[Rotation, list[int]] = {}
     for step in steps:
         by_rotation.setdefault(rows[step.prompt].rotation, []).append(step.prompt)
-    chunks = _chunks(rows, list(by_rotation.values()), batch_tokens)
+    chunks = _chunks(rows, list(by_rotation.values()), batch_tokens if parts.rows else 1)
     while chunks:
         chunk = chunks.pop(0)
         if left.isdisjoint(index for own in chunk for index in own):
@@ -81,8 +77,8 @@ def score_shared(
             for batch in _one_behind(walked(model, parts, rows, chunk, left.copy())):
                 left.difference_update(index for index, _ in batch)
                 yield batch
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
+        except (ForwardError, torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not isinstance(error, ForwardError) and not is_out_of_memory(error):
                 raise
             release()
             if len(chunk) > 1:
@@ -160,36 +156,6 @@ def shares(steps: Sequence[Step], rows: Sequence[AnswerRow]) -> bool:
         first.setdefault(id(rows[step.prompt].ids), step.shared)
     lengths = {id(row.ids): len(row.ids) for row in rows}
     return sum(first.values()) >= LEAST_SHARE * sum(lengths.values())
-
-
-@torch.inference_mode()
-def carries(model: Any, parts: Split) -> bool:
-    """Whether keys and values are all that this model's layers pass from one position to later ones.
-
-    Linear attention, convolutions and state spaces keep a state of their own, which is not held, and would start from
-    nothing: transformers marks such models, and what it does not mark shows on a few tokens. Of their positions the
-    median counts, as rounding to bfloat16 makes single ones of some models differ by half their norm.
-    """
-    if getattr(model, "_is_stateful", False):
-        return False
-    weight = parts.head.weight
-    ids = (torch.arange(2 * PROBE_TOKENS, device=weight.device) * PROBE_STRIDE % weight.shape[0])[None]
-    positions = torch.arange(PROBE_TOKENS, 2 * PROBE_TOKENS, device=ids.device)[None]
-    held = Held(room=2 * PROBE_TOKENS)
-    try:
-        whole = parts.body(ids)[:, PROBE_TOKENS:].float()
-        with continuing(held, 0, 0):
-            parts.body(ids[:, :PROBE_TOKENS])
-        if len(held.keys) != model.config.get_text_config(decoder=True).num_hidden_layers:
-            return False
-        with continuing(held, PROBE_TOKENS, 0):
-            continued = parts.body(ids[:, PROBE_TOKENS:], positions).float()
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return False  # `score` says of every row that it does not fit
-    allowed = max(1e-4, 8 * torch.finfo(model.dtype).eps)
-    return bool(((whole - continued).norm(dim=-1) / whole.norm(dim=-1)).median() <= allowed)
 
 
 def _longest(rows: Sequence[AnswerRow], own: Sequence[int]) -> int:

@@ -90,7 +90,8 @@ def search(
     with locked(out), study.opened(out) as store:
         _begin(store, out, asked.identity(scene))
         model = scene.prepared.model.model
-        with fast(model, split(model), compiled=pays_to_compile(model, asked.tokens(scene))) as parts:
+        compiled = pays_to_compile(model, asked.tokens(scene))
+        with fast(model, split(model), compiled=compiled, longest=max(scene.lengths)) as parts:
             return _search(scene, store, out, parts, report)
 
 

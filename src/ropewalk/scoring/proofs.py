@@ -1,0 +1,216 @@
+"""Which fast paths are right for a model: each is held against the model's own forward pass before it is used.
+
+Reference is the model as transformers runs it: with eager attention on a few tokens (what `--exact` runs), with the
+attention that it was loaded with on more. A path under which hidden states come out otherwise is left out, and a note
+says so: an architecture that nobody has met is slow, not wrong.
+
+Shapes: B rows, T positions, H hidden size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ropewalk.models import patched
+from ropewalk.rope import Rotation
+from ropewalk.scoring.attention import MASKED, NAME, Held, continuing, in_use, installed, name_for, only_last
+from ropewalk.scoring.comparing import REFUSALS, apart, said, two_rotations
+from ropewalk.scoring.foreign_errors import is_out_of_memory, release
+from ropewalk.scoring.head import Split
+
+TOKENS = 64
+"""Positions of a proof, unless something of the model begins later or layers are compiled."""
+
+BEGINNINGS = ("window", "chunk", "topk", "top_k", "block", "sparse", "sink", "local", "compress")
+"""Parts of a configuration key that says from how many tokens on attention is not to all of them."""
+
+REACH = 2
+"""Twice as many tokens are fed: then half of what came before is out of sight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """The fast paths of a pass.
+
+    Attributes:
+        attention: name of the implementation.
+        mlp: MLPs take all rows as one, in chunks.
+        compiled: layers are compiled.
+        tail: the last layer computes only the positions that are asked for.
+    """
+
+    attention: str
+    mlp: bool = False
+    compiled: bool = False
+    tail: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Text:
+    """Tokens int64 `[B, T]`, one rotation per row, and the reference's last hidden states `[B, T, H]`."""
+
+    ids: Tensor
+    rotations: tuple[Rotation, ...]
+    expected: Tensor
+
+    @property
+    def tail(self) -> int:
+        """Last positions that are compared."""
+        return self.ids.shape[1] // 2
+
+
+Running = Callable[[Paths], AbstractContextManager[Split]]
+"""Runs the model with some paths inside a block, and gives the parts to run it by."""
+
+
+@torch.inference_mode()
+def choose(model: Any, parts: Split, running: Running, *, compiled: int, longest: int | None) -> tuple[Paths, Split]:
+    """The fast paths that give the reference's hidden states, and the parts with what else holds, and notes.
+
+    Args:
+        model: a causal language model of transformers.
+        parts: what `split(model)` gave.
+        running: installs paths.
+        compiled: tokens from which on layers are to be compiled; 0 leaves them as they are.
+        longest: the most tokens of a pass to come; nothing that begins later matters. None: unknown.
+    """
+    exact, notes = _eager(model), list[str]()
+    texts = [_text(model, parts, exact, max(TOKENS, compiled // 2), rows=2 if parts.rows else 1)]
+    best = Paths(attention=name_for(model.config), mlp=True, compiled=compiled > 0, tail=True)
+    begins = first_beyond(model.config.get_text_config(decoder=True), longest)
+    if begins is not None or _differs(model, running, best, texts) is not None:
+        plain = _plain(model, running, texts, exact, notes)
+        fits = begins is None or _reaches(model, parts, plain, texts, begins * REACH, longest, notes)
+        best = _what_holds(model, running, plain, best, texts, notes) if fits else plain
+    fast_attention, why = best.attention in (NAME, MASKED), None
+    with running(best) as quick:
+        if fast_attention and (why := _forgets(model, quick, texts[-1])) is not None:
+            notes.append(f"prompts that begin alike are fed whole: {why}")
+    left_out = (*parts.left_out, *(f"{type(model).__name__}: {note}" for note in notes))
+    held = fast_attention and why is None
+    return best, dataclasses.replace(parts, tail=best.tail, held=held, attention=best.attention, left_out=left_out)
+
+
+def _plain(model: Any, running: Running, texts: Sequence[Text], exact: str, notes: list[str]) -> Paths:
+    """No fast path: the attention that a model was loaded with, or the exact one if that differs."""
+    loaded = Paths(attention=in_use(model))
+    if (why := _differs(model, running, loaded, texts)) is None:
+        return loaded
+    notes.append(f"the attention {loaded.attention!r} that it was loaded with is left out for {exact!r}: {why}")
+    return dataclasses.replace(loaded, attention=exact)
+
+
+def _reaches(
+    model: Any, parts: Split, plain: Paths, texts: list[Text], length: int, longest: int | None, notes: list[str]
+) -> bool:
+    """Whether a text of `length` tokens (at most the longest) could be added, where it says more than the others."""
+    length = min(length, longest or length)
+    if length <= texts[0].ids.shape[1]:
+        return True
+    try:
+        texts.append(_text(model, parts, plain.attention, length, rows=1))
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        release()
+        notes.append(f"all fast paths are left out: {length} tokens, on which they may differ, do not fit into memory")
+        return False
+    return True
+
+
+def first_beyond(text: Any, longest: int | None) -> int | None:
+    """The most tokens that attention sees all of, as far as the configuration tells; None if that is no limit here."""
+    named = {key: value for key, value in text.to_dict().items() if any(part in key for part in BEGINNINGS)}
+    counts = [value for value in named.values() if isinstance(value, int) and not isinstance(value, bool)]
+    return max((value for value in counts if 1 < value < (longest or float("inf"))), default=None)
+
+
+def _what_holds(
+    model: Any, running: Running, kept: Paths, best: Paths, texts: Sequence[Text], notes: list[str]
+) -> Paths:
+    """The best paths, or those that hold when one after the other is added; what differs is left out, with a note."""
+    if _differs(model, running, best, texts) is None:
+        return best
+    names = dict.fromkeys([best.attention, MASKED])
+    steps: list[tuple[str, dict[str, Any]]] = [("the fast attention", {"attention": name}) for name in names]
+    steps.append(("MLPs in chunks", {"mlp": True}))
+    steps += [("compiled layers", {"compiled": True})] * best.compiled
+    steps.append(("a last layer for the wanted positions alone", {"tail": True}))
+    for words, change in steps:
+        if kept.attention in (NAME, MASKED) and "attention" in change:
+            continue
+        why = _differs(model, running, dataclasses.replace(kept, **change), texts)
+        if why is None:
+            kept = dataclasses.replace(kept, **change)
+        elif change.get("attention") != NAME:  # that which makes masks is tried after it
+            notes.append(f"{words} is left out: {why}")
+    return kept
+
+
+def _text(model: Any, parts: Split, attention: str, length: int, *, rows: int) -> Text:
+    """A text of random tokens, and what the reference makes of it, row after row."""
+    weight = parts.head.weight
+    drawn = torch.randint(weight.shape[0], (rows, length), generator=torch.Generator().manual_seed(length))
+    ids = drawn.to(weight.device)
+    rotations = two_rotations(model)[:rows]
+    expected = []
+    with installed(model, attention):
+        for row, rotation in zip(ids, rotations, strict=True):
+            with patched(model, rotation):
+                expected.append(parts.body(row[None]))
+    return Text(ids=ids, rotations=rotations, expected=torch.cat(expected))
+
+
+def _eager(model: Any) -> str:
+    """The name of the plainest attention that a model has."""
+    try:
+        with installed(model, "eager"):
+            return "eager"
+    except REFUSALS:
+        return in_use(model)
+
+
+def _differs(model: Any, running: Running, paths: Paths, texts: Sequence[Text]) -> str | None:
+    """Why a pass with these paths does not give the reference's hidden states; None if it does."""
+    try:
+        with running(paths) as quick:
+            for text in texts:
+                with patched(model, text.rotations), only_last(text.tail if paths.tail else 0):
+                    found = quick.body(text.ids)
+                if (why := apart(text.expected[:, -text.tail :], found[:, -text.tail :])) is not None:
+                    return f"{why} on {text.ids.shape[1]} tokens"
+    except REFUSALS as error:
+        return said(error)
+    return None
+
+
+def _forgets(model: Any, parts: Split, text: Text) -> str | None:
+    """Why a pass cannot go on from held keys and values; None if they are all that goes from position to position.
+
+    Linear attention, convolutions and state spaces keep a state of their own, which is not held, and would start from
+    nothing: transformers marks such models, and what it does not mark shows in the numbers.
+    """
+    if getattr(model, "_is_stateful", False):
+        return "its layers keep a state beside keys and values"
+    ids, start = text.ids[:1], text.ids.shape[1] // 2
+    held = Held(room=ids.shape[1])
+    try:
+        with patched(model, text.rotations[:1]):
+            with continuing(held, 0, 0):
+                parts.body(ids[:, :start])
+            layers = model.config.get_text_config(decoder=True).num_hidden_layers
+            if len(held.keys) != layers:
+                return f"{len(held.keys)} calls of the fast attention in {layers} layers"
+            with continuing(held, start, text.tail // 2):
+                found = parts.body(ids[:, start:], torch.arange(start, ids.shape[1], device=ids.device)[None])
+    except REFUSALS as error:
+        return said(error)
+    wanted = text.tail // 2
+    return apart(text.expected[:1, -wanted:], found[:, -wanted:])
