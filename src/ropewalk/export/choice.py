@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ropewalk.errors import ExportError
+from ropewalk.experiment.store import sound
 from ropewalk.export.checkpoint import Described, describe
 from ropewalk.export.request import Request, request
 from ropewalk.models.spec import ModelSpec
@@ -22,8 +23,9 @@ def recommended(directory: Path, length: int) -> tuple[Described, Request, str]:
         ExperimentError: nothing was measured at or beyond the length.
         StoreError: there is no run, or it is damaged.
     """
-    run = read_measured(directory)
-    answer = recommend(run, length)
+    with sound(directory):
+        run = read_measured(directory)
+        answer = recommend(run, length)
     spec = ModelSpec.parse(run.experiment["model"])
     if spec.trust_remote_code:  # a run directory may come from anybody, and is no consent
         raise ExportError(

@@ -19,6 +19,7 @@ from tokenizers import pre_tokenizers
 from ropewalk.errors import ModelError
 from ropewalk.methods.none import shipped
 from ropewalk.models.geometry import SCALED_LAYER_TYPE, geometry_of
+from ropewalk.models.gguf_limits import require_bounded
 from ropewalk.rope import Rotation
 
 RECORD_INV_FREQ, RECORD_A = "ropewalk.inv_freq", "ropewalk.attention_factor"
@@ -57,6 +58,7 @@ def read_header(path: Path) -> Header:
         ModelError: this is no GGUF file.
     """
     try:
+        require_bounded(path)
         reader = GGUFReader(str(path))
         fields = {key: field.contents() for key, field in reader.fields.items() if len(field.data) <= 1}
         return _header(path, reader, fields)
