@@ -11,7 +11,7 @@ from ropewalk.experiment import run as running
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.results import Run
-from ropewalk.methods import make_params, resolve
+from ropewalk.methods import inlined, make_params, resolve
 from ropewalk.models import LoadedModel, ModelSpec
 from ropewalk.rope import RopeGeometry, Rotation
 
@@ -34,7 +34,7 @@ def rotation(geometry: RopeGeometry, method: str, length: int, **params: Any) ->
     Raises:
         MethodError: unknown method or parameter, or a value out of range.
     """
-    return resolve(geometry, method, make_params(method, params), length).rotation
+    return resolve(geometry, method, make_params(method, inlined(method, params)), length).rotation
 
 
 def sweep(

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ropewalk.errors import ExperimentError, RopewalkError, StoreError
+from ropewalk.errors import ExperimentError, RopewalkError, StoreError, visible
 
 if TYPE_CHECKING:
     from ropewalk.experiment.missing import Missing
@@ -64,7 +64,7 @@ def demo(
     from ropewalk.experiment.results import Run
     from ropewalk.report import study, wording, write
     from ropewalk.report.recommend import recommend
-    from ropewalk.terminal import results_table
+    from ropewalk.terminal import results_table, say
 
     experiment, source = _experiment("preset:demo", None, None)
     _run(experiment, source, out, False)
@@ -72,8 +72,7 @@ def demo(
     rows = [row for row in Run.open(out).labelled_rows() if row["length"] == longest and row["metric"] in DEMO_METRICS]
     Console(width=None if sys.stdout.isatty() else 160).print(results_table(rows))
     page, *_ = write.report(out)
-    print(wording.headline(recommend(study.read(out).run, longest)))
-    print(page)
+    say(wording.headline(recommend(study.read(out).run, longest)), page)
 
 
 @app.command()
@@ -114,10 +113,10 @@ def rotation(
     """Print one method's inv_freq (rad/token) and attention_factor."""
     import dataclasses
 
-    from ropewalk.methods import make_params, resolve
+    from ropewalk.methods import inlined, make_params, resolve
     from ropewalk.rope import RopeGeometry
 
-    params = make_params(method, parse_parameters(p))
+    params = make_params(method, inlined(method, parse_parameters(p)))
     if model is not None:
         if rotary_dim is not None or rope_theta is not None:
             raise ExperimentError(f"--model {model} already gives rotary_dim and rope_theta; leave one of them out.")
@@ -182,21 +181,21 @@ def plan(
     from ropewalk.experiment import memory as needs
     from ropewalk.experiment.overview import lines, overview, time_line
     from ropewalk.experiment.prepare import ask
-    from ropewalk.terminal import progress
+    from ropewalk.terminal import progress, say
 
     given = None if memory is None else needs.parse_bytes(memory, "--memory")
     experiment, _ = _experiment(file, model, lengths)
     asked = ask(experiment)
     memory_needed, expected = needs.of(asked, given), None
     if not as_json:
-        print("\n".join(lines(overview(asked, out, None, memory_needed))), flush=True)
+        say(*lines(overview(asked, out, None, memory_needed)))
     if not no_probe and estimate.can_probe(asked):
         err.print(f"probing for at most {estimate.LIMIT_S:.0f} s once the model is loaded; --no-probe leaves it out.")
         with progress(err, "probes") as report:
             expected = estimate.of(asked, report)
     if as_json:
         return _print_json(overview(asked, out, expected, memory_needed))
-    print(time_line(expected, probed=not no_probe))
+    say(time_line(expected, probed=not no_probe))
     return None
 
 
@@ -237,9 +236,11 @@ def results(
 @app.command()
 def verify(
     directory: Path,
-    cells: Annotated[int, typer.Option(min=0, help="Passes and trials to run through the model again.")] = 2,
+    cells: Annotated[
+        int, typer.Option(min=0, help="Passes and trials to run again; opens the model and documents that it names.")
+    ] = 0,
 ) -> None:
-    """Recompute every reported number from raw outcomes, and some raw outcomes from the model."""
+    """Recompute every reported number from raw outcomes, and with --cells some raw outcomes from the model."""
     from ropewalk.experiment.rerun import verify_passes
     from ropewalk.experiment.results import Run
     from ropewalk.experiment.verify import verify_rows
@@ -253,7 +254,7 @@ def verify(
     if cells and not wrong:
         again, wrong = verify_passes(directory, cells, say=notes.append)
     for mismatch in wrong[:20]:
-        err.print(str(mismatch), markup=False)
+        err.print(visible(str(mismatch)), markup=False)
     print(
         f"{checked}{of} cells recomputed from raw outcomes, {again} passes and trials run again: "
         f"{len(wrong) or 'no'} mismatch{'es' if len(wrong) != 1 else ''}",
@@ -262,6 +263,8 @@ def verify(
     )
     if wrong or missing is None or missing.cells:
         raise typer.Exit(1)
+    if not cells:
+        err.print("No pass was run again: --cells K does, with the model and documents that the run names.")
 
 
 @app.command()
@@ -269,9 +272,10 @@ def report(directory: Path, partial: PartialFlag = False) -> None:
     """Write report.html, report.md and figures/*.png into a run directory; prints their paths."""
     from ropewalk.experiment.results import Run
     from ropewalk.report.write import report as write
+    from ropewalk.terminal import say
 
     _say(Run(directory=directory).missing)
-    print(*write(directory, partial=partial), sep="\n")
+    say(*write(directory, partial=partial))
 
 
 @app.command()
@@ -291,19 +295,22 @@ def recommend(
     as_json: JsonFlag = False,
 ) -> None:
     """Say which configuration to use at a length, on what evidence, and what is tied with it."""
+    from ropewalk.experiment.store import sound
     from ropewalk.report.deploy import deploy_command
     from ropewalk.report.printing import recommendation_json, recommendation_lines
     from ropewalk.report.recommend import recommend as choose
     from ropewalk.report.study import read_to_choose
+    from ropewalk.terminal import say
 
-    found, missing = read_to_choose(directory, partial=partial)
-    _say(missing)
-    answer = choose(found, length, max_short_cost, by=by, min_passkey=min_passkey)
-    command = deploy_command(found, answer.choice.method, answer.choice.params, answer.judged_at)
+    with sound(directory):
+        found, missing = read_to_choose(directory, partial=partial)
+        _say(missing)
+        answer = choose(found, length, max_short_cost, by=by, min_passkey=min_passkey)
+        command = deploy_command(found, answer.choice.method, answer.choice.params, answer.judged_at)
     if as_json:
         return _print_json(recommendation_json(answer, command, missing.cells))
     said = str(missing) if missing.cells else ""
-    print(*recommendation_lines(answer, command, said), sep="\n")
+    say(*recommendation_lines(answer, command, said))
     return None
 
 
@@ -325,13 +332,14 @@ def export(
 ) -> None:
     """Write one rotation as an engine's configuration: on stdout; what that engine does differently: on stderr."""
     from ropewalk.export import command
+    from ropewalk.terminal import say
 
     options = command.Options(out=out, gguf=gguf, check=check, endpoint=endpoint, force=force, partial=partial)
     parameters = parse_parameters(p)
     text, notes = command.run(source, target, model=model, params=parameters, length=length, options=options)
     for note in notes:
-        err.print(note, markup=False)
-    print(text)
+        err.print(visible(note), markup=False)
+    say(text)
 
 
 @app.command()
@@ -353,7 +361,7 @@ def search(
     from ropewalk.searching.asked import Request, seconds
     from ropewalk.searching.lines import lines
     from ropewalk.searching.run import search as find
-    from ropewalk.terminal import progress
+    from ropewalk.terminal import progress, say
 
     if evaluations is not None and budget is not None:
         raise ExperimentError(f"--evaluations {evaluations} and --budget {budget}: give one of them.")
@@ -368,28 +376,33 @@ def search(
     experiment, _ = _experiment(file, None, None)
     with progress(err, "seconds" if budget else "candidates") as report:
         found = find(experiment, asked, out, progress=report)
-    print(*lines(found.result), found.file, sep="\n")
+    say(*lines(found.result), found.file)
 
 
 @app.command()
 def compare(directory_a: Path, directory_b: Path, as_json: JsonFlag = False) -> None:
     """Compare two runs: what differs in provenance, then every common cell, paired where documents agree."""
+    from ropewalk.experiment.store import sound
     from ropewalk.report.compare import compare as contrast
     from ropewalk.report.printing import compared_json, compared_lines, compared_table
     from ropewalk.report.study import read
+    from ropewalk.terminal import say
 
-    both = read(directory_a), read(directory_b)
-    for name, one in zip(("A", "B"), both, strict=True):
-        _say(one.missing, f"{name}: ")
-    found = contrast(*both)
+    with sound(directory_a):
+        first = read(directory_a)
+    with sound(directory_b):
+        second = read(directory_b)
+        for name, one in zip(("A", "B"), (first, second), strict=True):
+            _say(one.missing, f"{name}: ")
+        found = contrast(first, second)
     if as_json:
         return _print_json(compared_json(found))
-    print(*compared_lines(found), sep="\n")
+    say(*compared_lines(found))
     shown = compared_table(found)
     columns = (Column(name, justify="right" if name in shown.numeric else "left") for name in shown.columns)
     table = Table(*columns, box=None, pad_edge=False)
     for row in shown.rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(visible(text)) for text in row))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     return None
 
@@ -453,13 +466,16 @@ def _run(experiment: Any, source: str, out: Path, exact: bool) -> None:
     failed = [row for row in rows if row["status"] in ("error", "out_of_memory")]
     err.print(f"{len(rows)} cells in {out}", markup=False)
     for row in failed[:5]:
-        err.print(f"{row['label']} @ {row['length']} {row['metric']}: {row['status']}: {row['reason']}", markup=False)
+        said = f"{row['label']} @ {row['length']} {row['metric']}: {row['status']}: {row['reason']}"
+        err.print(visible(said), markup=False)
     if failed:
         raise typer.Exit(1)
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    from ropewalk.terminal import json_text
+
+    print(json_text(value))
 
 
 __all__ = ["RopewalkError", "app", "main"]

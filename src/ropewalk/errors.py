@@ -3,6 +3,14 @@
 from typing_extensions import override
 
 
+def visible(text: str, kept: str = "") -> str:
+    """Text with everything that a terminal would act on (its codes, line breaks, marks of direction) and lone
+    surrogates written as escapes, but for the characters `kept`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
+
+
 class RopewalkError(Exception):
     """A mistake that the user can mend; the command line prints it without a traceback and exits with 2.
 
@@ -11,7 +19,7 @@ class RopewalkError(Exception):
 
     @override
     def __str__(self) -> str:
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
+        return visible(super().__str__())
 
 
 class MethodError(RopewalkError):

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ropewalk.errors import RopewalkError
+from ropewalk.errors import RopewalkError, visible
 
 Report = Callable[[str, int, int], None]
 """Called with (what, tokens done, tokens in all)."""
@@ -48,6 +48,18 @@ def run_app(app: typer.Typer, err: Console) -> int:
         return 2
 
 
+def say(*lines: object) -> None:
+    """Print lines on stdout; what a terminal would act on in them as escapes, as names may come from anybody."""
+    for line in lines:
+        print(visible(str(line), kept="\n"))
+
+
+def json_text(value: Any) -> str:
+    """JSON in which everything that a terminal would act on is an escape."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
 @contextlib.contextmanager
 def progress(err: Console, unit: str = "tokens") -> Iterator[Report]:
     """Live progress with time left on a terminal; a line per tenth elsewhere."""
@@ -77,12 +89,16 @@ def progress(err: Console, unit: str = "tokens") -> Iterator[Report]:
 def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """One line per configuration and length, metrics side by side."""
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    table = Table("configuration", "length", *map(escape, metrics), box=None, pad_edge=False)
+    table = Table("configuration", "length", *map(_shown, metrics), box=None, pad_edge=False)
     cells = {(row["label"], row["length"], row["metric"]): row for row in rows}
     for label, length in dict.fromkeys((row["label"], row["length"]) for row in rows):
         found = (cell_text(cells.get((label, length, metric))) for metric in metrics)
-        table.add_row(*map(escape, (label, str(length), *found)))
+        table.add_row(*map(_shown, (label, str(length), *found)))
     return table
+
+
+def _shown(text: object) -> str:
+    return escape(visible(str(text)))
 
 
 def cell_text(row: Mapping[str, Any] | None) -> str:
@@ -110,4 +126,6 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 def _safe(value: Any) -> Any:
     if isinstance(value, Mapping):
         value = json.dumps(value)
-    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    if not isinstance(value, str):
+        return value
+    return ("'" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else "") + visible(value)

@@ -348,7 +348,7 @@ class TestResults:
 
 class TestVerify:
     def test_an_honest_run(self, ropewalk, finished_run):
-        said = ropewalk("verify", finished_run)
+        said = ropewalk("verify", finished_run, "--cells", 2)
         assert (said.code, said.err) == (0, "")
         verdict, noticed = said.out.splitlines()
         assert verdict == "32 of 32 cells recomputed from raw outcomes, 2 passes and trials run again: no mismatches"
@@ -359,7 +359,8 @@ class TestVerify:
         )
 
     def test_without_the_model(self, ropewalk, finished_run):
-        said = ropewalk("verify", finished_run, "--cells", 0)
+        said = ropewalk("verify", finished_run)
+        assert said.err == "No pass was run again: --cells K does, with the model and documents that the run names.\n"
         assert said.out == "32 of 32 cells recomputed from raw outcomes, 0 passes and trials run again: no mismatches\n"
 
     def test_an_altered_value_is_exit_code_1(self, ropewalk, finished_copy):

@@ -70,7 +70,7 @@ def test_a_file_holds_one_setting_and_each_document_once(tmp_path, spans, messag
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch):
     before = path.read_bytes()
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
@@ -144,7 +144,7 @@ def test_missing_and_huge_files_are_refused(path, monkeypatch):
     )
     monkeypatch.setattr(span_files, "MAX_BYTES", 100)
     assert refusal(read_span_file, path) == (
-        f"{path} has {path.stat().st_size} bytes, more than a span file may (100); name another file."
+        f"key spans {path} cannot be read: it has more than 100 bytes; mend the path under spans."
     )
 
 

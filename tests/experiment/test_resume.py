@@ -332,8 +332,6 @@ class TestFullDisk:
         with monkeypatch.context() as patch:
             if failing == "commit":
                 patch.setattr(Store, "insert", full(Store.insert))
-            elif failing == "mkdir":
-                patch.setattr(Path, "mkdir", full(Path.mkdir))
             else:
                 patch.setattr(os, failing, full(getattr(os, failing)))
             with pytest.raises(StoreError) as refusal:

@@ -172,7 +172,7 @@ BAD_YAML = [
     ("a: 2024-13-45", ": month must be in 1..12."),
     ("a: \x00", ": unacceptable character #x0000: special characters are not allowed."),
     ("a: " + "[" * 500, ": maximum recursion depth exceeded"),
-    ("a: " + "9" * 5000, ": Exceeds the limit (4300 digits) for integer string conversion"),
+    ("a: " + "9" * 5000, " at line 1, column 4: a number is plain and has at most 100 characters"),
 ]
 
 
@@ -224,8 +224,8 @@ def test_files_that_are_none(tmp_path):
 
     remedy = "name a YAML file or preset:NAME."
     assert said(tmp_path / "no.yaml") == f"cannot read this experiment file (No such file or directory); {remedy}"
-    assert said(tmp_path) == f"cannot read this experiment file (Is a directory); {remedy}"
+    assert said(tmp_path) == f"cannot read this experiment file (it is no regular file); {remedy}"
     (tmp_path / "latin.yaml").write_bytes("model: é".encode("latin-1"))
     assert said(tmp_path / "latin.yaml") == f"cannot read this experiment file (it is not UTF-8 text); {remedy}"
     (tmp_path / "huge.yaml").write_bytes(b"#" * (schema.MAX_FILE_BYTES + 1))
-    assert said(tmp_path / "huge.yaml") == "1000001 bytes are no experiment file (at most 1000000); name the YAML file."
+    assert said(tmp_path / "huge.yaml") == f"cannot read this experiment file (it has more than 200000 bytes); {remedy}"

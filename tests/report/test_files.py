@@ -67,7 +67,7 @@ def test_a_report_written_again_leaves_other_peoples_files(run):
 def test_a_crash_leaves_the_old_page_whole(run, monkeypatch):
     (run / "report.html").write_text("the old page")
 
-    def crash(*args: object) -> None:
+    def crash(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "report.html")
 
     monkeypatch.setattr(os, "replace", crash)

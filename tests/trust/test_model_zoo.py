@@ -7,12 +7,8 @@ import tiny_models
 from harness import run, statuses
 
 import checkpoints
-from ropewalk.errors import ModelError
 from ropewalk.experiment.rerun import verify_passes
 from ropewalk.experiment.verify import verify_rows
-
-CAPPED = {"gemma2"}
-"""They cap attention logits, which fast attention leaves out, so they need --exact."""
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +31,7 @@ def test_every_architecture_runs_and_verifies(architecture, prose, tmp_path):
         "methods": {"yarn": {"factor": 2}, "dynamic_ntk": {"factor": 2}},
         "metrics": {"perplexity": {}, "passkey": {"trials": 1}},
     }
-    if architecture in CAPPED:
-        with pytest.raises(ModelError, match=r"caps its attention logits at .*; run it with --exact"):
-            run(asked, tmp_path / "refused")
-    found = run(asked, tmp_path / "run", exact=architecture in CAPPED)
+    found = run(asked, tmp_path / "run")
     assert statuses(found) == {"ok"}
     rows = [row for row in found.labelled_rows() if row["metric"] == "tail" and row["length"] == 512]
     tails = {row["label"]: row["value"] for row in rows}

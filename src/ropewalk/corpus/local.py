@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from ropewalk.corpus.documents import Document, local_document, nearest, on_disk
 from ropewalk.errors import CorpusError
+from ropewalk.files import read_regular
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TABLES = (".parquet", ".jsonl", ".csv")
+MAX_BYTES = 2**28
+"""Of one text file."""
 
 
 def file_documents(patterns: Sequence[str], count: int | None = None) -> tuple[Document, ...]:
@@ -51,7 +54,7 @@ def _matches(pattern: str) -> list[Path]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_regular(path, MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CorpusError(
             f"{path.as_posix()} is not UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02x}); "
@@ -76,7 +79,7 @@ def dataset_documents(
         CorpusError: nothing there, not a data set, no such column or split, too few rows, or a row without text.
     """
     place = on_disk(path, "documents: dataset")
-    if not place.exists():
+    if not (place.is_dir() or place.is_file()):
         raise CorpusError(
             f"documents: dataset: nothing at {path!r}; ropewalk downloads no data: "
             "save it first with datasets.load_dataset(...).save_to_disk(PATH)."

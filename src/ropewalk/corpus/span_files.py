@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from ropewalk.corpus.documents import Document, nearest, on_disk
 from ropewalk.corpus.spans import KeySpans, require_spans_fit
 from ropewalk.errors import CorpusError
-from ropewalk.files import write_whole
+from ropewalk.files import read_regular, write_whole
 
 VERSION = 1
 MAX_BYTES = 64 * 2**20  # some five million spans; more is not a span file
@@ -47,10 +47,7 @@ def read_span_file(path: str | Path) -> dict[str, KeySpans]:
     """
     path = on_disk(path, "longppl: spans")
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise CorpusError(f"{path} has {size} bytes, more than a span file may ({MAX_BYTES}); name another file.")
-        raw = path.read_bytes()
+        raw = read_regular(path, MAX_BYTES)
     except OSError as error:
         raise CorpusError(f"key spans {path} cannot be read: {error.strerror}; mend the path under spans.") from None
     return _parse(raw, str(path))
@@ -71,7 +68,8 @@ def write_spans(path: str | Path, spans: Iterable[KeySpans]) -> None:
             "holds those of one setting, each document once"
         )
     content = {"version": VERSION, **dict(zip(SETTINGS, settings.pop(), strict=True)), "documents": documents}
-    write_whole(Path(path), (json.dumps(content, separators=(",", ":"), sort_keys=False) + "\n").encode())
+    path = Path(path)
+    write_whole(path.parent, path.name, (json.dumps(content, separators=(",", ":"), sort_keys=False) + "\n").encode())
 
 
 def select_spans(spans: Mapping[str, KeySpans], documents: Sequence[Document], *, place: str) -> tuple[KeySpans, ...]:

@@ -26,9 +26,11 @@ class Missing:
 
 
 def missing(store: Store, raw: Raw) -> Missing:
-    """The cells of the plan that have no row."""
+    """The cells of the plan that have no row. Raises StoreError where there are rows of others."""
     done = set(store.rows("SELECT label, length, metric FROM cells"))
     asked = {(cell.label, cell.length, cell.metric) for cell in raw.plan().cells}
+    if not done <= asked:  # everything that reads a run looks cells up by these
+        raise store.damaged("the table cells, which holds others than were asked for,")
     return Missing(cells=len(asked - done), asked=len(asked), remedy=_remedy(store, raw))
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ropewalk.errors import ModelError, StoreError
+from ropewalk.errors import ExperimentError, MethodError, ModelError, StoreError
 from ropewalk.experiment import plan as planning
 from ropewalk.experiment.cells import DocumentFacts, Measured, Sample, failed, measure, row, sample
 from ropewalk.experiment.judge import succeeded
 from ropewalk.experiment.plan import Cell, Feed, Plan
-from ropewalk.experiment.schema import Experiment
+from ropewalk.experiment.schema import Experiment, stored
 from ropewalk.experiment.store import Store, canonical
 from ropewalk.metrics.readings import Reading
 from ropewalk.rope import RopeGeometry
@@ -46,7 +46,7 @@ class Raw:
         if identity is None or facts is None:
             raise StoreError(f"{store.directory}: nothing is measured yet; run the experiment again.")
         try:
-            raw = cls(store, Experiment.model_validate(identity["experiment"]), geometry(facts), _documents(store))
+            raw = cls(store, stored(identity["experiment"]), geometry(facts), _documents(store))
         except (LookupError, TypeError, ValueError, ModelError):
             raise store.damaged("meta identity or geometry") from None
         raw.refresh()
@@ -79,9 +79,16 @@ class Raw:
             self.trials.setdefault((trial["fingerprint"], trial["length"]), []).append(trial)
 
     def plan(self) -> Plan:
-        """The plan, made again from what the run recorded."""
-        configs = planning.configurations(self.experiment.methods)
-        return planning.make(self.experiment, self.geometry, len(self.documents), configs)
+        """The plan, made again from what the run recorded.
+
+        Raises:
+            StoreError: that is no plan.
+        """
+        try:
+            configs = planning.configurations(self.experiment.methods)
+            return planning.make(self.experiment, self.geometry, len(self.documents), configs)
+        except (ExperimentError, MethodError, ModelError) as error:
+            raise StoreError(f"{self.store.directory}: what it recorded cannot be planned again: {error}") from None
 
     def losses(self, fingerprint: str, document: int, reading: Reading) -> NDArray[np.float32] | Measured | None:
         """The pass that serves a reading; its failure if the pass that ends where it does failed; None if that was

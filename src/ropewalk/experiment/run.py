@@ -19,6 +19,7 @@ from ropewalk.experiment.measure import Progress, now
 from ropewalk.experiment.prepare import Asked, Prepared, geometry_facts, prepare, versions
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import LOCK, Store, canonical, require_empty, writing
+from ropewalk.files import open_own
 from ropewalk.scoring import Split, fast, split
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
 
@@ -92,7 +93,7 @@ def _require_ours(out: Path, identity: Mapping[str, Any]) -> None:
     if not Store.exists(out):
         require_empty(out)
         return
-    store = Store.open_run(out, read_only=True)
+    store = Store.open_run(out)  # its writer may undo a commit that a kill cut short
     try:
         found = store.meta("identity")
     finally:
@@ -118,12 +119,11 @@ def locked(out: Path) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
-            lock = held.enter_context((out / LOCK).open("a+"))
+            lock = held.enter_context(os.fdopen(open_own(out, LOCK), "r+"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                lock.seek(0)
-                owner = lock.read().strip() or "another process"
+                owner = lock.read(200).strip() or "another process"
                 raise StoreError(f"{out}: is in use by {owner}; wait for it, or choose another --out.") from None
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")

@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from typing_extensions import override
 
 from ropewalk.errors import ExperimentError
+from ropewalk.files import read_regular
 from ropewalk.methods import inline
 
-MAX_FILE_BYTES = 1_000_000
+MAX_FILE_BYTES = 200_000
+"""What takes seconds to read; experiment files have some thousand bytes."""
+MAX_DIGITS = 100
 MAX_LENGTH = 2**24
+STORED = "stored"
 
 Length = Annotated[int, Field(ge=4, le=MAX_LENGTH, strict=True)]
 
@@ -150,11 +154,13 @@ class Experiment(_Section):
 
     @field_validator("methods", mode="before")
     @classmethod
-    def _some_method(cls, methods: Any) -> Any:
+    def _some_method(cls, methods: Any, info: ValidationInfo) -> Any:
         if isinstance(methods, list) and all(isinstance(name, str) for name in methods):
             methods = dict.fromkeys(methods)
         if not isinstance(methods, Mapping) or not methods:
             raise ValueError("must map method names to their parameters, such as yarn: {factor: [2, 4]}")
+        if info.context == STORED:
+            return methods
         return {name: inline(name, grid) for name, grid in methods.items()}
 
     @model_validator(mode="after")
@@ -170,6 +176,15 @@ class Experiment(_Section):
     def resolved(self) -> dict[str, Any]:
         """JSON value of everything that a sweep is asked, defaults filled in; what is None is left out."""
         return self.model_dump(mode="json", exclude_none=True, exclude={"search"})
+
+
+def stored(raw: Any) -> Experiment:
+    """What a run recorded, which names no file to read.
+
+    Raises:
+        ValueError: it is no experiment.
+    """
+    return Experiment.model_validate(raw, context=STORED)
 
 
 def parse(raw: Any, place: str) -> Experiment:
@@ -195,12 +210,7 @@ def read(path: Path) -> str:
         ExperimentError: it is missing, too large, or no text.
     """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ExperimentError(
-                f"{path}: {path.stat().st_size} bytes are no experiment file (at most "
-                f"{MAX_FILE_BYTES}); name the YAML file."
-            )
-        return path.read_text(encoding="utf-8")
+        return read_regular(path, MAX_FILE_BYTES).decode()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         reason = "its name holds a NUL" if "\0" in str(path) else reason
@@ -210,7 +220,23 @@ def read(path: Path) -> str:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses aliases (which can grow without bound) and keys given twice."""
+    """Safe YAML that refuses aliases (which can grow without bound), keys given twice, and numbers that take long to
+    read: of many digits, or to the base 60 (`1:30`)."""
+
+    def _require_short(self, node: yaml.ScalarNode) -> None:
+        if len(node.value) > MAX_DIGITS or ":" in node.value:
+            reason = f"a number is plain and has at most {MAX_DIGITS} characters; put text in quotes"
+            raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark)
+
+    @override
+    def construct_yaml_int(self, node: Any) -> int:
+        self._require_short(node)
+        return super().construct_yaml_int(node)
+
+    @override
+    def construct_yaml_float(self, node: Any) -> float:
+        self._require_short(node)
+        return super().construct_yaml_float(node)
 
     @override
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -234,6 +260,10 @@ class _StrictLoader(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+for _tag, _construct in (("int", _StrictLoader.construct_yaml_int), ("float", _StrictLoader.construct_yaml_float)):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct)
 
 
 def load_yaml(text: str, place: str) -> Any:

@@ -18,7 +18,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,17 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from ropewalk.errors import StoreError
-from ropewalk.files import write_whole
+from ropewalk.experiment.opening import require_harmless, require_schema
+from ropewalk.files import read_inside, remove, remove_asides, write_whole
 
 SCHEMA_VERSION = 1
 DATABASE = "run.sqlite"
 DOCUMENTS = "documents.safetensors"
 LOCK = "run.lock"
+FOLDERS = ("nll", "evaluator", "figures")
+"""Where a run and its report keep files."""
+MAX_RAW_BYTES = 2**29
+"""Of one raw file: 56 million tokens of documents, 128 million losses."""
 BUSY_S = 30.0
 """How long a writer waits for other programs that read the database."""
 UNBORN = (LOCK, DATABASE + ".new", DATABASE + ".new-journal")
@@ -93,7 +98,7 @@ class Store:
             require_empty(directory)
             fresh = directory / (DATABASE + ".new")
             for name in UNBORN[1:]:
-                (directory / name).unlink(missing_ok=True)
+                remove(directory, name)
             with contextlib.closing(sqlite3.connect(fresh)) as connection:
                 connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             os.replace(fresh, directory / DATABASE)
@@ -101,44 +106,50 @@ class Store:
 
     @classmethod
     def open_run(cls, directory: Path, *, read_only: bool = False) -> Store:
-        """Open an existing run.
+        """Open an existing run; to read only, nothing in the directory is written, mended or removed.
 
         Raises:
-            StoreError: there is none, it is damaged, or its schema is newer than this version reads.
+            StoreError: there is none, it is damaged or harmful, a kill cut its last commit short and it is not opened
+                to go on, or its schema is newer than this version reads.
         """
         path = directory / DATABASE
         if not path.is_file():
             raise StoreError(f"{directory}: holds no run (no {DATABASE}); name a directory made by `ropewalk run`.")
+        require_harmless(path)
         with contextlib.ExitStack() as on_error:
             try:
-                # Readers too open for writing where they may: only so can they undo a commit that a kill cut short.
+                mode = "ro" if read_only else "rw"
                 connection = sqlite3.connect(
-                    f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None
+                    f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=BUSY_S, isolation_level=None
                 )
                 on_error.callback(connection.close)
                 connection.execute("PRAGMA trusted_schema = OFF")
-                connection.execute(f"PRAGMA query_only = {int(read_only)}")
-                version = connection.execute("PRAGMA user_version").fetchone()[0]
-                parts = connection.execute("SELECT type, name FROM sqlite_master").fetchall()
+                cls._require_version(path, connection)
+                require_schema(path, connection, SCHEMA)
             except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter from SQLite's own words on torn names
-                raise StoreError(
-                    f"{path}: is no readable database ({error}); restore it or start a new directory."
-                ) from None
-            cls._require_schema(path, version, parts)
+                raise cls._unreadable(path, error) from None
             on_error.pop_all()
         return cls(directory, connection)
 
     @staticmethod
-    def _require_schema(path: Path, version: int, parts: Sequence[tuple[str, str]]) -> None:
+    def _require_version(path: Path, connection: sqlite3.Connection) -> None:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise StoreError(
                 f"{path}: has schema {version}, this ropewalk reads up to {SCHEMA_VERSION}; upgrade ropewalk."
             )
-        if version != SCHEMA_VERSION or ("table", "cells") not in parts:
+        begun = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'cells'").fetchall()
+        if version != SCHEMA_VERSION or not begun:
             raise StoreError(f"{path}: is not a ropewalk run (schema {version}); name another directory.")
-        for kind, name in parts:
-            if kind not in ("table", "index"):  # triggers and views would change what is read and written
-                raise StoreError(f"{path}: holds the {kind} {name!r}, which no run does; name another directory.")
+
+    @staticmethod
+    def _unreadable(path: Path, error: Exception) -> StoreError:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_ROLLBACK:
+            return StoreError(
+                f"{path}: its last commit was cut short, and only its writer may undo that; run the same experiment "
+                "with this --out again, it goes on from there."
+            )
+        return StoreError(f"{path}: is no readable database ({error}); restore it or start a new directory.")
 
     def close(self) -> None:
         self._db.close()
@@ -159,9 +170,7 @@ class Store:
         try:
             return self._db.execute(query, values).fetchall()
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise StoreError(
-                f"{self.directory / DATABASE}: cannot be read ({error}); restore it or start a new directory."
-            ) from None
+            raise self._unreadable(self.directory / DATABASE, error) from None
 
     def insert(self, table: str, row: Mapping[str, Any]) -> None:
         """Insert or replace one row; call inside `transaction`."""
@@ -186,8 +195,7 @@ class Store:
         if torn := [name for name, digest in files.items() if not self._is_whole(name, digest)]:
             self._db.execute("DELETE FROM meta WHERE key = 'documents_sha256'")
             lost += torn
-        for left in (*self.directory.glob("*.tmp"), *self.directory.glob("*/*.tmp")):
-            left.unlink()
+        remove_asides(self.directory, FOLDERS)
         return lost
 
     def marks(self) -> dict[str, int]:
@@ -228,22 +236,27 @@ class Store:
     def write_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> str:
         """Write arrays to DIR/name, whole or not at all; returns the file's sha256."""
         data = save_safetensors({key: np.ascontiguousarray(value) for key, value in arrays.items()})
-        path = self.directory / name
+        if len(data) > MAX_RAW_BYTES:
+            raise StoreError(
+                f"{self.directory / name}: needs {len(data)} bytes, more than {MAX_RAW_BYTES}; measure "
+                "fewer or shorter documents."
+            )
         with writing(self.directory):
-            path.parent.mkdir(exist_ok=True)
-            write_whole(path, data)
+            write_whole(self.directory, name, data)
         return sha256(data)
 
-    def _inside(self, name: str) -> Path:
-        """A raw file's path. Raises StoreError where that lies outside the run."""
-        path = (self.directory / name).resolve()
-        if not path.is_relative_to(self.directory.resolve()):
+    def _read(self, name: str) -> bytes:
+        """A raw file. Raises StoreError where it lies outside the run, and OSError where it cannot be read."""
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
             raise StoreError(f"{self.directory / DATABASE}: names the raw file {name!r} outside the run; restore it.")
-        return path
+        return read_inside(self.directory, str(path), MAX_RAW_BYTES)
 
     def _is_whole(self, name: str, digest: str) -> bool:
-        path = self._inside(name)
-        return path.is_file() and sha256(path.read_bytes()) == digest
+        try:
+            return sha256(self._read(name)) == digest
+        except OSError:
+            return False
 
     def read_arrays(self, name: str, expected: str) -> dict[str, NDArray[Any]]:
         """Read arrays back.
@@ -251,9 +264,9 @@ class Store:
         Raises:
             StoreError: the file is missing, lies outside the run, or is not what was written.
         """
-        path = self._inside(name)
+        path = self.directory / name
         try:
-            data = path.read_bytes()
+            data = self._read(name)
             if sha256(data) != expected:
                 raise StoreError(
                     f"{path}: its sha256 is not {expected[:16]}..., the file was altered or torn; "
@@ -262,7 +275,7 @@ class Store:
             return load_safetensors(data)
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror}); run again to measure it anew.") from None
-        except SafetensorError as error:
+        except (SafetensorError, LookupError, TypeError, ValueError) as error:  # the others for kinds numpy has not
             raise StoreError(
                 f"{path}: is no safetensors file ({error}); delete it and run again to measure it anew."
             ) from None
@@ -314,6 +327,7 @@ def sound(directory: Path) -> Iterator[None]:
         AttributeError,
         LookupError,
         RecursionError,
+        StopIteration,
         TypeError,
         ValueError,
     ) as error:

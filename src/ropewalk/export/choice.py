@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ropewalk.errors import ExportError
+from ropewalk.experiment.store import sound
 from ropewalk.export.checkpoint import Described, describe
 from ropewalk.export.request import Request, request
 from ropewalk.models.spec import ModelSpec
@@ -22,8 +23,9 @@ def recommended(directory: Path, length: int, *, partial: bool = False) -> tuple
         ExperimentError: nothing was measured at or beyond the length, or cells are missing and not `partial`.
         StoreError: there is no run, or it is damaged.
     """
-    run, missing = read_to_choose(directory, partial=partial)
-    answer = recommend(run, length)
+    with sound(directory):
+        run, missing = read_to_choose(directory, partial=partial)
+        answer = recommend(run, length)
     spec = ModelSpec.parse(run.experiment["model"])
     if spec.trust_remote_code:  # a run directory may come from anybody, and is no consent
         raise ExportError(

@@ -20,6 +20,7 @@ from ropewalk.export.gguf_file import rewrite as rewrite_gguf
 from ropewalk.export.llamacpp import OLLAMA, served
 from ropewalk.export.native import change
 from ropewalk.export.request import Export, Request, common_notes, request
+from ropewalk.methods import inlined
 from ropewalk.models.spec import ModelSpec
 
 
@@ -102,6 +103,7 @@ def _asked(
     """A directory is a run, anything else a method."""
     if model is not None:
         found = describe(ModelSpec.parse(model))
+        params = inlined(source, params)
         return found, request(found.geometry, source, params, length, found.checkpoint), None, ()
     if not Path(source).is_dir():
         raise ExportError(f"{source!r} is no run directory; to export a method by its name give --model as well.")

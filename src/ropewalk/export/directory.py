@@ -19,8 +19,14 @@ from ropewalk.models.foreign import quiet, sentences
 from ropewalk.models.source import find
 
 LINKED = ".safetensors"
-TAKEN = frozenset({".json", ".txt", ".model", ".jinja", ".tiktoken", ".md", ".py", LINKED})
-"""What a model directory needs to be loaded; pickled weights stay behind."""
+SUFFIXES = frozenset({".model", ".jinja", ".tiktoken", ".py", LINKED})
+NAMES = frozenset({
+    "README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "added_tokens.json", "chat_template.json", "config.json",
+    "generation_config.json", "merges.txt", "model.safetensors.index.json", "preprocessor_config.json",
+    "processor_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.json",
+    "vocab.txt",
+})  # fmt: skip
+"""What a model directory needs to be loaded, and its papers; all else stays behind, pickled weights and secrets too."""
 
 Proof = Callable[[Path], None]
 """Looks at the finished directory before it gets its name, and raises if it is wrong."""
@@ -100,7 +106,7 @@ def _source(found: Described) -> Path:
     if found.source.is_local:
         return Path(find(found.spec).location)
     with quiet(), sentences(found.spec.id, found.spec.revision):
-        patterns = [f"*{suffix}" for suffix in TAKEN]
+        patterns = [*NAMES, *(f"*{suffix}" for suffix in SUFFIXES)]
         return Path(snapshot_download(found.spec.id, revision=found.source.revision, allow_patterns=patterns))
 
 
@@ -112,10 +118,25 @@ def _refuse_source(source: Path, out: Path) -> None:
 
 def _fill(source: Path, scratch: Path, export: Export) -> None:
     for file in sorted(source.iterdir()):
-        if file.is_file() and file.suffix in TAKEN and file.name != "config.json":
-            _place(file.resolve(), scratch / file.name, link=file.suffix == LINKED)
+        if file.is_file() and (file.name in NAMES or file.suffix in SUFFIXES):
+            real = _inside(source, file)
+            if file.name != "config.json":
+                _place(real, scratch / file.name, link=file.suffix == LINKED)
     config = patched_config(read_raw(source), export.config)
     (scratch / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _inside(source: Path, file: Path) -> Path:
+    """The file itself. Raises ExportError where a link leads out of the model: out of its directory, or in a cache of
+    the Hub out of the directory of its blobs."""
+    home, real = source.resolve(), file.resolve()
+    blobs = (home.parent.parent / "blobs",) if home.parent.name == "snapshots" else ()
+    if not any(real.is_relative_to(place) for place in (home, *blobs)):
+        raise ExportError(
+            f"{file} is a link to {real}, outside the model, and might not be meant for whoever gets the copy; replace "
+            "it by the file, or export from a whole directory."
+        )
+    return real
 
 
 def _place(file: Path, target: Path, *, link: bool) -> None:

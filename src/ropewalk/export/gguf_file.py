@@ -17,6 +17,7 @@ from ropewalk.export.directory import unwritable
 from ropewalk.export.native import Change
 from ropewalk.export.request import Request
 from ropewalk.models.gguf import RECORD_A, RECORD_INV_FREQ
+from ropewalk.models.gguf_limits import require_bounded
 
 ROPE_TENSORS = ("rope_freqs", "rope_factors_long", "rope_factors_short")
 KEPT = ("dimension_count", "freq_base_swa", "dimension_sections")
@@ -34,6 +35,7 @@ def open_gguf(path: Path) -> GGUFReader:
     if not path.is_file():
         raise ExportError(f"--gguf {path}: there is no such file; give the .gguf that is to be served.")
     try:
+        require_bounded(path)
         reader = GGUFReader(str(path))
     except OSError as wrong:
         raise ExportError(

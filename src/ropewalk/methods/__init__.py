@@ -45,6 +45,7 @@ __all__ = [
     "expand",
     "find",
     "inline",
+    "inlined",
     "make_params",
     "registered",
     "resolve",
@@ -120,6 +121,15 @@ def inline(method: str, raw: object) -> object:
         MethodError: a file that cannot be read.
     """
     return reading.inline(registered()[method], raw) if method in registered() else raw
+
+
+def inlined(method: str, raw: Mapping[str, object]) -> dict[str, object]:
+    """Parameters as a user gives them, with the content of files in place of their paths.
+
+    Raises:
+        MethodError: an unknown method, or a file that cannot be read.
+    """
+    return reading.inlined(find(method), raw)
 
 
 def asked(params: Params) -> dict[str, Any]:

@@ -84,6 +84,15 @@ def inline(entry: Method, raw: object) -> object:
         return [inline(entry, each) for each in raw]
     if not isinstance(raw, Mapping):
         return raw
+    return inlined(entry, raw)
+
+
+def inlined(entry: Method, raw: Raw) -> dict[str, object]:
+    """One mapping of that.
+
+    Raises:
+        MethodError: a file that cannot be read.
+    """
     known = parameters(entry.params)
     return {name: known[name].kind.inline(value) if name in known else value for name, value in raw.items()}
 

@@ -11,6 +11,7 @@ from typing import Any
 from typing_extensions import override
 
 from ropewalk.errors import MethodError
+from ropewalk.files import read_regular
 from ropewalk.methods.parameters import LARGEST, Kind, Refused, finite, short
 from ropewalk.rope import RopeGeometry, Rotation
 
@@ -59,7 +60,8 @@ class Divisors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationFile(Kind):
-    """The path of a JSON file, or its content; stored as the content, so that a file that changes is another value."""
+    """The content of a JSON file, or in what a user writes its path: `inline` reads it, and nothing later does, so that
+    a file that changes is another value and what others recorded opens none."""
 
     @property
     @override
@@ -76,7 +78,10 @@ class RotationFile(Kind):
         if isinstance(value, Divisors):
             return value
         if isinstance(value, str) and value:
-            return content(_read(value), value)
+            raise MethodError(
+                f"searched: file={short(value)} names a file, and only an experiment file or an argument may; give its "
+                "content."
+            )
         if isinstance(value, Mapping):
             return content(value, "file")
         raise Refused
@@ -89,15 +94,12 @@ class RotationFile(Kind):
     def inline(self, value: object) -> object:
         if isinstance(value, list):
             return [self.inline(each) for each in value]
-        return self.admit(value).plain() if isinstance(value, str) and value else value
+        return content(_read(value), value).plain() if isinstance(value, str) and value else value
 
 
 def _read(name: str) -> object:
     try:
-        path = Path(name)
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise MethodError(f"searched: file={name} has more than {MAX_FILE_BYTES} bytes; {REMEDY}.")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(Path(name), MAX_FILE_BYTES).decode())
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
         raise MethodError(f"searched: file={short(name)} cannot be read ({reason}); {REMEDY}.") from None

@@ -23,6 +23,7 @@ from ropewalk.errors import ModelError
 from ropewalk.methods.none import shipped
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.gguf_header import slim
+from ropewalk.models.gguf_limits import require_bounded
 from ropewalk.models.layers import scaled_layer_type
 from ropewalk.rope import Rotation
 
@@ -64,6 +65,7 @@ def read_header(path: Path) -> Header:
         ModelError: this is no GGUF file.
     """
     try:
+        require_bounded(path)
         small = slim(path, lambda name: name.startswith("rope_f"))
         with _written(small) as file:
             reader = GGUFReader(str(file))

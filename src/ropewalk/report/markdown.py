@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from ropewalk.errors import visible
 from ropewalk.report.content import Content, Section
 from ropewalk.report.tables import Table, by_length, heading
 from ropewalk.report.wording import TITLES, confidence, facts, headline, would_change
@@ -25,7 +26,7 @@ def markdown(report: Content, files: Sequence[str]) -> str:
 
 def plain(text: str) -> str:
     """Text from models, files and YAML as Markdown shows it literally: no HTML, no markup, one line."""
-    text = re.sub(r"\s+", " ", text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = visible(re.sub(r"\s+", " ", text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text)
 
 

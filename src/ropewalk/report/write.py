@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
+from typing import Any
 
 import vl_convert
 
-from ropewalk.errors import StoreError
-from ropewalk.files import write_whole
+from ropewalk.errors import StoreError, visible
+from ropewalk.experiment.store import sound
+from ropewalk.files import remove, write_whole
 from ropewalk.report import study
 from ropewalk.report.content import Content, content
 from ropewalk.report.markdown import markdown
@@ -17,6 +20,8 @@ from ropewalk.report.theme import picture_config
 
 FIGURES = "figures"
 WIDTH = 760
+ADDRESSES = 2**37
+"""Bytes that the chart library's engine reserves, rounded up; it ends the process where it does not get them."""
 OURS = ("ratio", "tail", "position", "passkey", "pareto", "sensitivity", "wavelengths")
 """Pictures that a report may hold; one that this report lacks is removed."""
 
@@ -29,7 +34,10 @@ def report(directory: Path, *, partial: bool = False) -> list[Path]:
     Raises:
         StoreError: there is no run in it, or it cannot be written.
     """
-    return save(content(study.read(directory), partial=partial), directory)
+    require_drawing()
+    with sound(directory):
+        made = content(study.read(directory), partial=partial)
+    return save(made, directory)
 
 
 def save(made: Content, directory: Path) -> list[Path]:
@@ -43,12 +51,12 @@ def save(made: Content, directory: Path) -> list[Path]:
     texts = {"report.html": page(made), "report.md": markdown(made, names)}
     files = {name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()} | pictures
     try:
-        (directory / FIGURES).mkdir(exist_ok=True, parents=True)
+        directory.mkdir(exist_ok=True, parents=True)
         for name, data in files.items():
-            write_whole(directory / name, data)
-        for name in OURS:
-            if f"{FIGURES}/{name}.png" not in files:
-                (directory / FIGURES / f"{name}.png").unlink(missing_ok=True)
+            write_whole(directory, name, data)
+        for name in (f"{FIGURES}/{name}.png" for name in OURS):
+            if name not in files:
+                remove(directory, name)
     except OSError as error:
         raise StoreError(
             f"{error.filename or directory}: the report cannot be written ({error.strerror or error}); free space or "
@@ -71,4 +79,27 @@ def drawings(made: Content) -> dict[str, Spec]:
 
 def png(spec: Spec, made: Content) -> bytes:
     """A picture of a chart, with its legend."""
-    return vl_convert.vegalite_to_png(spec, scale=2, config=picture_config(made.styles))
+    return to_png(spec, picture_config(made.styles))
+
+
+def require_drawing() -> None:
+    """Raises StoreError where the address space is too small to draw in."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < ADDRESSES:
+        raise StoreError(
+            f"charts: the library that draws them reserves {ADDRESSES // 1024} kB of addresses (not of memory), and "
+            f"ulimit -v grants {limit // 1024}; lift that limit for this command."
+        )
+
+
+def to_png(spec: Spec, config: Any) -> bytes:
+    """A chart drawn; control codes in its texts, which the library refuses to draw, as escapes."""
+    return vl_convert.vegalite_to_png(_visible(spec), scale=2, config=_visible(config))
+
+
+def _visible(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {_visible(key): _visible(each) for key, each in value.items()}
+    return [_visible(each) for each in value] if isinstance(value, (list, tuple)) else value

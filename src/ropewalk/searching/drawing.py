@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import vl_convert
-
 from ropewalk.report import charts
 from ropewalk.report.marks import POINTS, Spec, inline
 from ropewalk.report.palette import Style, styles
 from ropewalk.report.theme import picture_config
+from ropewalk.report.write import to_png
 from ropewalk.rope import RopeGeometry, Rotation
 from ropewalk.searching.verdict import WINNER
 
@@ -60,8 +59,7 @@ def picture(parts: Mapping[str, Spec], looks: Mapping[str, Style]) -> bytes:
     whole = {"$schema": next(iter(parts.values()))["$schema"], "vconcat": views}
     whole["params"] = [{"name": "shown", "value": list(looks)}]
     whole["resolve"] = {"legend": {"color": "independent", "shape": "independent"}}
-    found: bytes = vl_convert.vegalite_to_png(whole, scale=2, config=picture_config(looks))
-    return found
+    return to_png(whole, picture_config(looks))
 
 
 def _part(spec: Spec) -> Spec:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ropewalk.errors import visible
 
 Result = Mapping[str, Any]
 
@@ -11,6 +14,16 @@ Result = Mapping[str, Any]
 def lines(found: Result) -> list[str]:
     """The verdict first, then its table, the repeats, and what it was searched on."""
     return [headline(found), "", *_aligned(table(found)), "", *(f"- {each}" for each in facts(found))]
+
+
+def escaped(value: Any) -> Any:
+    """A result in which every text, of keys too, is one that Markdown shows literally; names of ours are that."""
+    if isinstance(value, str):
+        text = visible(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        return re.sub(r"([\\`*\[\]|#~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)
+    if isinstance(value, Mapping):
+        return {escaped(key): escaped(each) for key, each in value.items()}
+    return [escaped(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def facts(found: Result) -> list[str]:

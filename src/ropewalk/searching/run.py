@@ -27,13 +27,14 @@ from ropewalk.experiment.store import require_empty, writing
 from ropewalk.files import write_whole
 from ropewalk.methods.rotation_file import NOTE, Divisors
 from ropewalk.models import LoadedModel
+from ropewalk.report.write import require_drawing
 from ropewalk.rope import Rotation
 from ropewalk.scoring import Split, fast, split
 from ropewalk.scoring.budget import pays_to_compile
 from ropewalk.searching import asked, drawing, judging, named, study
 from ropewalk.searching.asked import Request, Scene
 from ropewalk.searching.bench import Bench
-from ropewalk.searching.lines import lines
+from ropewalk.searching.lines import escaped, lines
 from ropewalk.searching.objective import Outcome
 from ropewalk.searching.page import page
 from ropewalk.searching.race import Rival
@@ -82,6 +83,7 @@ def search(
     """
     report = progress or (lambda what, done, total: None)
     study.library()
+    require_drawing()
     known = asked.checked(experiment, request, loaded)
     if not (out / study.DATABASE).is_file():
         require_empty(out)
@@ -225,11 +227,11 @@ def _write(scene: Scene, out: Path, winner: Rotation, found: Mapping[str, Any], 
         "winner.json": _json(Divisors.of(geometry, winner).plain() | {NOTE: note}),
         "two-window.json": _json(two_windows(geometry, short_of(geometry, winner), winner, length)),
         "search.json": _json(found),
-        "search.md": "\n".join(lines(found)) + "\n",
+        "search.md": "\n".join(lines(escaped(found))) + "\n",
     }
     with writing(out):
         for name, data in ({name: text.encode() for name, text in texts.items()} | dict(pages)).items():
-            write_whole(out / name, data)
+            write_whole(out, name, data)
 
 
 def _title(scene: Scene) -> str:

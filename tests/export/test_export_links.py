@@ -1,0 +1,49 @@
+"""What an exported model directory takes along: known files of the model, and nothing that a link leads to outside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ropewalk.errors import ExportError
+from ropewalk.export.directory import _fill
+from ropewalk.export.request import Export
+
+NOTHING = Export(engine="hf", fidelity="exact", config={}, command=(), notes=())
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    source = tmp_path / "hub" / "snapshots" / "abc"
+    source.mkdir(parents=True)
+    (source / "config.json").write_text("{}", encoding="utf-8")
+    (source / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "id_rsa").write_bytes(b"private")
+    (tmp_path / "out").mkdir()
+    return source
+
+
+@pytest.mark.parametrize("name", ["README.md", "tokenizer.json", "model.safetensors", "config.json", "evil.py"])
+def test_a_link_out_of_the_model_is_refused(model, tmp_path, name):
+    (model / name).unlink(missing_ok=True)
+    (model / name).symlink_to(tmp_path / "id_rsa")
+    with pytest.raises(ExportError, match="outside the model, and might not be meant for whoever gets the copy"):
+        _fill(model, tmp_path / "out", NOTHING)
+    assert not any(path.read_bytes() == b"private" for path in (tmp_path / "out").iterdir())
+
+
+def test_links_into_the_blobs_of_a_cache_are_the_model(model, tmp_path):
+    (tmp_path / "hub" / "blobs").mkdir()
+    (tmp_path / "hub" / "blobs" / "0123").write_bytes(b"{}")
+    (model / "tokenizer.json").symlink_to("../../blobs/0123")
+    _fill(model, tmp_path / "out", NOTHING)
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == b"{}"
+    assert not (tmp_path / "out" / "tokenizer.json").is_symlink()
+
+
+def test_files_of_no_model_stay_behind(model, tmp_path):
+    for name in ("credentials.json", "notes.txt", "pytorch_model.bin"):
+        (model / name).write_bytes(b"private")
+    _fill(model, tmp_path / "out", NOTHING)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"config.json", "model.safetensors"}
