@@ -1,4 +1,4 @@
-"""What an exported model directory takes along: known files of the model, and nothing that a link leads to outside."""
+"""What an exported model directory takes along: known files of the model, and nothing outside that a link names."""
 
 from __future__ import annotations
 

@@ -122,9 +122,10 @@ def test_the_judge_is_a_sweep_of_the_same_documents(
 
 def test_the_file_is_the_rotation_and_the_path_is_nothing(found: Found, strand: Any, tmp_path: Path) -> None:
     geometry = strand.geometry
-    first = methods.make_params("searched", {"file": str(found.file)})
+    first = methods.make_params("searched", methods.inlined("searched", {"file": str(found.file)}))
     (tmp_path / "elsewhere.json").write_text(found.file.read_text(encoding="utf-8"), encoding="utf-8")
-    assert methods.make_params("searched", {"file": str(tmp_path / "elsewhere.json")}) == first
+    elsewhere = methods.inlined("searched", {"file": str(tmp_path / "elsewhere.json")})
+    assert methods.make_params("searched", elsewhere) == first
     assert methods.resolve(geometry, "searched", first, 512).rotation == found.rotation
     changed = json.loads(found.file.read_text(encoding="utf-8"))
     changed["lambda"][-1] *= 1.001
@@ -132,7 +133,8 @@ def test_the_file_is_the_rotation_and_the_path_is_nothing(found: Found, strand: 
 
 
 def test_it_exports_through_the_universal_form(found: Found, strand: Any) -> None:
-    asked = request(strand.geometry, "searched", {"file": str(found.file)}, 512, Checkpoint())
+    params = methods.inlined("searched", {"file": str(found.file)})
+    asked = request(strand.geometry, "searched", params, 512, Checkpoint())
     rope = hf.export(asked).config["rope_parameters"]
     assert rope["rope_type"] == "longrope"
     assert rope["short_factor"] == rope["long_factor"]
