@@ -107,7 +107,7 @@ def _read(found: int, path: Path, most: int) -> bytes:
         os.close(found)
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     with open(found, "rb") as file:
-        data = file.read(most + 1) if facts.st_size <= most else b""
-        if max(len(data), facts.st_size) > most:
+        data = file.read(facts.st_size + 1) if facts.st_size <= most else b""
+        if facts.st_size > most or len(data) > facts.st_size:  # the latter says nothing of where it ends
             raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
         return data

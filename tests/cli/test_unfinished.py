@@ -121,6 +121,7 @@ def test_the_command_that_goes_on_is_the_one_that_began(finished_copy):
     with contextlib.closing(Store.open_run(finished_copy)) as store, store.transaction():
         store.set_meta("source", text)
         store.set_meta("identity", store.meta("identity") | {"experiment": demo, "exact": True})
+        store._db.execute("DELETE FROM cells")  # of another experiment
     assert f"`ropewalk run preset:demo --out {finished_copy} --exact`" in str(Run(directory=finished_copy).missing)
 
 

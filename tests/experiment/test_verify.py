@@ -30,6 +30,7 @@ UNDETERMINED_META = {
     "versions": "of the machine then; another one may verify",
     "attention": "the kernel then",
     "git": "the commit then",
+    "left_out": "which fast paths the device then had to leave out",
 }
 
 

@@ -306,13 +306,13 @@ def test_a_function_sees_only_numbers() -> None:
 UNSHIPPABLE: list[tuple[dict[str, Any], str]] = [
     (
         {"rope_type": "su"},
-        "rope_parameters: rope_type='su' is none that ropewalk can resolve (default, linear, dynamic, yarn, longrope, "
-        "llama3, proportional); mend the model's config.json, or choose another model.",
+        "rope_parameters: rope_type='su' is none that ropewalk can resolve (default, linear, dynamic, ntk_alpha, yarn, "
+        "longrope, llama3, proportional); mend the model's config.json, or choose another model.",
     ),
     (
         {"type": ["mrope"]},
-        "rope_parameters: rope_type=['mrope'] is none that ropewalk can resolve (default, linear, dynamic, yarn, "
-        "longrope, llama3, proportional); mend the model's config.json, or choose another model.",
+        "rope_parameters: rope_type=['mrope'] is none that ropewalk can resolve (default, linear, dynamic, ntk_alpha, "
+        "yarn, longrope, llama3, proportional); mend the model's config.json, or choose another model.",
     ),
     (
         {"rope_type": "linear"},

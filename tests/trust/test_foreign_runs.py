@@ -22,13 +22,13 @@ from ropewalk.experiment.verify import verify_rows
 from ropewalk.files import open_own, read_inside, read_regular, remove, remove_asides, write_whole
 from ropewalk.methods import make_params
 from ropewalk.report import write
-from ropewalk.report.study import read_measured
+from ropewalk.report.study import read_to_choose
 from ropewalk.terminal import run_app
 
 VERBS = {
-    "results": lambda directory: Run.open(directory).unfinished(),
+    "results": lambda directory: Run(directory=directory).missing,
     "verify": verify_rows,
-    "recommend": read_measured,
+    "recommend": lambda directory: read_to_choose(directory, partial=True),
     "report": write.report,
 }
 

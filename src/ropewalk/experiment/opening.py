@@ -41,8 +41,8 @@ def require_harmless(path: Path) -> None:
                 raise StoreError(f"{journal}: names a file that SQLite would delete; name another directory.")
 
 
-def require_schema(path: Path, connection: sqlite3.Connection, schema: str) -> None:
-    """Refuse a database that holds anything but the tables of `schema`, or whose pages do not fit together.
+def require_schema(path: Path, connection: sqlite3.Connection, *schemas: str) -> None:
+    """Refuse a database that holds anything but the tables of one of `schemas`, or whose pages do not fit together.
 
     Triggers, views and computed columns would change what is read and written, and run whatever they say. Pages that
     are reached twice make few bytes into rows without end.
@@ -51,7 +51,7 @@ def require_schema(path: Path, connection: sqlite3.Connection, schema: str) -> N
         StoreError: naming what no run holds.
         sqlite3.Error: it cannot be read.
     """
-    expected = _parts(schema)
+    expected = frozenset[tuple[str, str, str | None]]().union(*map(_parts, schemas))
     for part in connection.execute("SELECT type, name, sql FROM sqlite_master"):
         if part not in expected:
             raise StoreError(f"{path}: holds the {part[0]} {part[1]!r}, which no run does; name another directory.")

@@ -66,6 +66,10 @@ CREATE TABLE cells (
 """
 
 
+BEFORE_SOFTMAX = SCHEMA.replace(",\n    softmax_factor REAL NOT NULL", "")
+"""As runs were made when every softmax factor was 1; they are read as they are."""
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -125,7 +129,7 @@ class Store:
                 on_error.callback(connection.close)
                 connection.execute("PRAGMA trusted_schema = OFF")
                 cls._require_version(path, connection)
-                require_schema(path, connection, SCHEMA)
+                require_schema(path, connection, SCHEMA, BEFORE_SOFTMAX)
             except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter from SQLite's own words on torn names
                 raise cls._unreadable(path, error) from None
             on_error.pop_all()

@@ -120,6 +120,9 @@ def read_config(header: Header) -> Any:
         if exact:
             layout = {key: value for key, value in named.items() if key == "partial_rotary_factor"}
             config.rope_parameters = _with(rope, layout | exact)
+        original = named.get("original_max_position_embeddings")
+        if original is not None and hasattr(config, "original_max_position_embeddings"):  # Phi-3's default would win
+            config.original_max_position_embeddings = original
     return config
 
 
