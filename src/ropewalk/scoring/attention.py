@@ -1,9 +1,9 @@
 """Causal attention for scoring: no mask tensor, the fastest kernel first, and beginnings that prompts share.
 
 Registered with transformers as the attention implementations "ropewalk", for models whose every layer sees the whole
-context (no mask is made for them, and none is looked for), and "ropewalk_masked" for all others: sliding windows get a
-mask, other masks go through transformers' own `sdpa`. Nothing is cached across forward passes except what a `Held` is
-asked to hold.
+context (no mask is made for them, and none is looked for), and "ropewalk_masked" for all others: sliding windows are
+attended to in blocks, other masks go through transformers' own `sdpa`. Nothing is cached across forward passes except
+what a `Held` is asked to hold.
 
 Shapes: B rows, H query heads, G key/value heads, S positions fed, P prefix positions, D head dimension, E that of
 values (narrower under multi-head latent attention).
@@ -25,9 +25,9 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from ropewalk.errors import ModelError
+from ropewalk.scoring.banded import banded, mask_unless_sliding
 
 NAME, MASKED = "ropewalk", "ropewalk_masked"
 BACKENDS = [
@@ -225,7 +225,7 @@ def _windowed(
         raise ModelError(f"{type(module).__name__}: its mask is no sliding window, so prompts cannot share beginnings.")
     layer, every = _next_layer(key, value)
     tail = _mode.tail if layer == layers - 1 and 0 < _mode.tail < query.shape[2] else 0
-    if window is None or not (_mode.start or tail):
+    if window is None or (attention_mask is not None and not (_mode.start or tail)):
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     if not tail:
         return _masked(query, *every, scaling, window).transpose(1, 2), None
@@ -248,13 +248,7 @@ def _masked(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, wi
         return scaled_dot_product_attention(
             query, key, value, attn_mask=lower_right, scale=scaling, enable_gqa=groups > 1
         )
-    reach = min(key.shape[2], query.shape[2] + window - 1)
-    key, value = (part[:, :, -reach:].repeat_interleave(groups, dim=1) for part in (key, value))
-    asks = torch.arange(reach - query.shape[2], reach, device=query.device)[:, None]
-    keys = torch.arange(reach, device=query.device)
-    with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):
-        mask_SK = (keys <= asks) & (keys > asks - window)
-        return scaled_dot_product_attention(query, key, value, attn_mask=mask_SK, scale=scaling)
+    return banded(query, key, value, scaling, window)
 
 
 def merged(far: Tensor, far_lse: Tensor, near: Tensor, near_lse: Tensor) -> Tensor:
@@ -295,4 +289,4 @@ def _work(query: Tensor, key: Tensor) -> float:
 
 AttentionInterface.register(NAME, attend)
 AttentionInterface.register(MASKED, attend)
-AttentionMaskInterface.register(MASKED, sdpa_mask)
+AttentionMaskInterface.register(MASKED, mask_unless_sliding)
