@@ -120,7 +120,7 @@ def test_the_answer_in_json(run):
 
 
 def test_the_answer_within_a_bound(run):
-    # Half: 2^(1/16 + 3.74 * sqrt(4/3) / 128) = 1.069, the one-sided bound of 5 % over three; YaRN: 2^(1/8 + ...) = 1.116
+    # Half: 2^(1/16 + 3.74 * sqrt(4/3) / 128) = 1.069, one-sided at 5 % over three; YaRN: 2^(1/8 + ...) = 1.116
     lines = list(recommendation_lines(recommend(run, 4096, 8.0), None))
     assert lines == [
         "For 4,096 tokens, linear factor=2 does best, but worse than dropping the context.",
@@ -129,12 +129,12 @@ def test_the_answer_within_a_bound(run):
         "  Against dropping the context: +41.4 % [+20.5 %, +66.0 %]: worse",
         "  Cost at short lengths: +4.4 % [+2.4 %, +6.5 %] perplexity, at worst, at 1,024",
         "  Passkeys found at 4,096: 25 % [7 %, 59 %] (8 trials)",
-        "  Confidence: The other, none, is worse, at most 5 % chance of any error, failures on texts unlike these aside "
-        "(4 documents).",
+        "  Confidence: The other, none, is worse, at most 5 % chance of any error, failures on texts unlike these "
+        "aside (4 documents).",
         "What would change it:",
         "  A larger bound than 8 % at short lengths, or more documents, would allow yarn factor=4 (+9.1 % [+6.9 %, "
-        "+11.2 %] perplexity, at worst, at 1,024), linear factor=4 (+41.4 % [+38.6 %, +44.3 %] perplexity, at worst, at "
-        "2,048).",
+        "+11.2 %] perplexity, at worst, at 1,024), linear factor=4 (+41.4 % [+38.6 %, +44.3 %] perplexity, at worst, "
+        "at 2,048).",
     ]
 
 
