@@ -82,7 +82,8 @@ def test_costs_are_the_worst_inside_the_window(run):
     ("label", "expected"),
     [
         (NONE, "2,048 (tail)"),
-        (HALF, "1,024 (passkey)"),
+        # 2^(1/8 + 3.182 * sqrt(4/3) / 128) = 1.112: 9 % more is measured, within 10 % is not shown
+        (HALF, "below 1,024 (not shown)"),
         (WHOLE, "below 1,024 (tail)"),
         (YARN, "at least 4,096"),
     ],
@@ -92,10 +93,10 @@ def test_effective_length_is_the_last_that_held(run, label, expected):
 
 
 def test_a_tie_is_called_a_tie():
-    """YaRN half a power better than the chosen linear on two documents, as much worse on the others."""
+    """YaRN's 4.75 scatters around the 4.625 of linear's better configuration, the best observed of all."""
     run = golden({("tail", 4096): {YARN: around(4.75, 0.5, -0.5, -0.5, 0.5)}}).run
     found = {row[0]: row[4] for row in ranking.by_method(run, judged_block(run, 4096)).rows}
-    assert found == {"yarn": "best, tied", "linear": "tied with the best", "none": "worse"}
+    assert found == {"yarn": "tied with the best", "linear": "best, tied", "none": "worse"}
 
 
 def test_the_answer_in_json(run):
@@ -119,7 +120,8 @@ def test_the_answer_in_json(run):
 
 
 def test_the_answer_within_a_bound(run):
-    lines = list(recommendation_lines(recommend(run, 4096, 5.0), None))
+    # Half: 2^(1/16 + 3.74 * sqrt(4/3) / 128) = 1.069, one-sided at 5 % over three; YaRN: 2^(1/8 + ...) = 1.116
+    lines = list(recommendation_lines(recommend(run, 4096, 8.0), None))
     assert lines == [
         "For 4,096 tokens, linear factor=2 does best, but worse than dropping the context.",
         "  Tail perplexity at 4,096: 26.91 [12.14, 59.65] (4 documents)",
@@ -127,10 +129,12 @@ def test_the_answer_within_a_bound(run):
         "  Against dropping the context: +41.4 % [+20.5 %, +66.0 %]: worse",
         "  Cost at short lengths: +4.4 % [+2.4 %, +6.5 %] perplexity, at worst, at 1,024",
         "  Passkeys found at 4,096: 25 % [7 %, 59 %] (8 trials)",
-        "  Confidence: The other, none, is worse, at most 5 % chance of any error (4 documents).",
+        "  Confidence: The other, none, is worse, at most 5 % chance of any error, failures on texts unlike these "
+        "aside (4 documents).",
         "What would change it:",
-        "  A larger bound than 5 % at short lengths would allow yarn factor=4 (+9.1 % [+6.9 %, +11.2 %] perplexity, at "
-        "worst, at 1,024), linear factor=4 (+41.4 % [+38.6 %, +44.3 %] perplexity, at worst, at 2,048).",
+        "  A larger bound than 8 % at short lengths, or more documents, would allow yarn factor=4 (+9.1 % [+6.9 %, "
+        "+11.2 %] perplexity, at worst, at 1,024), linear factor=4 (+41.4 % [+38.6 %, +44.3 %] perplexity, at worst, "
+        "at 2,048).",
     ]
 
 

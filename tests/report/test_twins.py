@@ -57,7 +57,7 @@ TWINS = [
         "values = (row.value, row.ci_low, row.ci_high, ratio)",
         "values = (row.value, row.ci_high, row.ci_low, ratio)",
     ),
-    ("costs", "return max(costs", "return min(costs"),
+    ("costs", "block, ratio = max(ratios", "block, ratio = min(ratios"),
     (
         "wording",
         "[{percent(interval.low)}, {percent(interval.high)}]",

@@ -67,6 +67,13 @@ RUNS = {
     "passkey": run_of(
         passkey={("none", WINDOW): [1] * 7 + [0] * 10, ("yarn", WINDOW): [1] * 17}, model={"chat_template": True}
     ),
+    "still": run_of(
+        tail=TAIL,
+        geometry={
+            "rotary_dim": 128,
+            "rope_parameters": {"rope_type": "proportional", "partial_rotary_factor": 0.25},
+        },
+    ),
     "trials": run_of(passkey={(f"yarn {c}", FAR): [1] * 10 for c in range(43)}),
 }
 

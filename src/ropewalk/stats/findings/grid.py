@@ -37,8 +37,7 @@ def never_turned(geometry: Mapping[str, Any], asked: Iterable[tuple[str, str, Ma
     rope = geometry.get("rope_parameters") or {}
     if rope.get("rope_type") != "proportional":
         return None
-    pairs = int(geometry["rotary_dim"]) // 2
-    still = pairs - int(rope.get("partial_rotary_factor", 1) * geometry["rotary_dim"] // 2)
+    still, pairs = _still(geometry)
     kept = (NONE, TRUNCATE, "proportional")
     labels = [label for label, method, values in asked if method not in kept and values.get("compose") != "stack"]
     if not still or not labels:
@@ -49,13 +48,24 @@ def never_turned(geometry: Mapping[str, Any], asked: Iterable[tuple[str, str, Ma
     )
 
 
+def _still(geometry: Mapping[str, Any]) -> tuple[int, int]:
+    """How many pairs a proportional rotation keeps still, of how many."""
+    turned = int(geometry["rope_parameters"].get("partial_rotary_factor", 1) * geometry["rotary_dim"] // 2)
+    pairs = int(geometry["rotary_dim"]) // 2
+    return pairs - turned, pairs
+
+
 def unlearned(run: Measured) -> list[Finding]:
     """Methods that turn pairs which the model keeps still."""
     rows = {row.label: (row.label, row.method, row.params) for row in run.rows}
     geometry = run.meta["geometry"]
     sentence = never_turned(geometry, rows.values())
-    evidence = {"rope_parameters": dict(geometry["rope_parameters"])} if sentence else {}
-    return [Finding(kind="unlearned", sentence=sentence, evidence=evidence, severity="caution")] if sentence else []
+    if not sentence:
+        return []
+    still, pairs = _still(geometry)
+    evidence = {"rope_parameters": dict(geometry["rope_parameters"]), "still": still, "pairs": pairs}
+    evidence["labels"] = list(rows)
+    return [Finding(kind="unlearned", sentence=sentence, evidence=evidence, severity="caution")]
 
 
 def duplicates(run: Measured) -> list[Finding]:
