@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from ropewalk.errors import ModelError
 from ropewalk.methods import make_params, resolve
 from ropewalk.models import ModelSpec, load, patched, read_geometry
 from ropewalk.models import gguf as reading
+from ropewalk.models.builtin import locate
 from ropewalk.models.gguf import Header, rope_parameters
 from ropewalk.models.size import read_size
 
@@ -262,3 +264,15 @@ def test_a_file_cut_off_within_its_header_is_refused(tmp_path: Path) -> None:
         (tmp_path / "cut.gguf").write_bytes(whole[:size])
         with pytest.raises(ModelError, match=r"cut\.gguf is no GGUF file \(.*\); download it again\.$"):
             read_geometry(ModelSpec(id=str(tmp_path / "cut.gguf")))
+
+
+def test_a_file_that_asks_for_bos_gets_it_whatever_the_tokenizer_does():
+    path, _ = locate("smollm2", weights=False)
+    header = reading.read_header(next(iter(path.glob("*.gguf"))) if path.is_dir() else path)
+    assert header.adds_bos is False
+    plain = reading.read_tokenizer(header)
+    asked = reading.read_tokenizer(dataclasses.replace(header, adds_bos=True))
+    ids = plain("It is a truth")["input_ids"]
+    assert ids[0] != plain.bos_token_id
+    assert asked("It is a truth")["input_ids"] == [plain.bos_token_id, *ids]
+    assert asked("It is a truth", add_special_tokens=False)["input_ids"] == ids

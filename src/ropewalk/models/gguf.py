@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import transformers
 from gguf import GGUFReader
-from tokenizers import pre_tokenizers
+from tokenizers import pre_tokenizers, processors
 
 from ropewalk.errors import ModelError
 from ropewalk.methods.none import shipped
@@ -44,6 +44,7 @@ class Header:
         factors: tensors `rope_freqs`, `rope_factors_long`, `rope_factors_short`: lambda `[rotary_dim/2]`, by which
             llama.cpp divides each frequency.
         pre_tokenizer: metadata `tokenizer.ggml.pre`.
+        adds_bos: metadata `tokenizer.ggml.add_bos_token`; None where the file does not say.
         record: the rotation in float64 that `ropewalk export` wrote beside its float32 form.
         architecture: metadata `general.architecture`.
         small: the file without vocabulary and weights (`gguf_header`).
@@ -53,6 +54,7 @@ class Header:
     rope: Mapping[str, Any]
     factors: Mapping[str, list[float]]
     pre_tokenizer: str | None
+    adds_bos: bool | None = None
     record: Rotation | None = None
     architecture: str = "llama"
     small: bytes = dataclasses.field(default=b"", repr=False)
@@ -94,6 +96,7 @@ def _header(path: Path, small: bytes, reader: GGUFReader, fields: Mapping[str, A
             t.name.removesuffix(".weight"): t.data.tolist() for t in reader.tensors if t.name.startswith("rope_f")
         },
         pre_tokenizer=fields.get("tokenizer.ggml.pre"),
+        adds_bos=fields.get("tokenizer.ggml.add_bos_token"),
         record=_record(reader),
         architecture=fields["general.architecture"],
         small=small,
@@ -209,7 +212,16 @@ def read_tokenizer(header: Header) -> Any:
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         digits = pre_tokenizers.Digits(individual_digits=True)
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
+    if header.adds_bos and tokenizer.bos_token is not None and not _begins_with_bos(tokenizer):
+        bos = [(tokenizer.bos_token, tokenizer.bos_token_id)]  # transformers 5.17 forgets it for Gemma
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{tokenizer.bos_token} $A", pair=f"{tokenizer.bos_token} $A $B", special_tokens=bos
+        )
     return tokenizer
+
+
+def _begins_with_bos(tokenizer: Any) -> bool:
+    return tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
 def convert(path: Path, directory: Path) -> None:

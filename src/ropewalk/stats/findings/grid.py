@@ -64,7 +64,6 @@ def unlearned(run: Measured) -> list[Finding]:
         return []
     still, pairs = _still(geometry)
     evidence = {"rope_parameters": dict(geometry["rope_parameters"]), "still": still, "pairs": pairs}
-    evidence["labels"] = list(rows)
     return [Finding(kind="unlearned", sentence=sentence, evidence=evidence, severity="caution")]
 
 
