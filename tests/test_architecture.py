@@ -13,8 +13,10 @@ import ropewalk
 ROOT = Path(ropewalk.__file__).parent
 ORDER = (
     "errors",
+    "plugins",
     "files",
     "rope",
+    "scheme",
     "methods",
     "stats",
     "corpus",
@@ -22,6 +24,7 @@ ORDER = (
     "models",
     "scoring",
     "experiment",
+    "execution",
     "report",
     "searching",
     "export",
@@ -32,7 +35,7 @@ ORDER = (
 )
 """From above to below. `api` and `terminal` do not know each other; only `cli` knows all."""
 
-PURE = ("errors", "rope", "methods", "stats", "metrics")
+PURE = ("errors", "rope", "scheme", "methods", "stats", "metrics")
 PURE_MODULES = {f"searching/{name}.py" for name in ("families", "objective", "race", "two_window", "verdict")}
 EFFECTS = {"torch", "transformers", "sqlite3", "safetensors", "subprocess", "typer", "rich"}
 

@@ -232,7 +232,7 @@ def verify(
     cells: Annotated[int, typer.Option(min=0, help="Passes and trials to run through the model again.")] = 2,
 ) -> None:
     """Recompute every reported number from raw outcomes, and some raw outcomes from the model."""
-    from ropewalk.experiment.rerun import verify_passes
+    from ropewalk.execution.rerun import verify_passes
     from ropewalk.experiment.verify import verify_rows
 
     checked, wrong = verify_rows(directory)
@@ -400,8 +400,8 @@ def _experiment(file: str, model: str | None, lengths: list[str] | None) -> tupl
 
 
 def _run(experiment: Any, source: str, out: Path, exact: bool) -> None:
+    from ropewalk.execution.run import sweep
     from ropewalk.experiment.prepare import ask
-    from ropewalk.experiment.run import sweep
     from ropewalk.terminal import progress
 
     asked = ask(experiment)
