@@ -325,7 +325,7 @@ def export(
     length: Annotated[int | None, typer.Option(min=1, help="Tokens to serve; default factor x window.")] = None,
     out: Annotated[Path | None, typer.Option(help="What to write: a model directory, a .gguf, or the line.")] = None,
     gguf: Annotated[Path | None, typer.Option(help="The .gguf to serve; with --out a rewritten copy of it.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Run the exported form and compare its mean NLL.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Run the exported form and compare its token losses.")] = False,
     endpoint: Annotated[str | None, typer.Option(metavar="URL", help="With --check: your own running server.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what --out names.")] = False,
     partial: PartialFlag = False,
