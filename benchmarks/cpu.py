@@ -29,7 +29,7 @@ from ropewalk.experiment import presets, schema
 from ropewalk.experiment.plan import TRUNCATE
 from ropewalk.experiment.prepare import ask, prepare
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.run import sweep
+from ropewalk.execution.run import sweep
 
 TINY = {
     "model": "strand",

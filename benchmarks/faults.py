@@ -40,7 +40,7 @@ def small_run(folder: Path) -> Path:
     import checkpoints
     from ropewalk.experiment import schema
     from ropewalk.experiment.prepare import ask
-    from ropewalk.experiment.run import sweep
+    from ropewalk.execution.run import sweep
 
     (folder / "texts").mkdir()
     for seed in range(2):

@@ -25,7 +25,7 @@ from stock import loop
 
 from ropewalk.experiment import presets, schema
 from ropewalk.experiment.prepare import ask, prepare
-from ropewalk.experiment.run import sweep
+from ropewalk.execution.run import sweep
 from ropewalk.models import LoadedModel, ModelProvenance, ModelSpec, geometry_of
 from ropewalk.models.load import load
 

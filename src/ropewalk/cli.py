@@ -241,7 +241,7 @@ def verify(
     ] = 0,
 ) -> None:
     """Recompute every reported number from raw outcomes, and with --cells some raw outcomes from the model."""
-    from ropewalk.experiment.rerun import verify_passes
+    from ropewalk.execution.rerun import verify_passes
     from ropewalk.experiment.results import Run
     from ropewalk.experiment.verify import verify_rows
 
@@ -449,9 +449,9 @@ def _say(missing: Missing, before: str = "") -> None:
 
 
 def _run(experiment: Any, source: str, out: Path, exact: bool) -> None:
+    from ropewalk.execution.run import sweep
     from ropewalk.experiment.prepare import ask
     from ropewalk.experiment.results import Run
-    from ropewalk.experiment.run import sweep
     from ropewalk.terminal import progress
 
     asked = ask(experiment)

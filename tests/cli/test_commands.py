@@ -12,7 +12,7 @@ import sqlite3
 import pytest
 import torch
 
-from ropewalk.experiment import run as running
+from ropewalk.execution import run as running
 from ropewalk.methods import make_params, registered, resolve
 from ropewalk.models import ModelSpec, read_geometry
 from ropewalk.rope import RopeGeometry

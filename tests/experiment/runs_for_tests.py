@@ -8,7 +8,7 @@ from typing import Any
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.run import sweep
+from ropewalk.execution.run import sweep
 
 
 def run(raw: dict[str, Any], out: Path, **changes: Any) -> Run:

@@ -9,7 +9,7 @@ import pytest
 from ropewalk.experiment import schema
 from ropewalk.experiment.estimate import document_passes, estimate, passkey_passes
 from ropewalk.experiment.prepare import ask, prepare
-from ropewalk.experiment.run import sweep
+from ropewalk.execution.run import sweep
 from ropewalk.scoring import fast, split
 from ropewalk.scoring.budget import batch_tokens
 from ropewalk.scoring.probe import Fed, Pace, fit, probe

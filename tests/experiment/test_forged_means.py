@@ -12,7 +12,7 @@ from runs_for_tests import run
 
 from ropewalk.experiment import canary, rerun
 from ropewalk.experiment.raw import Raw, write_cells
-from ropewalk.experiment.rerun import verify_passes
+from ropewalk.execution.rerun import verify_passes
 from ropewalk.experiment.store import Store
 from ropewalk.experiment.tolerance import SCATTER, SIGMAS, Tolerance, chance, noticed
 from ropewalk.experiment.verify import verify_rows

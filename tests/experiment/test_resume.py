@@ -21,8 +21,8 @@ from runs_for_tests import run as run_here
 
 from ropewalk.errors import StoreError
 from ropewalk.experiment import measure
-from ropewalk.experiment import run as running
-from ropewalk.experiment.rerun import verify_passes
+from ropewalk.execution import run as running
+from ropewalk.execution.rerun import verify_passes
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import Store
 from ropewalk.experiment.verify import verify_rows

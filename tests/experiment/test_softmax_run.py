@@ -15,7 +15,7 @@ from runs_for_tests import run
 
 import checkpoints
 from ropewalk.experiment.raw import Raw
-from ropewalk.experiment.rerun import verify_passes
+from ropewalk.execution.rerun import verify_passes
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import DATABASE, Store
 from ropewalk.experiment.verify import verify_rows

@@ -10,8 +10,8 @@ import pytest
 from ropewalk.experiment import schema
 from ropewalk.experiment import trials as run_trials
 from ropewalk.experiment.prepare import ask
-from ropewalk.experiment.rerun import verify_passes
-from ropewalk.experiment.run import sweep
+from ropewalk.execution.rerun import verify_passes
+from ropewalk.execution.run import sweep
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.methods import make_params, resolve
 from ropewalk.metrics import passkey

@@ -16,7 +16,7 @@ from ropewalk.corpus import load_documents, tokenize, write_spans
 from ropewalk.corpus.spans import KeySpans
 from ropewalk.errors import CorpusError, ExperimentError, ModelError
 from ropewalk.experiment import measure
-from ropewalk.experiment.rerun import verify_passes
+from ropewalk.execution.rerun import verify_passes
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.scoring import score
 

@@ -12,7 +12,7 @@ import sqlite3
 import pytest
 
 from ropewalk.errors import StoreError
-from ropewalk.experiment.rerun import verify_passes
+from ropewalk.execution.rerun import verify_passes
 from ropewalk.experiment.store import SCHEMA
 from ropewalk.experiment.verify import verify_rows
 

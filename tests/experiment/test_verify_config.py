@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from runs_for_tests import run
 
-from ropewalk.experiment.rerun import verify_passes
+from ropewalk.execution.rerun import verify_passes
 
 LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
 

@@ -9,7 +9,7 @@ import pytest
 
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
-from ropewalk.experiment.run import sweep
+from ropewalk.execution.run import sweep
 
 
 @pytest.fixture(scope="session")

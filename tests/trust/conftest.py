@@ -11,7 +11,7 @@ import pytest
 
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
-from ropewalk.experiment.run import sweep
+from ropewalk.execution.run import sweep
 
 sys.path.append(str(Path(__file__).parents[1] / "models"))  # tiny_models
 

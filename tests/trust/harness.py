@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ropewalk.experiment import run as running
+from ropewalk.execution import run as running
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.results import Run

@@ -14,7 +14,7 @@ import checkpoints
 import ropewalk as rw
 from ropewalk.errors import ModelError, StoreError
 from ropewalk.experiment import canary, measure
-from ropewalk.experiment import run as running
+from ropewalk.execution import run as running
 from ropewalk.experiment.results import Run
 from ropewalk.methods import make_params, resolve
 from ropewalk.models.layout import rotary_module

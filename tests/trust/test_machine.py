@@ -18,7 +18,7 @@ from harness import run, statuses
 import ropewalk
 from ropewalk.errors import StoreError
 from ropewalk.experiment import canary, measure, store
-from ropewalk.experiment import run as running
+from ropewalk.execution import run as running
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.report.write import report

@@ -139,6 +139,7 @@ class Metric:
         remark: (column, options, length, samples) to what is to be said of the value.
         arrays: names of the facts of documents' tokens that it needs.
         check: (options, shortest length) to what is wrong with them together; None if nothing is.
+        fits: (options, whether documents begin with BOS) to what is wrong with them together; None if nothing is.
     """
 
     name: str
@@ -151,3 +152,4 @@ class Metric:
     remark: Callable[[Column, Any, int, Sequence[Sample]], Remark | None] | None = None
     arrays: tuple[str, ...] = ()
     check: Callable[[Any, int], str | None] | None = None
+    fits: Callable[[Any, bool], str | None] | None = None

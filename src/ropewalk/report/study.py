@@ -130,11 +130,8 @@ def positions(curve: pd.DataFrame) -> tuple[Position, ...]:
 
 
 def _rotations(store: Store) -> dict[str, tuple[tuple[float, ...], float]]:
-    rows = store.rows("SELECT fingerprint, inv_freq, attention_factor FROM rotations")
-    return {
-        str(name): (tuple(float(f) for f in store.parsed(inv_freq, f"rotation {name}")), float(factor))
-        for name, inv_freq, factor in rows
-    }
+    of = {name: scheme["rotation"] for name, scheme in store.schemes().items()}
+    return {name: (tuple(float(f) for f in r["inv_freq"]), float(r["attention_factor"])) for name, r in of.items()}
 
 
 def _hashes(store: Store, kind: str) -> dict[str, str]:
