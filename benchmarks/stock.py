@@ -33,7 +33,7 @@ def loop(loaded: LoadedModel, prepared: Prepared, pairs: Iterable[tuple[str, int
     """Measure (fingerprint, length) pairs of a prepared experiment, pass after pass."""
     model, tokenizer, done = loaded.model, loaded.tokenizer, Stock()
     for fingerprint, length in pairs:
-        with patched(model, prepared.plan.rotations[fingerprint]):  # as if it had been loaded with that configuration
+        with patched(model, prepared.plan.schemes[fingerprint].rotation):  # as if it had been loaded with that configuration
             start = time.perf_counter()
             done.nll[fingerprint, length] = [
                 model(ids, labels=ids, use_cache=False).loss.item()

@@ -25,7 +25,7 @@ from ropewalk.rope import Rotation
 
 def counts(directory) -> dict[str, int]:
     db = sqlite3.connect(directory / "run.sqlite")
-    found = {name: db.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0] for name in ("passes", "trials", "cells")}
+    found = {name: db.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0] for name in ("passes", "answers", "cells")}
     db.close()
     return found
 
@@ -50,7 +50,7 @@ class TestCanary:
             run(base_experiment, tmp_path / "run")
         assert "is 6." in str(refusal.value) or "nats/token at the end of this session" in str(refusal.value)
         assert "nothing that this session measured is kept; check the device" in str(refusal.value)
-        assert counts(tmp_path / "run") == {"passes": 0, "trials": 0, "cells": 0}
+        assert counts(tmp_path / "run") == {"passes": 0, "answers": 0, "cells": 0}
         monkeypatch.undo()
         assert run(base_experiment, tmp_path / "run").rows() == Run.open(finished_run).rows()
 
@@ -70,7 +70,7 @@ class TestCanary:
         monkeypatch.setattr(canary, "losses", second_time_wrong)
         with pytest.raises(StoreError, match=r"0\.001 nats/token apart where 0\.0001 is allowed"):
             run(base_experiment, run_copy)
-        assert counts(run_copy) == {"passes": before["passes"], "trials": before["trials"] * 2 // 3, "cells": 0}
+        assert counts(run_copy) == {"passes": before["passes"], "answers": before["answers"] * 2 // 3, "cells": 0}
         monkeypatch.undo()
         assert run(base_experiment, run_copy).rows() == Run.open(finished_run).rows()
 
@@ -141,7 +141,7 @@ class TestRotationsThatReachTheLayers:
         monkeypatch.setattr(running, "split", cached)
         with pytest.raises(ModelError, match="never asked its rotary module, so no rotation could be applied"):
             run(base_experiment, tmp_path / "run")
-        assert counts(tmp_path / "run") == {"passes": 0, "trials": 0, "cells": 0}
+        assert counts(tmp_path / "run") == {"passes": 0, "answers": 0, "cells": 0}
 
 
 class TestNarrowFormats:
