@@ -38,9 +38,9 @@ class Hang(BaseException):
 def small_run(folder: Path) -> Path:
     """A finished run of every metric on a random two-layer model."""
     import checkpoints
+    from ropewalk.execution.run import sweep
     from ropewalk.experiment import schema
     from ropewalk.experiment.prepare import ask
-    from ropewalk.execution.run import sweep
 
     (folder / "texts").mkdir()
     for seed in range(2):

@@ -23,9 +23,9 @@ import transformers
 import yaml
 from stock import loop
 
+from ropewalk.execution.run import sweep
 from ropewalk.experiment import presets, schema
 from ropewalk.experiment.prepare import ask, prepare
-from ropewalk.execution.run import sweep
 from ropewalk.models import LoadedModel, ModelProvenance, ModelSpec, geometry_of
 from ropewalk.models.load import load
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from units_for_tests import material, prompts
 
 import checkpoints
-from units_for_tests import material, prompts
 from ropewalk.corpus import tokenize
 from ropewalk.corpus.documents import local_document
 from ropewalk.errors import ExperimentError

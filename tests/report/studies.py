@@ -102,7 +102,10 @@ def frames(
         samples=pd.DataFrame(samples, columns=list(_SAMPLE_COLUMNS)),
         curve=pd.DataFrame(_curve(plan, experiment.lengths[-1], documents, window), columns=list(_CURVE_COLUMNS)),
         meta=_meta(experiment.resolved(), geometry, documents, model or {}),
-        rotations={k: (tuple(r.inv_freq.tolist()), r.attention_factor) for k, r in ((k, s.rotation) for k, s in plan.schemes.items())},
+        rotations={
+            k: (tuple(r.inv_freq.tolist()), r.attention_factor)
+            for k, r in ((k, s.rotation) for k, s in plan.schemes.items())
+        },
     )
 
 

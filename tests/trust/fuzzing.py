@@ -32,11 +32,11 @@ from ropewalk.corpus.span_files import read_span_file, read_spans
 from ropewalk.corpus.spans import KeySpans
 from ropewalk.errors import RopewalkError
 from ropewalk.experiment import plan, schema
-from ropewalk.experiment.results import Run
 from ropewalk.experiment.prepare import material
-from ropewalk.metrics import passkey
+from ropewalk.experiment.results import Run
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.methods import describe, make_params, registered, resolve
+from ropewalk.metrics import passkey
 from ropewalk.models import ModelSpec, read_geometry
 from ropewalk.models.gguf import read_header
 from ropewalk.rope import RopeGeometry, Rotation

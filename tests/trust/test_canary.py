@@ -13,7 +13,7 @@ from harness import run, statuses
 import checkpoints
 import ropewalk as rw
 from ropewalk.errors import ModelError, StoreError
-from ropewalk.experiment import canary, measure
+from ropewalk.execution import canary, local
 from ropewalk.execution import run as running
 from ropewalk.experiment.results import Run
 from ropewalk.methods import make_params, resolve
@@ -38,14 +38,14 @@ class TestCanary:
         assert len(record["nll"]) == record["tokens"] - 1 > 30
 
     def test_weights_that_change_under_way_leave_nothing(self, base_experiment, finished_run, tmp_path, monkeypatch):
-        whole = measure.all_passes
+        whole = local.run
 
-        def worn(store, prepared, *more, **options):
-            whole(store, prepared, *more, **options)
+        def worn(worker, chunks):
+            yield from whole(worker, chunks)
             with torch.no_grad():
-                prepared.model.model.get_output_embeddings().weight[3] += 0.05
+                worker.prepared.model.model.get_output_embeddings().weight[3] += 0.05
 
-        monkeypatch.setattr(measure, "all_passes", worn)
+        monkeypatch.setattr(local, "run", worn)
         with pytest.raises(StoreError) as refusal:
             run(base_experiment, tmp_path / "run")
         assert "is 6." in str(refusal.value) or "nats/token at the end of this session" in str(refusal.value)
@@ -58,7 +58,7 @@ class TestCanary:
         before = counts(run_copy)
         db = sqlite3.connect(run_copy / "run.sqlite")
         with db:
-            db.execute("DELETE FROM trials WHERE trial = 1")
+            db.execute("DELETE FROM answers WHERE request IN (SELECT request FROM prompts WHERE place = 1)")
         db.close()
         honest = canary.losses
 

@@ -14,9 +14,9 @@ from harness import run
 
 from ropewalk.cli import app, err
 from ropewalk.errors import MethodError, StoreError
+from ropewalk.execution.run import locked
 from ropewalk.experiment import opening
 from ropewalk.experiment.results import Run
-from ropewalk.execution.run import locked
 from ropewalk.experiment.store import Store
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.files import open_own, read_inside, read_regular, remove, remove_asides, write_whole

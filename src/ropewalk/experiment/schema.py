@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,7 +43,12 @@ class _Section(BaseModel):
 
 def _metrics_model() -> type[BaseModel]:
     """The section `metrics`: a key per registered metric, each None unless it is asked for."""
-    fields: dict[str, Any] = {name: (metric.options | None, None) for name, metric in registered().items()}
+    return _made(tuple((name, metric.options) for name, metric in registered().items()))
+
+
+@cache
+def _made(options: tuple[tuple[str, type[BaseModel]], ...]) -> type[BaseModel]:
+    fields: dict[str, Any] = {name: (own | None, None) for name, own in options}
     return create_model("Metrics", __config__=ConfigDict(extra="forbid", frozen=True, strict=True), **fields)
 
 
