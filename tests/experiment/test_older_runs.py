@@ -1,4 +1,4 @@
-"""Runs of schema 1 (c has a column for softmax factors) open, verify, and give the digits that it printed (tests/data/schema1)."""
+"""Runs of schema 1 open, verify, and give the digits that they printed then (tests/data/schema1)."""
 
 from __future__ import annotations
 

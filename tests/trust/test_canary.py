@@ -13,8 +13,7 @@ from harness import run, statuses
 import checkpoints
 import ropewalk as rw
 from ropewalk.errors import ModelError, StoreError
-from ropewalk.execution import canary, local
-from ropewalk.execution import run as running
+from ropewalk.execution import canary, local, worker
 from ropewalk.experiment.results import Run
 from ropewalk.methods import make_params, resolve
 from ropewalk.models.layout import rotary_module
@@ -85,13 +84,13 @@ class TestCanary:
             run(base_experiment, run_copy)
 
     def test_a_model_without_finite_losses_is_still_said_cell_by_cell(self, base_experiment, tmp_path, monkeypatch):
-        stock = running.split
+        stock = worker.split
 
         def spoilt(model):
             parts = stock(model)
             return dataclasses.replace(parts, body=lambda *ids: parts.body(*ids) * float("nan"))
 
-        monkeypatch.setattr(running, "split", spoilt)
+        monkeypatch.setattr(worker, "split", spoilt)
         found = run(base_experiment | {"metrics": {"perplexity": {}}}, tmp_path / "run")
         assert statuses(found) == {"error"}
 
@@ -132,13 +131,13 @@ class TestRotationsThatReachTheLayers:
             model(ids)
 
     def test_a_forward_pass_that_asks_for_no_rotation_is_refused(self, base_experiment, tmp_path, monkeypatch):
-        stock = running.split
+        stock = worker.split
 
         def cached(model):
             parts = stock(model)
             return dataclasses.replace(parts, body=lambda ids, *_: torch.ones(*ids.shape, parts.head.weight.shape[1]))
 
-        monkeypatch.setattr(running, "split", cached)
+        monkeypatch.setattr(worker, "split", cached)
         with pytest.raises(ModelError, match="never asked its rotary module, so no rotation could be applied"):
             run(base_experiment, tmp_path / "run")
         assert counts(tmp_path / "run") == {"passes": 0, "answers": 0, "cells": 0}
