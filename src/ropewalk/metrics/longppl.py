@@ -148,4 +148,5 @@ METRIC = Metric(
     remark=remark,
     arrays=("key",),
     fits=fits,
+    same=lambda options, seed: {"reading": options.reading},
 )

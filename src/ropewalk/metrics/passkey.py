@@ -42,7 +42,9 @@ Encode = Callable[[str], Sequence[int]]
 
 PASSKEY = Column(
     name="passkey",
-    title="share of passkeys found",
+    title="passkey",
+    words="share of passkeys found",
+    items="passkeys",
     pooling="share",
     unit="trial",
     higher_is_better=True,

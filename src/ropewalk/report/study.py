@@ -21,7 +21,7 @@ COMPLETE = Missing(cells=0, asked=0, remedy="")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One passkey trial: where the key stood (0 to 1) and whether it was found."""
+    """One trial: where what is asked for stood (0 to 1) and whether it was found."""
 
     label: str
     length: int
@@ -47,7 +47,7 @@ class Study:
 
     Attributes:
         run: table, raw outcomes and provenance.
-        trials: every passkey trial.
+        trials: every trial of what is found.
         curve: loss by position.
         rotations: inv_freq (rad/token) and attention_factor by fingerprint.
         token_hashes: document id to a hash of its token ids; two runs with equal hashes scored the same tokens.
@@ -108,9 +108,9 @@ def read_to_choose(directory: Path, *, partial: bool = False) -> tuple[Measured,
     return measured(found.frame(), found.samples(), found.meta), missing
 
 
-def trials(samples: pd.DataFrame) -> tuple[Trial, ...]:
-    """The passkey trials among `run.samples()`."""
-    chosen = samples[samples["metric"] == "passkey"]
+def trials(samples: pd.DataFrame, column: Column | None) -> tuple[Trial, ...]:
+    """The trials of a column among `run.samples()`."""
+    chosen = samples[samples["metric"] == (column.name if column else "")]
     columns = [chosen[name].tolist() for name in ("label", "length", "depth", "numerator")]
     return tuple(
         Trial(label=str(label), length=int(length), depth=float(depth), found=success > 0)
