@@ -18,7 +18,7 @@ from ropewalk.experiment.plan import Cell, Plan
 from ropewalk.experiment.prepare import geometry_facts
 from ropewalk.metrics.metric import Sample
 from ropewalk.metrics.perplexity import position_blocks
-from ropewalk.report.study import Study, positions, trials
+from ropewalk.report.study import Study, known, positions, trials
 from ropewalk.rope import RopeGeometry
 from ropewalk.stats.measured import measured
 
@@ -48,9 +48,10 @@ class Frames:
 
     def study(self, **changes: Any) -> Study:
         """The study of these frames."""
+        run = measured(self.frame, self.samples, self.meta, known())
         found = Study(
-            run=measured(self.frame, self.samples, self.meta),
-            trials=trials(self.samples),
+            run=run,
+            trials=trials(self.samples, run.retrieval),
             curve=positions(self.curve),
             rotations=self.rotations,
             token_hashes={d["id"]: d["sha256"] for d in self.meta["documents"]},

@@ -17,7 +17,7 @@ import pytest
 
 TWINS = [
     # module, what stands there, what stands there in the twin
-    ("points", '"ratio": interval.value, TITLES', '"ratio": 1 / interval.value, TITLES'),
+    ("points", '"ratio": interval.value, block.column', '"ratio": 1 / interval.value, block.column'),
     ("points", '"nll": p.nll,', '"nll": 1.1 * p.nll,'),
     ("points", '"share": sum(found) / len(found)', '"share": 0.01 * sum(found) / len(found)'),
     ("points", '"front": label in front', '"front": label not in front'),

@@ -148,5 +148,5 @@ METRIC = Metric(
     remark=remark,
     arrays=("key",),
     fits=fits,
-    same=lambda options, seed: {"reading": options.reading},
+    same=lambda options, _: {"reading": options.get("reading")},
 )

@@ -68,11 +68,11 @@ def compare(a: Study, b: Study) -> Compared:
         ExperimentError: they share nothing that can be compared.
     """
     pairs = shared_documents(a, b)
-    known = a.run.columns | b.run.columns
-    refused = {column.title: reason for column in known.values() if (reason := _refusal(column, a, b, pairs))}
+    known = {**a.run.columns, **b.run.columns}
+    refused = {column.name: reason for column in known.values() if (reason := _refusal(column, a, b, pairs))}
     found: list[Contrast] = []
     for column in known.values():
-        if column.title not in refused:
+        if column.name not in refused:
             cells = _cells(column.name, a, b, pairs)
             adjusted = iter(holm([cell.paired.p for cell in cells if cell.paired.p is not None]))
             found += [c if c.paired.p is None else replace(c, adjusted_p=next(adjusted)) for c in cells]
@@ -113,7 +113,9 @@ def _refusal(column: Column, a: Study, b: Study, pairs: Mapping[str, str]) -> st
         return ""
     if not same_tokens(a, b, pairs):
         return "the documents have other tokens (another tokenizer); bits per byte can be compared"
-    if "key" in columns()[column.name][0].arrays and any(a.key_hashes.get(x) != b.key_hashes.get(y) for x, y in pairs.items()):
+    if "key" in columns()[column.name][0].arrays and any(
+        a.key_hashes.get(x) != b.key_hashes.get(y) for x, y in pairs.items()
+    ):
         return "other tokens are key (another evaluator, or another rule)"
     return ""
 
@@ -149,7 +151,7 @@ def _settings(column: str, experiment: Mapping[str, Any]) -> Any:
     metric, _ = columns()[column]
     section, seed = (experiment.get("metrics") or {}).get(metric.name) or {}, experiment.get("seed")
     if metric.same is not None:
-        return metric.same(metric.options.model_validate(section), seed)
+        return metric.same(section, seed)
     return dict(section) if metric.prompts is None else {metric.name: dict(section), "seed": seed}
 
 

@@ -67,7 +67,9 @@ def tail(study: Study, leading: Mapping[str, str], styles: Mapping[str, Style]) 
     window = study.run.shipped_window
     inside = f"no length lies beyond the window of {window:,} tokens, so there is no context to drop"
     beyond = any(length > window for length in study.run.lengths)
-    reason = (_absent(study, column.name) if column else "tail perplexity was not measured") or (inside if not beyond else "no tail could be compared with truncate")
+    reason = (_absent(study, column.name) if column else "tail perplexity was not measured") or (
+        inside if not beyond else "no tail could be compared with truncate"
+    )
     return Figure(name="tail", title=title, missing=reason)
 
 
@@ -141,7 +143,8 @@ def _absent(study: Study, metric: str) -> str:
     if not rows:
         return f"{metric} was not measured"
     if all(row.status != "ok" for row in rows):
-        return f"no {study.run.columns[metric].title} cell has a value; the first: {rows[0].status.replace('_', ' ')}, {rows[0].reason}"
+        title, first = study.run.columns[metric].title, rows[0]
+        return f"no {title} cell has a value; the first: {first.status.replace('_', ' ')}, {first.reason}"
     return ""
 
 

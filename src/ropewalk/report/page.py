@@ -90,7 +90,8 @@ def table(run: Measured) -> dict[str, Any]:
     columns = [{"name": name, "kind": kind} for name, kind in COLUMNS]
     ratios = _against_none(run)
     rows = [compact(_row(row, ratios.get((row.metric, row.length, row.label)))) for row in run.rows]
-    return {"columns": columns, "rows": rows} | places
+    shares = [column.name for column in run.columns.values() if column.counts]
+    return {"columns": columns, "rows": rows, "shares": shares} | places
 
 
 def _row(row: Row, ratio: float | None) -> list[Any]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from ropewalk.metrics import column
 from ropewalk.report import wording
 from ropewalk.report.compare import NOT_MEASURED, Compared, Contrast
 from ropewalk.report.costs import Cost
@@ -95,9 +96,9 @@ def compared_lines(found: Compared) -> Iterator[str]:
         yield "Differs in provenance (A, B):"
         yield from (f"  {d.what}: {d.a}, {d.b}" for d in found.differences)
     yield f"Documents in both: {found.documents}"
-    for metric, reason in found.not_compared.items():
+    for name, reason in found.not_compared.items():
         if reason != NOT_MEASURED:
-            yield f"Not compared: {metric}, {reason}."
+            yield f"Not compared: {column(name).title}, {reason}."
     if found.remark:
         yield found.remark
     yield ""
@@ -144,7 +145,9 @@ def _paired(paired: Paired | None) -> dict[str, Any] | None:
 def _cost(cost: Cost | None) -> dict[str, Any] | None:
     if cost is None:
         return None
-    return {"metric": cost.column.name, "length": cost.length} | _interval(cost.ratio) | {"at_most": _finite(cost.at_most)}
+    return (
+        {"metric": cost.column.name, "length": cost.length} | _interval(cost.ratio) | {"at_most": _finite(cost.at_most)}
+    )
 
 
 def _finite(x: float | None) -> float | None:

@@ -125,7 +125,9 @@ def top(run: Measured, block: Block, count: int = 10) -> Table:
 def correlations(run: Measured) -> Table:
     """Spearman's rank correlation of each pair of metrics over the configurations, one column per length."""
     blocks = {(m, x): b for x in run.lengths for m in run.columns if (b := run.block(m, x)) is not None and b.labels}
-    apart = [c for c in run.columns.values() if c.pooling != "bits"]  # which order the configurations as perplexity does
+    apart = [
+        c for c in run.columns.values() if c.pooling != "bits"
+    ]  # which order the configurations as perplexity does
     rows: list[tuple[str, ...]] = []
     for one, other in combinations(apart, 2):
         found = [_agreement(blocks.get((one.name, x)), blocks.get((other.name, x))) for x in run.lengths]

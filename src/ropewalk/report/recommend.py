@@ -218,7 +218,9 @@ def _finding(run: Measured, block: Block, least: float | None) -> Block:
     length = block.lengths[0]
     found = _retrieved(run, length)
     if found is None or not found.labels:
-        raise ExperimentError(f"min-found {least:g}: nothing that counts what is found was measured at {length}; leave it out.")
+        raise ExperimentError(
+            f"min-found {least:g}: nothing that counts what is found was measured at {length}; leave it out."
+        )
     shares = dict(zip(found.labels, found.values_C, strict=True))
     kept = [label for label in block.labels if shares.get(label, -1.0) >= least]
     if not kept:

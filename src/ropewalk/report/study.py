@@ -14,6 +14,8 @@ from ropewalk.errors import ExperimentError
 from ropewalk.experiment.missing import Missing
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import DOCUMENTS, Store
+from ropewalk.metrics import columns
+from ropewalk.stats.column import Column
 from ropewalk.stats.measured import Measured, measured
 
 COMPLETE = Missing(cells=0, asked=0, remedy="")
@@ -80,9 +82,10 @@ def read(directory: Path) -> Study:
         token_hashes, key_hashes = (_hashes(store, name) for name in ("ids", "key"))
     finally:
         store.close()
+    run = measured(found.frame(), samples, found.meta, known())
     return Study(
-        run=measured(found.frame(), samples, found.meta),
-        trials=trials(samples),
+        run=run,
+        trials=trials(samples, run.retrieval),
         curve=positions(found.curve()),
         rotations=rotations,
         token_hashes=token_hashes,
@@ -105,7 +108,12 @@ def read_to_choose(directory: Path, *, partial: bool = False) -> tuple[Measured,
     missing = found.missing
     if missing.cells and not partial:
         raise ExperimentError(f"{directory}: {str(missing).rstrip('.')}; --partial chooses from what there is.")
-    return measured(found.frame(), found.samples(), found.meta), missing
+    return measured(found.frame(), found.samples(), found.meta, known()), missing
+
+
+def known() -> Mapping[str, Column]:
+    """Every column of every metric, by name."""
+    return {name: column for name, (_, column) in columns().items()}
 
 
 def trials(samples: pd.DataFrame, column: Column | None) -> tuple[Trial, ...]:

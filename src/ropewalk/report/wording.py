@@ -116,8 +116,8 @@ def confidence(answer: Recommendation) -> str:
         one = len(names) == 1
         said.append(
             f"{listed(names)} {'is' if one else 'are'} not told apart in {answer.column.title}, and "
-            f"{'finds' if one else 'find'} fewer {answer.retrieval.items}, p {worst if worst.startswith('<') else f'= {worst}'} "
-            "(exact McNemar, Holm)."
+            f"{'finds' if one else 'find'} fewer {answer.retrieval.items}, "
+            f"p {worst if worst.startswith('<') else f'= {worst}'} (exact McNemar, Holm)."
         )
     if answer.same:
         said.append(f"{listed(answer.same)} {'is' if len(answer.same) == 1 else 'are'} the same measurement.")

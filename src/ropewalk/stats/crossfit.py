@@ -51,8 +51,8 @@ class CrossFit:
 def cross_fit(block: Block, configurations: Mapping[str, Sequence[str]]) -> CrossFit | None:
     """Cross-fit every method over its configurations; None where there are not two units to make halves of.
 
-    Halves are the units at even and at odd places: documents come one kind after another and passkey depths in order,
-    so both halves see every kind and every depth.
+    Halves are the units at even and at odd places: documents come one kind after another and depths of prompts in
+    order, so both halves see every kind and every depth.
 
     Args:
         block: outcomes at one length.

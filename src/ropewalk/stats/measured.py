@@ -139,7 +139,10 @@ def blocks(
     for metric, length, label, unit, numerator, denominator in zip(*columns, strict=True):
         cell = cells.setdefault((str(metric), int(length)), {}).setdefault(str(label), {})
         cell[str(unit)] = (float(numerator), float(denominator))
-    return {(metric, length): _block(known[metric], length, cell, refused) for (metric, length), cell in sorted(cells.items())}
+    return {
+        (metric, length): _block(known[metric], length, cell, refused)
+        for (metric, length), cell in sorted(cells.items())
+    }
 
 
 def _block(

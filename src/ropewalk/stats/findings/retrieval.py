@@ -20,9 +20,7 @@ def baseline_fails(run: Measured) -> list[Finding]:
     failing = [
         row
         for row in run.rows
-        if (row.label, row.metric) == (NONE, column.name)
-        and row.length <= run.shipped_window
-        and row.value < THRESHOLD
+        if (row.label, row.metric) == (NONE, column.name) and row.length <= run.shipped_window and row.value < THRESHOLD
     ]
     if not failing:
         return []
@@ -31,10 +29,10 @@ def baseline_fails(run: Measured) -> list[Finding]:
     evidence |= {"window": run.shipped_window}
     found = [
         Finding(
-            kind=f"baseline_fails_{column.name}",
-            sentence=f"The unscaled model finds {100 * first.value:.0f} % of {first.n} {column.items} at {first.length:,}, "
-            f"inside its window of {run.shipped_window:,}: below {100 * THRESHOLD:.0f} % {column.title} says little about "
-            "scaling this model, at this length and beyond.",
+            kind="baseline_fails_retrieval",
+            sentence=f"The unscaled model finds {100 * first.value:.0f} % of {first.n} {column.items} at "
+            f"{first.length:,}, inside its window of {run.shipped_window:,}: below {100 * THRESHOLD:.0f} % "
+            f"{column.title} says little about scaling this model, at this length and beyond.",
             evidence=evidence,
             severity="warning",
         )
@@ -49,7 +47,7 @@ def _chat_template(run: Measured, column: Column, row: Row) -> list[Finding]:
         return []
     return [
         Finding(
-            kind=f"{column.name}_without_chat_template",
+            kind="retrieval_without_chat_template",
             sentence=f"This looks like an instruct model: its tokenizer has a chat template that the prompts did not "
             f"use, and it finds {100 * row.value:.0f} % of {column.items} at {row.length:,}; "
             f"try metrics: {{{column.name}: {{template: chat}}}}.",
@@ -86,9 +84,9 @@ def few_trials(run: Measured) -> list[Finding]:
         return [
             Finding(
                 kind="few_trials",
-                sentence=f"{trials} {column.title} trials cannot tell any two of {distinct} different configurations apart: "
-                f"even all against none has p = {evidence['clearest_adjusted_p']:.2g} after correction over {pairs} "
-                f"pairs; at least {needed} trials are needed, {ENOUGH_TRIALS} or more are advised.",
+                sentence=f"{trials} {column.title} trials cannot tell any two of {distinct} different configurations "
+                f"apart: even all against none has p = {evidence['clearest_adjusted_p']:.2g} after correction over "
+                f"{pairs} pairs; at least {needed} trials are needed, {ENOUGH_TRIALS} or more are advised.",
                 evidence=evidence,
                 severity="warning",
             )
@@ -97,8 +95,8 @@ def few_trials(run: Measured) -> list[Finding]:
         return [
             Finding(
                 kind="few_trials",
-                sentence=f"With {trials} {column.title} trials, two of {distinct} configurations differ significantly only if "
-                f"at least {needed} trials go one way and none the other; {ENOUGH_TRIALS} or more are advised.",
+                sentence=f"With {trials} {column.title} trials, two of {distinct} configurations differ significantly "
+                f"only if at least {needed} trials go one way and none the other; {ENOUGH_TRIALS} or more are advised.",
                 evidence=evidence,
                 severity="caution",
             )
