@@ -38,9 +38,9 @@ class Hang(BaseException):
 def small_run(folder: Path) -> Path:
     """A finished run of every metric on a random two-layer model."""
     import checkpoints
+    from ropewalk.execution.run import sweep
     from ropewalk.experiment import schema
     from ropewalk.experiment.prepare import ask
-    from ropewalk.experiment.run import sweep
 
     (folder / "texts").mkdir()
     for seed in range(2):
@@ -128,7 +128,7 @@ def edits(count: int, seed: int) -> dict[str, Any]:
         pristine = (run / "run.sqlite").read_bytes()
         for _ in range(count):
             with contextlib.closing(sqlite3.connect(run / "run.sqlite")) as db, db:
-                table = draw.choice(["documents", "rotations", "passes", "trials", "cells"])
+                table = draw.choice(["documents", "schemes", "passes", "answers", "cells"])
                 column = draw.choice([row[1] for row in db.execute(f"PRAGMA table_info({table})")])
                 rowid = draw.choice([row[0] for row in db.execute(f"SELECT rowid FROM {table}")])
                 ((value,),) = db.execute(f"SELECT {column} FROM {table} WHERE rowid = ?", [rowid])

@@ -23,9 +23,9 @@ import transformers
 import yaml
 from stock import loop
 
+from ropewalk.execution.run import sweep
 from ropewalk.experiment import presets, schema
 from ropewalk.experiment.prepare import ask, prepare
-from ropewalk.experiment.run import sweep
 from ropewalk.models import LoadedModel, ModelProvenance, ModelSpec, geometry_of
 from ropewalk.models.load import load
 
@@ -79,14 +79,14 @@ def main() -> None:
         },
         "cells": len(rows),
         "ok": sum(row["status"] == "ok" for row in rows),
-        "rotations": len(asked.plan.rotations),
+        "rotations": len(asked.plan.schemes),
         "tokens": asked.plan.tokens,
     }
     if not args.tiny:
         found["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
     print(found, flush=True)
     if args.sample:
-        fingerprints = list(asked.plan.rotations)[: args.sample]
+        fingerprints = list(asked.plan.schemes)[: args.sample]
         pairs = [(fingerprint, length) for fingerprint in fingerprints for length in asked.experiment.lengths]
         took = loop(loaded, prepare(asked), pairs)
         stock_s = took.seconds * len(asked.plan.configurations) / args.sample

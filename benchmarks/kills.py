@@ -51,7 +51,7 @@ def rows(out: Path) -> dict[str, list[tuple[Any, ...]]]:
         return {}
     with contextlib.closing(sqlite3.connect(out / "run.sqlite")) as db:
         found = {}
-        for table in ("documents", "rotations", "passes", "trials", "cells"):
+        for table in ("documents", "schemes", "passes", "prompts", "answers", "cells"):
             names = [row[1] for row in db.execute(f"PRAGMA table_info({table})") if row[1] not in TIMES]
             found[table] = sorted(db.execute(f"SELECT {', '.join(names)} FROM {table}").fetchall(), key=repr)
         return found

@@ -33,17 +33,19 @@ def loop(loaded: LoadedModel, prepared: Prepared, pairs: Iterable[tuple[str, int
     """Measure (fingerprint, length) pairs of a prepared experiment, pass after pass."""
     model, tokenizer, done = loaded.model, loaded.tokenizer, Stock()
     for fingerprint, length in pairs:
-        with patched(model, prepared.plan.rotations[fingerprint]):  # as if it had been loaded with that configuration
+        with patched(
+            model, prepared.plan.schemes[fingerprint].rotation
+        ):  # as if it had been loaded with that configuration
             start = time.perf_counter()
             done.nll[fingerprint, length] = [
                 model(ids, labels=ids, use_cache=False).loss.item()
                 for ids in (tensor(document.ids[:length], model.device) for document in prepared.tokens)
             ]
             done.documents_s += time.perf_counter() - start
-            if prepared.plan.trials:
+            for each in (s for s in prepared.plan.prompts if (s.fingerprint, s.length) == (fingerprint, length)):
                 start = time.perf_counter()
                 done.found[fingerprint, length] = [
-                    answered(model, tokenizer, trial) for trial in prompts(prepared, length)
+                    answered(model, tokenizer, prompt.request) for prompt in prompts(prepared, each.metric, length)
                 ]
                 done.passkey_s += time.perf_counter() - start
     return done

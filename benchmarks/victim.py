@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from ropewalk import models
-from ropewalk.experiment import canary, run, schema
+from ropewalk.execution import canary, run
+from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.store import Store
 from ropewalk.report.write import report

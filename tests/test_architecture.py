@@ -13,6 +13,7 @@ import ropewalk
 ROOT = Path(ropewalk.__file__).parent
 ORDER = (
     "errors",
+    "plugins",
     "files",
     "plugins",
     "rope",

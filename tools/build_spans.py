@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ropewalk.corpus import builtin_documents, key_token_mask, tokenize, write_spans
-from ropewalk.experiment.keys import find
+from ropewalk.execution.keys import find
 from ropewalk.metrics.longppl import KeyRule
 from ropewalk.models import ModelSpec, load
 from ropewalk.scoring import split

@@ -241,7 +241,7 @@ def verify(
     ] = 0,
 ) -> None:
     """Recompute every reported number from raw outcomes, and with --cells some raw outcomes from the model."""
-    from ropewalk.experiment.rerun import verify_passes
+    from ropewalk.execution.rerun import verify_passes
     from ropewalk.experiment.results import Run
     from ropewalk.experiment.verify import verify_rows
 
@@ -286,10 +286,11 @@ def recommend(
         float | None, typer.Option(metavar="PCT", help="Largest loss of perplexity inside the window, per cent.")
     ] = None,
     by: Annotated[
-        str, typer.Option(help="perplexity, passkey, or both: passkeys among those that perplexity ties.")
+        str,
+        typer.Option(help="perplexity, a metric that counts what is found, or both: one among what the other ties."),
     ] = "both",
-    min_passkey: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Smallest share of passkeys found at the length, 0 to 1.")
+    min_found: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Smallest share to be found at the length, 0 to 1.")
     ] = None,
     partial: PartialFlag = False,
     as_json: JsonFlag = False,
@@ -305,7 +306,7 @@ def recommend(
     with sound(directory):
         found, missing = read_to_choose(directory, partial=partial)
         _say(missing)
-        answer = choose(found, length, max_short_cost, by=by, min_passkey=min_passkey)
+        answer = choose(found, length, max_short_cost, by=by, min_found=min_found)
         command = deploy_command(found, answer.choice.method, answer.choice.params, answer.judged_at)
     if as_json:
         return _print_json(recommendation_json(answer, command, missing.cells))
@@ -449,9 +450,9 @@ def _say(missing: Missing, before: str = "") -> None:
 
 
 def _run(experiment: Any, source: str, out: Path, exact: bool) -> None:
+    from ropewalk.execution.run import sweep
     from ropewalk.experiment.prepare import ask
     from ropewalk.experiment.results import Run
-    from ropewalk.experiment.run import sweep
     from ropewalk.terminal import progress
 
     asked = ask(experiment)

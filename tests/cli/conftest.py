@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from ropewalk.cli import app, err
+from ropewalk.execution.run import sweep
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
-from ropewalk.experiment.run import sweep
 from ropewalk.terminal import run_app
 
 for group in ("models", "stats"):  # tiny_models, handmade_runs

@@ -12,7 +12,8 @@ import sqlite3
 import pytest
 import torch
 
-from ropewalk.experiment import run as running
+from ropewalk.execution import run as running
+from ropewalk.execution import worker
 from ropewalk.methods import make_params, registered, resolve
 from ropewalk.models import ModelSpec, read_geometry
 from ropewalk.rope import RopeGeometry
@@ -196,7 +197,7 @@ class TestRun:
         assert model["id"] == str(tiny_bos)
 
     def test_a_failed_cell_is_exit_code_1(self, ropewalk, file, tmp_path, monkeypatch):
-        stock = running.split
+        stock = worker.split
 
         def limited(model):
             parts = stock(model)
@@ -208,7 +209,7 @@ class TestRun:
 
             return dataclasses.replace(parts, body=body)
 
-        monkeypatch.setattr(running, "split", limited)
+        monkeypatch.setattr(worker, "split", limited)
         said = ropewalk("run", file(), "--out", tmp_path / "out")
         assert (said.code, said.out) == (1, "")
         flat = " ".join(said.err.split())
@@ -228,7 +229,7 @@ class TestRun:
         def interrupted(*_, **__):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(running.measure, "all_passes", interrupted)
+        monkeypatch.setattr(running, "_measure", interrupted)
         said = ropewalk("run", file(), "--out", tmp_path / "out")
         assert (said.code, said.out) == (130, "")
         assert " ".join(said.err.split()).endswith(

@@ -21,7 +21,7 @@ FROZEN = {
     "run": {"FILE", "--out", "--model", "--lengths", "--exact"},
     "results": {"DIRECTORY", "--json", "--csv"},
     "report": {"DIRECTORY", "--partial"},
-    "recommend": {"DIRECTORY", "--length", "--max-short-cost", "--by", "--min-passkey", "--partial", "--json"},
+    "recommend": {"DIRECTORY", "--length", "--max-short-cost", "--by", "--min-found", "--partial", "--json"},
     "export": {
         "SOURCE",
         "--model",

@@ -11,7 +11,7 @@ import pytest
 
 import ropewalk as rw
 from ropewalk.errors import UnfinishedRun
-from ropewalk.experiment.measure import pending
+from ropewalk.experiment import todo
 from ropewalk.experiment.raw import Raw, write_cells
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import Store
@@ -23,13 +23,13 @@ def cut(directory, tenth):
     """Leave what a run had stored when it was killed after this tenth of its passes and trials."""
     with contextlib.closing(Store.open_run(directory)) as store, store.transaction():
         rows = [("passes", row) for (row,) in store.rows("SELECT rowid FROM passes ORDER BY rowid")]
-        rows += [("trials", row) for (row,) in store.rows("SELECT rowid FROM trials ORDER BY rowid")]
+        rows += [("answers", row) for (row,) in store.rows("SELECT rowid FROM answers ORDER BY rowid")]
         for table, row in rows[len(rows) * tenth // 10 :]:
             store._db.execute(f"DELETE FROM {table} WHERE rowid = ?", [row])
         store._db.execute("DELETE FROM cells")
         raw = Raw.read(store)
         plan = raw.plan()
-        busy = {work.feed.fingerprint for work in pending(plan, raw.passes)}
+        busy = {task.fingerprint for task in todo.passes(plan, raw.index)}
         write_cells(store, raw, (c for c in plan.cells if c.metric == "passkey" or c.fingerprint not in busy))
 
 
@@ -129,7 +129,7 @@ def test_an_interrupt_says_what_is_left(file, tmp_path, ropewalk, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ropewalk.experiment.measure.pass_row", stop)
+    monkeypatch.setattr("ropewalk.execution.worker.Worker.row", stop)
     said = ropewalk("run", file(), "--out", tmp_path / "run")
     assert said.code == 130
     assert said.err.startswith(f"20 of 20 cells are not measured yet; `ropewalk run FILE --out {tmp_path / 'run'}`")

@@ -93,7 +93,7 @@ def test_plan_and_report_say_of_pairs_that_were_never_learned(
         config.label
         for config in asked.plan.configurations
         for cell in asked.plan.cells
-        if cell.label == config.label and asked.plan.rotations[cell.fingerprint].inv_freq[4:].any()
+        if cell.label == config.label and asked.plan.schemes[cell.fingerprint].rotation.inv_freq[4:].any()
     }
     assert turning == {"linear factor=2"}
     geometry = geometry_facts(asked.geometry)

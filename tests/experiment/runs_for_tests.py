@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ropewalk.execution.run import sweep
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.run import sweep
 
 
 def run(raw: dict[str, Any], out: Path, **changes: Any) -> Run:

@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
+from ropewalk.execution.run import sweep
 from ropewalk.experiment import schema
-from ropewalk.experiment.estimate import document_passes, estimate, passkey_passes
+from ropewalk.experiment.estimate import document_passes, estimate, prompt_passes
 from ropewalk.experiment.prepare import ask, prepare
-from ropewalk.experiment.run import sweep
 from ropewalk.scoring import fast, split
 from ropewalk.scoring.budget import batch_tokens
 from ropewalk.scoring.probe import Fed, Pace, fit, probe
@@ -37,15 +37,15 @@ def fed(loaded):
 def test_every_planned_pass_is_fed_and_hardly_any_other(asked, fed, loaded, tmp_path):
     prepared = prepare(asked)
     budget = batch_tokens(loaded.model, asked.experiment.lengths[-1])
-    planned = [*document_passes(prepared, budget), *passkey_passes(prepared, budget, whole=False)]
+    planned = [*document_passes(prepared, budget), *prompt_passes(prepared, budget, whole=False)]
     sweep(asked, tmp_path / "run")
     expected = Counter((each.rows, each.new) for each in planned)
     assert not expected - fed
     more = fed - expected  # parts and rows are proved (five), fast paths (three), sharing (two); two canaries
     assert sum(more.values()) <= 12
-    whole = sum(length for _, length in prepared.plan.passkeys) * prepared.plan.trials
-    assert sum(each.tokens for each in passkey_passes(prepared, budget, whole=False)) < 0.75 * whole
-    assert sum(each.tokens for each in passkey_passes(prepared, budget, whole=True)) == whole
+    whole = sum(each.length * each.prompts.count for each in prepared.plan.prompts)
+    assert sum(each.tokens for each in prompt_passes(prepared, budget, whole=False)) < 0.75 * whole
+    assert sum(each.tokens for each in prompt_passes(prepared, budget, whole=True)) == whole
 
 
 def test_a_pace_is_found_from_its_own_seconds():
@@ -76,10 +76,10 @@ def test_a_probe_feeds_little_and_its_pace_is_positive(asked, fed, loaded):
         found = estimate(prepared, quick, 512)
     assert found.seconds > 0
     assert found.fed_tokens == sum(
-        each.tokens for each in (*document_passes(prepared, 512), *passkey_passes(prepared, 512, whole=False))
+        each.tokens for each in (*document_passes(prepared, 512), *prompt_passes(prepared, 512, whole=False))
     )
     assert sum(rows * positions for rows, positions in fed.elements()) < 0.5 * found.fed_tokens
-    rotations = list(prepared.plan.rotations.values())
+    rotations = [scheme.rotation for scheme in prepared.plan.schemes.values()]
     for answers in (False, True):
         pace, once_s = probe(loaded.model, parts, prepared.tokens[0].ids[:256], rotations, 512, 10**6, answers=answers)
         assert min(once_s, pace.pass_s, pace.token_s, pace.pair_s) >= 0 < pace.seconds([Fed(rows=1, new=256)])
@@ -90,5 +90,5 @@ def test_prompts_of_a_model_that_cannot_go_on_are_counted_whole(asked, loaded, m
     prepared = prepare(asked)
     with fast(loaded.model, split(loaded.model), compiled=False) as parts:
         found = estimate(prepared, parts, 512)
-    passes = [*document_passes(prepared, 512), *passkey_passes(prepared, 512, whole=True)]
+    passes = [*document_passes(prepared, 512), *prompt_passes(prepared, 512, whole=True)]
     assert found.fed_tokens == sum(each.tokens for each in passes)

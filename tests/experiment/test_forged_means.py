@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from runs_for_tests import run
 
-from ropewalk.experiment import canary, rerun
+from ropewalk.execution import canary, rerun
+from ropewalk.execution.rerun import verify_passes
 from ropewalk.experiment.raw import Raw, write_cells
-from ropewalk.experiment.rerun import verify_passes
 from ropewalk.experiment.store import Store
 from ropewalk.experiment.tolerance import SCATTER, SIGMAS, Tolerance, chance, noticed
 from ropewalk.experiment.verify import verify_rows
@@ -69,7 +69,7 @@ def test_a_forged_mean_on_another_machine(halved, tmp_path, monkeypatch):
 
 def test_which_passes_are_run_again_cannot_be_known(halved, monkeypatch):
     drawn = []
-    monkeypatch.setattr(rerun, "_pass", lambda raw, prepared, parts, tolerance, *one: drawn.append(one) or [])
+    monkeypatch.setattr(rerun, "_pass", lambda raw, worker, tolerance, task: drawn.append(task) or [])
     for _ in range(12):
         verify_passes(halved, 1)
     assert len(set(drawn)) > 1

@@ -1,4 +1,4 @@
-"""Runs that the first version wrote open, verify, and give the digits that it printed (tests/data/schema1)."""
+"""Runs of schema 1 open, verify, and give the digits that they printed then (tests/data/schema1)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ropewalk.report.study import read
 RUNS = Path(__file__).parents[1] / "data" / "schema1"
 
 
-@pytest.mark.parametrize(("name", "cells"), [("a", 41), ("b", 10)])
+@pytest.mark.parametrize(("name", "cells"), [("a", 41), ("b", 10), ("c", 17)])
 def test_an_older_run_gives_the_same_digits(name, cells, tmp_path):
     shutil.copytree(RUNS / name, tmp_path / name)
     run = Run.open(tmp_path / name)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from ropewalk.errors import ExperimentError, MethodError
-from ropewalk.experiment import plan, presets, schema
-from ropewalk.experiment.measure import Work, pending
+from ropewalk.experiment import plan, presets, schema, todo
+from ropewalk.experiment.index import Index, Pass
 from ropewalk.experiment.overview import lines, overview
 from ropewalk.experiment.plan import Feed
 from ropewalk.experiment.prepare import Asked
+from ropewalk.experiment.todo import PassTask
 from ropewalk.methods import make_params, resolve
 from ropewalk.models import ModelSpec
 from ropewalk.rope import RopeGeometry
@@ -155,7 +156,7 @@ class TestPasses:
             "linear factor=1 @ 64 perplexity",
         ]
         assert sorted(map(len, groups), reverse=True) == [4, 4, 4, 2, 2, 2]
-        assert len(found.rotations) == 3
+        assert len(found.schemes) == 3
         asked = Asked(
             experiment=experiment({"none": None}, (64, 256)),
             spec=ModelSpec.parse("m"),
@@ -185,7 +186,7 @@ class TestPasses:
         found = make(
             {"dynamic_ntk": {"factor": [2, 4]}}, lengths=(64, 256), metrics={"passkey": {"trials": 7}}, documents=5
         )
-        assert len(found.passkeys) == 1 + 3  # all are `none` at 64
+        assert len(found.prompts) == 1 + 3  # all are `none` at 64
         assert found.passes == 4 * 7
         assert found.tokens == 7 * (64 + 3 * 256)
         assert found.feeds == {}
@@ -208,8 +209,8 @@ class TestPending:
 
     def next_stops(self, stored):
         laid = dataclasses.replace(make({"none": None}), feeds={self.FEED: (64, 128, 256)}, documents=1)
-        outcomes = {(self.FEED, 0): {stop: (status, None, None, None) for stop, status in stored.items()}}
-        return [work.stop for work in pending(laid, outcomes)]
+        passes = {stop: Pass(status=status, reason=None, file=None, sha256=None) for stop, status in stored.items()}
+        return [task.stop for task in todo.passes(laid, Index(passes={(self.FEED, 0): passes}))]
 
     @pytest.mark.parametrize(
         ("stored", "expected"),
@@ -230,10 +231,10 @@ class TestPending:
 
     def test_every_feed_on_every_document(self):
         found = make({"linear": {"factor": 2}}, lengths=(64, 128), documents=3)
-        work = pending(found, {})
-        assert len(work) == found.passes == 6
-        assert sum(item.tokens for item in work) == found.tokens
-        assert Work(feed=next(iter(found.feeds)), document=2, stop=128) in work
+        tasks = todo.passes(found, Index())
+        assert len(tasks) == found.passes == 6
+        assert sum(task.tokens for task in tasks) == found.tokens
+        assert PassTask(feed=next(iter(found.feeds)), document=2, stop=128) in tasks
 
 
 @pytest.fixture(scope="module")
@@ -272,22 +273,22 @@ class TestGrid172:
         by_method = {}
         for cell in found.cells:
             by_method.setdefault(cell.method, set()).add(cell.fingerprint)
-        assert len(found.rotations) == 33
+        assert len(found.schemes) == 33
         assert len(set.union(*(by_method[method] for method in by_method if method != "none"))) == 32
         assert len(by_method["none"]) == 1
         (plain,) = by_method["dynamic_ntk"]
         assert by_method["ntk_by_parts"] == {plain}
         assert plain not in by_method["none"]  # the checkpoint ships a scaling
-        assert np.array_equal(found.rotations[plain].inv_freq, LLAMA_3_2.unscaled_inv_freq)
+        assert np.array_equal(found.schemes[plain].rotation.inv_freq, LLAMA_3_2.unscaled_inv_freq)
         for fingerprint in by_method["longrope"]:
-            assert np.array_equal(found.rotations[fingerprint].inv_freq, LLAMA_3_2.unscaled_inv_freq)
-            assert found.rotations[fingerprint].attention_factor > 1
+            assert np.array_equal(found.schemes[fingerprint].rotation.inv_freq, LLAMA_3_2.unscaled_inv_freq)
+            assert found.schemes[fingerprint].rotation.attention_factor > 1
         assert not any(cell.method == "truncate" for cell in found.cells)
         assert len(found.cells) == 44 * 4 * 5
 
     def test_without_shipped_scaling_none_is_one_of_the_32(self, asked, configs):
         plain = dataclasses.replace(LLAMA_3_2, rope_parameters={"rope_type": "default"})
-        assert len(self.laid(asked, configs, plain).rotations) == 32
+        assert len(self.laid(asked, configs, plain).schemes) == 32
 
     def test_beyond_the_window_the_same_grid_extends(self, asked):
         beyond = schema.parse(schema.load_yaml(presets.text("grid-172-beyond"), "preset"), "preset")

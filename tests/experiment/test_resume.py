@@ -20,9 +20,8 @@ import victims
 from runs_for_tests import run as run_here
 
 from ropewalk.errors import StoreError
-from ropewalk.experiment import measure
-from ropewalk.experiment import run as running
-from ropewalk.experiment.rerun import verify_passes
+from ropewalk.execution import worker
+from ropewalk.execution.rerun import verify_passes
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import Store
 from ropewalk.experiment.verify import verify_rows
@@ -59,8 +58,9 @@ def start(processes):
 TABLES = {
     "cells": "label, method, asked, resolved, length, metric, fingerprint, value, ci_low, ci_high, n, status, reason",
     "passes": "fingerprint, document, start, bos, stop, status, reason, file, sha256",
-    "trials": "fingerprint, length, trial, key, depth, status, reason, success, answer, predicted, text, nll",
-    "rotations": "fingerprint, inv_freq, attention_factor",
+    "prompts": "metric, length, place, request, facts",
+    "answers": "fingerprint, request, status, reason, answer, predicted, text, nll",
+    "schemes": "fingerprint, scheme",
     "documents": "document, id, title, kind, source, licence, sha256, tokens",
 }
 
@@ -88,11 +88,11 @@ def finished_passes(out: Path) -> dict[str, tuple[int, int]]:
     return {name: ((out / name).stat().st_ino, (out / name).stat().st_mtime_ns) for name in names}
 
 
-def finished_trials(out: Path) -> list[tuple[object, ...]]:
+def finished_answers(out: Path) -> list[tuple[object, ...]]:
     if not Store.exists(out):
         return []
     db = sqlite3.connect(out / "run.sqlite")
-    rows = db.execute("SELECT rowid, * FROM trials").fetchall()
+    rows = db.execute("SELECT rowid, * FROM answers").fetchall()
     db.close()
     return rows
 
@@ -125,8 +125,8 @@ class TestKilled:
             kills += process.exitcode == -9
             now = finished_passes(out)
             assert kept.items() <= now.items()  # never lost, never written again
-            assert set(trials) <= set(finished_trials(out))
-            kept, trials = now, finished_trials(out)
+            assert set(trials) <= set(finished_answers(out))
+            kept, trials = now, finished_answers(out)
         assert kills >= 8
         last = start(victims.sweep, asked, out)
         last.join()
@@ -170,7 +170,7 @@ class TestOutOfMemory:
 
     @pytest.fixture
     def limit(self, monkeypatch):
-        stock = running.split
+        stock = worker.split
         allowed = {"tokens": 10**9, "rows": 10**9}
 
         def limited(model):
@@ -183,7 +183,7 @@ class TestOutOfMemory:
 
             return dataclasses.replace(parts, body=body)
 
-        monkeypatch.setattr(running, "split", limited)
+        monkeypatch.setattr(worker, "split", limited)
         return allowed
 
     def test_what_fits_is_measured_and_the_rest_said(self, swept, limit, finished):
@@ -231,7 +231,7 @@ class TestOutOfMemory:
         def no_memory(model, ids, rotation, new_tokens):
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-        monkeypatch.setattr(measure, "generate", no_memory)
+        monkeypatch.setattr(worker, "generate", no_memory)
         asked = {"metrics": {"passkey": {"trials": 2, "protocol": "yarn"}}, "lengths": [256], "methods": {"none": None}}
         (row,) = swept(**asked).rows()
         assert (row["status"], row["value"]) == ("out_of_memory", None)
@@ -242,7 +242,7 @@ class TestOutOfMemory:
 
 
 def test_a_loss_that_is_no_number_spoils_only_what_it_is_part_of(swept, monkeypatch):
-    stock = running.split
+    stock = worker.split
 
     def spoilt(model):
         parts = stock(model)
@@ -254,7 +254,7 @@ def test_a_loss_that_is_no_number_spoils_only_what_it_is_part_of(swept, monkeypa
 
         return dataclasses.replace(parts, body=body)
 
-    monkeypatch.setattr(running, "split", spoilt)
+    monkeypatch.setattr(worker, "split", spoilt)
     run = swept(metrics={"perplexity": {}})
     status = {(row["length"], row["method"]): (row["status"], row["reason"]) for row in run.rows()}
     reason = "the loss at scored token 221 is nan; try dtype float32 or bfloat16"
@@ -355,7 +355,7 @@ def test_resuming_a_finished_run_measures_nothing(swept, monkeypatch):
         yield
 
     for name in ("score", "score_shared"):
-        monkeypatch.setattr(measure, name, no_work)
+        monkeypatch.setattr(worker, name, no_work)
     again = swept()
     assert again.rows() == rows
     assert finished_passes(again.directory) == before

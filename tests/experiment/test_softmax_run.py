@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +11,10 @@ import transformers
 from runs_for_tests import run
 
 import checkpoints
+from ropewalk.execution.rerun import verify_passes
 from ropewalk.experiment.raw import Raw
-from ropewalk.experiment.rerun import verify_passes
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.store import DATABASE, Store
+from ropewalk.experiment.store import Store
 from ropewalk.experiment.verify import verify_rows
 
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32}
@@ -69,10 +66,3 @@ def test_it_verifies_and_what_ships_is_one_measurement_with_the_same_yarn(made: 
     assert verify_rows(made.directory)[1] == []
     assert verify_passes(made.directory, 4) == (4, [])
     assert len({row["fingerprint"] for row in made.labelled_rows()}) == 2
-
-
-def test_older_runs_have_no_column_for_it(made: Run, experiment: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    older = run(experiment(lengths=[192], metrics={"perplexity": {}}), tmp_path / "older")
-    with sqlite3.connect(older.directory / DATABASE) as db:
-        db.execute("ALTER TABLE rotations DROP COLUMN softmax_factor")
-    assert verify_rows(older.directory)[1] == []

@@ -160,13 +160,13 @@ class TestDamaged:
             f"{copied / 'run.sqlite'}: column asked of cells is damaged; restore the file, or start a new run."
         )
 
-    def test_rotations_that_are_no_json(self, copied):
-        change(copied, "UPDATE rotations SET inv_freq = '['")
-        assert "rotation " in refused(lambda: verify_rows(copied))
+    def test_schemes_that_are_no_json(self, copied):
+        change(copied, "UPDATE schemes SET scheme = '['")
+        assert "scheme " in refused(lambda: verify_rows(copied))
 
-    def test_trials_that_are_no_json(self, copied):
-        change(copied, "UPDATE trials SET predicted = '[' WHERE trial = 1")
-        assert "the trials of " in refused(lambda: Run.open(copied).samples())
+    def test_answers_that_are_no_json(self, copied):
+        change(copied, "UPDATE answers SET predicted = '['")
+        assert "predicted of an answer" in refused(lambda: Run.open(copied).samples())
 
     def test_a_raw_file_outside_the_run(self, copied, tmp_path):
         (tmp_path / "secret.safetensors").write_bytes(b"x")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
+from ropewalk.execution.rerun import verify_passes
+from ropewalk.execution.run import sweep
+from ropewalk.execution.worker import said
 from ropewalk.experiment import schema
-from ropewalk.experiment import trials as run_trials
-from ropewalk.experiment.prepare import ask
-from ropewalk.experiment.rerun import verify_passes
-from ropewalk.experiment.run import sweep
+from ropewalk.experiment.prepare import ask, encoder
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.methods import make_params, resolve
 from ropewalk.metrics import passkey
+from ropewalk.metrics.metric import Material, OfPrompt
 from ropewalk.models import ModelSpec, load
 from ropewalk.scoring import AnswerRow, score, split
 from ropewalk.scoring.generate import generate
@@ -50,22 +49,26 @@ def test_everything_verifies(run):
 def test_exact_is_what_generate_gives(strand, length, method):
     """On a model that knows some answers and not others, token by token and for the text after them."""
     words, turn = strand.tokenizer, resolve(strand.geometry, method, make_params(method, {}), length).rotation
-    built = passkey.build_trials(run_trials.encoder(words), length, 8, seed=1)
+    asked = passkey.Passkey(trials=8)
+    of = Material(encode=encoder(words), encode_whole=encoder(words), chat=None, bos_id=None, prose=(), seed=1)
+    built = passkey.prompts(asked, of, length)
     parts = split(strand.model)
-    rows = [AnswerRow(ids=trial.ids, rotation=turn, answer_tokens=trial.answer_tokens) for trial in built]
+    rows = [
+        AnswerRow(ids=prompt.request.ids, rotation=turn, answer_tokens=prompt.request.answer_tokens) for prompt in built
+    ]
     forced = dict(pair for batch in score(strand.model, parts, rows, 2048) for pair in batch)
     judged = []
-    for trial in built:
-        row = run_trials.outcome_row(words, turn.fingerprint, length, trial, forced[trial.index])
-        answer = trial.ids[-trial.answer_tokens :]
-        spoken = generate(strand.model, trial.ids[: -trial.answer_tokens], turn, trial.answer_tokens + 1)
-        agrees = spoken[: trial.answer_tokens].tolist() == answer.tolist()
-        stops = (
-            len(spoken) <= trial.answer_tokens
-            or not run_trials.said(words, answer.tolist(), spoken[trial.answer_tokens :].tolist())[:1].isdigit()
-        )
-        assert bool(row["success"]) == (agrees and stops)
+    for index, prompt in enumerate(built):
+        answer, predicted = prompt.request.answer, forced[index].predicted.tolist()
+        size = len(answer)
+        text = said(words, answer, predicted)
+        unit = OfPrompt(unit="", facts=prompt.facts, answer=answer, predicted=predicted, nll=None, text=text)
+        success = passkey.found(unit)
+        spoken = generate(strand.model, prompt.request.ids[:-size], turn, size + 1)
+        agrees = spoken[:size].tolist() == answer
+        stops = len(spoken) <= size or not said(words, answer, spoken[size:].tolist())[:1].isdigit()
+        assert success == (agrees and stops)
         if agrees:
-            assert json.loads(row["predicted"])[: len(spoken)] == spoken.tolist()
-        judged.append(row["success"])
+            assert predicted[: len(spoken)] == spoken.tolist()
+        judged.append(success)
     assert np.mean(judged) == 1.0 if length == 160 else np.mean(judged) < 1.0

@@ -15,8 +15,8 @@ import checkpoints
 from ropewalk.corpus import load_documents, tokenize, write_spans
 from ropewalk.corpus.spans import KeySpans
 from ropewalk.errors import CorpusError, ExperimentError, ModelError
-from ropewalk.experiment import measure
-from ropewalk.experiment.rerun import verify_passes
+from ropewalk.execution import worker
+from ropewalk.execution.rerun import verify_passes
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.scoring import score
 
@@ -112,7 +112,7 @@ def test_the_package_s_reading_needs_a_bos_to_leave_out(swept):
 
 
 def test_more_passkeys_than_places_are_refused_before_anything_is_read(swept):
-    with pytest.raises(ExperimentError, match=r"^passkey: 200 trials at 192 tokens would repeat prompts"):
+    with pytest.raises(ExperimentError, match=r"^test: passkey: 200 trials at 192 tokens would repeat prompts"):
         swept(lengths=[192, 256], metrics={"passkey": {"trials": 200}}, documents={"files": ["nothing here"]})
 
 
@@ -306,7 +306,7 @@ def test_a_tokenizer_without_offsets_has_no_bits_per_byte(swept, monkeypatch):
 
 
 def test_an_evaluator_that_runs_out_of_memory_is_said_in_one_sentence(swept, monkeypatch):
-    from ropewalk.experiment import keys
+    from ropewalk.execution import keys
     from ropewalk.scoring import Failure
 
     def no_memory(model, parts, rows, budget):
@@ -379,7 +379,7 @@ def test_a_model_that_is_its_own_evaluator_reads_a_document_once(swept, monkeypa
         fed.extend((row.rotation.fingerprint, len(row.ids)) for row in rows)
         return score(model, parts, rows, batch_tokens)
 
-    monkeypatch.setattr(measure, "score", counted)
+    monkeypatch.setattr(worker, "score", counted)
     run = swept(
         lengths=[64, 128], methods={"linear": {"factor": 2}}, metrics={"longppl": {"evaluator": "self", **LONGPPL}}
     )

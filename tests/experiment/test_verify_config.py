@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from runs_for_tests import run
 
-from ropewalk.experiment.rerun import verify_passes
+from ropewalk.execution.rerun import verify_passes
 
 LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
 
@@ -19,9 +19,9 @@ LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"max_position_embeddings": 256}, {"window", "max_position_embeddings", "shipped_window", "rotations"}),
-        ({"rope_parameters": LINEAR}, {"rope_type", "rotations"}),
-        ({"rope_parameters": LINEAR | {"rope_type": "default", "rope_theta": 10001.0}}, {"rope_theta", "rotations"}),
+        ({"max_position_embeddings": 256}, {"window", "max_position_embeddings", "shipped_window", "schemes"}),
+        ({"rope_parameters": LINEAR}, {"rope_type", "schemes"}),
+        ({"rope_parameters": LINEAR | {"rope_type": "default", "rope_theta": 10001.0}}, {"rope_theta", "schemes"}),
         ({"rope_parameters": LINEAR | {"rope_type": "default"}}, set()),  # a key that no default reads
     ],
 )

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ropewalk.experiment import run, schema
+from ropewalk.execution import run, worker
+from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.store import Store
 
@@ -21,7 +22,7 @@ BATCH_TOKENS = 512
 def sweep(raw: dict[str, Any], out: Path, die_at: int | None = None) -> None:
     """Run or resume; die (SIGKILL, as by `kill -9`) at the n-th step that touches the disk."""
     torch.set_num_threads(1)
-    run.batch_tokens = lambda *_: BATCH_TOKENS
+    worker.batch_tokens = lambda *_: BATCH_TOKENS
     if die_at is not None:
         _die_at(die_at)
     run.sweep(ask(schema.parse(raw, "victim")), out)
@@ -56,10 +57,10 @@ def hold(raw: dict[str, Any], out: Path, inside: Any, go: Any) -> None:
     torch.set_num_threads(1)
     go_on = run.spans.keep_documents
 
-    def held(*args: Any) -> None:
+    def held(*args: Any) -> Any:
         inside.set()
         go.wait(60)
-        go_on(*args)
+        return go_on(*args)
 
     run.spans.keep_documents = held
     run.sweep(ask(schema.parse(raw, "victim")), out)

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from ropewalk.errors import ExportError, RopewalkError
+from ropewalk.execution.run import sweep
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.run import sweep
 from ropewalk.export import ENGINES, check, directory, request
 from ropewalk.export.checkpoint import describe
 from ropewalk.export.command import Options, run

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 from longppl.longppl import cal_overlap, compute_longppl, find_key_token
+from units_for_tests import cell_of, sample_of
 
 import checkpoints
 from ropewalk.corpus import key_token_mask, tokenize
 from ropewalk.corpus.documents import local_document
-from ropewalk.experiment import keys
-from ropewalk.experiment.cells import DocumentFacts, measure, sample
-from ropewalk.experiment.plan import Cell
+from ropewalk.execution import keys
+from ropewalk.experiment.cells import measure
 from ropewalk.methods import make_params, resolve
 from ropewalk.metrics import perplexity
-from ropewalk.metrics.longppl import KeyRule, key_tokens, short_readings, without_bos
+from ropewalk.metrics.longppl import LONGPPL, KeyRule, LongPPL, key_tokens, short_readings, without_bos
 from ropewalk.scoring import NllRow, score, split
 
 RULE = KeyRule(trunc_len=64, stride=24, alpha=0.05, beta=-7.0)
@@ -55,19 +55,9 @@ def our_longppl(model, evaluator, rule=RULE, reading=perplexity.whole):
     (read,) = reading(length)
     row = NllRow(ids=tokens.ids[read.start :], rotation=rotation)
     ((_, nll),) = next(score(model.model, split(model.model), [row], length))
-    cell = Cell(
-        label="none",
-        method="none",
-        asked={},
-        resolved={},
-        length=length,
-        metric="longppl",
-        fingerprint="0" * 16,
-        readings=(read,),
-    )
-    facts = DocumentFacts(id="text", utf8_bytes=None, key=mask)
-    taken = sample(cell, facts, lambda _: nll)
-    return measure(cell, [taken], 1), np.flatnonzero(mask)
+    asked = LongPPL(evaluator="self", min_key_tokens=1)
+    cell = cell_of("longppl", LONGPPL, (read,), length=length, options=asked)
+    return measure(cell, [sample_of(cell, nll, key=mask)]), np.flatnonzero(mask)
 
 
 def reference(model, evaluator, rule=RULE):

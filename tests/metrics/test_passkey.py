@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from units_for_tests import material, prompts
 
 import checkpoints
 from ropewalk.corpus import tokenize
 from ropewalk.corpus.documents import local_document
 from ropewalk.errors import ExperimentError
-from ropewalk.experiment import trials as run_trials
-from ropewalk.experiment.judge import succeeded
-from ropewalk.experiment.schema import Passkey
+from ropewalk.experiment import prepare
+from ropewalk.experiment.prepare import encoder
 from ropewalk.metrics import passkey
+from ropewalk.metrics.metric import OfPrompt
+from ropewalk.metrics.passkey import Passkey
 
 STREAM = " ".join(["".join(passkey.FILLER)] * 60)
 SHORTEST = 192  # tokens of a prompt without filler under the tests' tokenizer, within a few
@@ -24,11 +27,29 @@ SHORTEST = 192  # tokens of a prompt without filler under the tests' tokenizer, 
 
 @pytest.fixture(scope="module")
 def encode(words):
-    return run_trials.encoder(words)
+    return encoder(words)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A prompt with what the tests ask of it."""
+
+    index: int
+    key: str
+    depth: float
+    ids: np.ndarray
+    answer_tokens: int
+
+
+def seen(built):
+    return [
+        Trial(index, prompt.facts["key"], prompt.facts["depth"], prompt.request.ids, prompt.request.answer_tokens)
+        for index, prompt in enumerate(built)
+    ]
 
 
 def build(encode, length=400, trials=5, **changes):
-    return passkey.build_trials(encode, length, trials, changes.pop("seed", 0), **changes)
+    return seen(prompts(encode, length, trials, **changes))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
@@ -182,7 +203,7 @@ class TestChatTemplate:
     def build(self, tokenizer, **changes):
         document = local_document(checkpoints.prose(3), id="a", title="a", kind="file", source="memory")
         asked = Passkey(trials=2, template="chat", **changes)
-        return run_trials.build(tokenizer, asked, 400, 0, tokenizer.bos_token_id, tokenize(tokenizer, document))
+        return seen(passkey.prompts(asked, prepare.material(tokenizer, tokenize(tokenizer, document), 0), 400))
 
     def test_the_template_is_around_it(self, words_bos, monkeypatch):
         monkeypatch.setattr(words_bos, "chat_template", "{{ bos_token }}" + checkpoints.CHAT_TEMPLATE)
@@ -212,6 +233,10 @@ class TestChatTemplate:
         )
 
 
+def answered(text, *, key="321", answer=None, predicted=()):
+    return OfPrompt(unit="0", facts={"key": key}, answer=answer, predicted=predicted, nll=None, text=text)
+
+
 @pytest.mark.parametrize(
     ("predicted", "after", "expected"),
     [
@@ -224,42 +249,52 @@ class TestChatTemplate:
     ],
 )
 def test_exact_needs_every_token_and_no_digit_after(predicted, after, expected):
-    assert passkey.exact(np.array(predicted), np.array([5, 6, 7]), after) is expected
+    assert passkey.found(answered(after, answer=[5, 6, 7], predicted=predicted)) is expected
 
 
 class TestYarnProtocol:
     """YaRN's own prompt and judge (github.com/jquesnelle/yarn, eval/passkey.py)."""
 
+    def build(self, words, length, trials):
+        whole = material(None, encode_whole=lambda text: words(text, verbose=False)["input_ids"])
+        return passkey.prompts(Passkey(trials=trials, protocol="yarn"), whole, length)
+
+    def drawn(self, trials, seed=0):
+        return passkey.drawn(Passkey(trials=trials, protocol="yarn"), 4096, seed)
+
     def test_prompts_are_as_long_as_they_may_be(self, words):
         for length in (250, 400, 700):
-            for trial in run_trials.yarn_trials(words, 4, length, seed=0):
-                lines = trial.prompt.split("\n")
+            for prompt in self.build(words, length, 4):
+                text = words.decode(prompt.request.ids)
+                lines = text.split("\n")
+                key = prompt.facts["key"]
                 assert len(lines) == 5
                 assert lines[0] == passkey.INSTRUCTION
-                assert lines[2] == passkey.needle(trial.key)
+                assert lines[2] == passkey.needle(key)
                 assert lines[4] == passkey.QUESTION
                 assert STREAM.startswith(lines[1])
                 assert STREAM.startswith(lines[3])
                 filler = len(lines[1]) + len(lines[3])
                 assert filler % 128 == 0
-                assert trial.depth == trial.prompt.index(lines[2]) / len(trial.prompt)
-                assert len(words(trial.prompt)["input_ids"]) <= length
+                assert prompt.facts["depth"] == text.index(lines[2]) / len(text)
+                assert len(prompt.request.ids) <= length
+                assert prompt.request.new_tokens == 10
                 more = STREAM[: len(lines[3]) + 128]
                 longer = "\n".join([*lines[:3], more, lines[4]])
                 assert len(words(longer)["input_ids"]) > length
 
     def test_keys_are_1_to_50000_and_places_uniform(self):
-        drawn = run_trials.yarn_keys(2000, 4096, 0)
+        drawn = self.drawn(2000)
         keys, places = [int(key) for key, _ in drawn], [place for _, place in drawn]
         assert 1 <= min(keys) < 100
         assert 49_900 < max(keys) <= 50_000
         assert np.histogram(places, 4, (0, 1))[0].min() > 440
-        assert run_trials.yarn_keys(5, 4096, 0) == drawn[:5]
-        assert run_trials.yarn_keys(5, 4096, 1) != drawn[:5]
+        assert self.drawn(5) == drawn[:5]
+        assert self.drawn(5, seed=1) != drawn[:5]
 
     def test_too_short_is_refused(self, words):
         with pytest.raises(ExperimentError) as refusal:
-            run_trials.yarn_trials(words, 1, 64, seed=0)
+            self.build(words, 64, 1)
         assert str(refusal.value) == (
             "lengths: 64 tokens are too few for YaRN's passkey prompt under this tokenizer; raise the length or drop "
             "the metric passkey."
@@ -279,4 +314,4 @@ class TestYarnProtocol:
         ],
     )
     def test_the_first_integer_counts(self, text, expected):
-        assert succeeded({"answer": None, "text": text, "key": "321"}) is expected
+        assert passkey.found(answered(text)) is expected

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from units_for_tests import cell_of, sample_of
 
 from ropewalk.metrics.perplexity import (
+    PERPLEXITY,
     loss_by_position,
     position_blocks,
     sliding,
     tail,
     tail_tokens,
-    truncated,
     whole,
 )
-from ropewalk.metrics.readings import Reading, fed_ids, total
+from ropewalk.metrics.readings import Reading, cut, fed_ids
 
 lengths = st.integers(4, 3000)
 
@@ -62,10 +63,16 @@ def test_a_stride_of_a_whole_window_has_no_context():
         sliding(8, 16, 8)
 
 
+def dropping(length, window):
+    """The tail where only the last half window is fed."""
+    (whole_tail,) = tail(length)
+    return cut(whole_tail, max(2, window // 2))
+
+
 @given(window=st.integers(4, 2000), beyond=st.integers(1, 3000))
 def test_truncated_scores_the_tail_with_a_quarter_to_half_window(window, beyond):
     length = window + beyond
-    readings = truncated(length, window)
+    readings = dropping(length, window)
     assert scored(readings) == scored(tail(length))
     for reading in readings:
         assert reading.bos
@@ -76,11 +83,11 @@ def test_truncated_scores_the_tail_with_a_quarter_to_half_window(window, beyond)
 
 
 def test_truncated_by_hand():
-    assert truncated(16, 8) == (
+    assert dropping(16, 8) == (
         Reading(start=10, low=12, high=14, bos=True),
         Reading(start=12, low=14, high=16, bos=True),
     )
-    assert truncated(8192, 4096) == (Reading(start=8192 - 2048, low=8192 - 512, high=8192, bos=True),)
+    assert dropping(8192, 4096) == (Reading(start=8192 - 2048, low=8192 - 512, high=8192, bos=True),)
 
 
 @pytest.mark.parametrize(("start", "low", "high"), [(-1, 1, 2), (0, 0, 2), (3, 3, 4), (0, 2, 2), (0, 3, 2)])
@@ -91,17 +98,19 @@ def test_impossible_readings(start, low, high):
 
 def test_take_cuts_out_of_the_pass():
     nll = np.arange(11, 20, dtype=np.float32)  # a pass that starts at 10: the loss of token t is t
-    cut = Reading(start=10, low=13, high=16).take(nll)
-    assert cut.tolist() == [13, 14, 15]
-    assert cut.dtype == np.float64
-    both = (Reading(start=10, low=11, high=13), Reading(start=0, low=1, high=3))
-    assert total(both, {10: nll, 0: np.arange(1, 5, dtype=np.float32)}) == (11 + 12 + 1 + 2, 4)
+    taken = Reading(start=10, low=13, high=16).take(nll)
+    assert taken.tolist() == [13, 14, 15]
+    assert taken.dtype == np.float64
 
 
-def test_sums_are_in_double_precision():
+def test_sums_are_in_double_precision_and_over_all_readings():
     nll = np.full(1000, 16777217 / 16777216, dtype=np.float32)
     nll[0] = 2.0**24
-    assert total(whole(1001), {0: nll})[0] == 2.0**24 + 999 * float(nll[1])
+    one = sample_of(cell_of("perplexity", PERPLEXITY, whole(1001)), nll)
+    assert (one.numerator, one.denominator) == (2.0**24 + 999 * float(nll[1]), 1000.0)
+    parts = (Reading(start=10, low=11, high=13), Reading(start=0, low=1, high=3))
+    both = sample_of(cell_of("perplexity", PERPLEXITY, parts), np.arange(11, 20, dtype=np.float32))
+    assert (both.numerator, both.denominator) == (11 + 12 + 11 + 12, 4.0)
 
 
 def test_fed_ids_replace_the_first_by_bos_and_leave_the_document_alone():

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from units_for_tests import cell_of, sample_of
 
 from ropewalk.corpus import load_documents, tokenize
-from ropewalk.experiment.cells import DocumentFacts, measure, sample
-from ropewalk.experiment.plan import Cell
+from ropewalk.experiment.cells import measure
 from ropewalk.methods import make_params, resolve
 from ropewalk.metrics import perplexity
 from ropewalk.metrics.readings import Reading
@@ -19,17 +19,11 @@ from ropewalk.scoring import NllRow, score, split
 LENGTH = 120
 
 
-def cell(metric, readings) -> Cell:
-    return Cell(
-        label="none",
-        method="none",
-        asked={},
-        resolved={},
-        length=LENGTH,
-        metric=metric,
-        fingerprint="0" * 16,
-        readings=readings,
-    )
+COLUMNS = {each.name: each for each in (perplexity.PERPLEXITY, perplexity.TAIL, perplexity.BITS)}
+
+
+def cell(column, readings):
+    return cell_of("perplexity", COLUMNS[column], readings, length=LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +39,9 @@ def scored(loaded, texts):
 
 def value(metric, readings, scored):
     tokens, losses = scored
-    facts = [DocumentFacts(id=t.document.id, utf8_bytes=t.utf8_bytes(), key=None) for t in tokens]
-    samples = [
-        sample(cell(metric, readings), fact, lambda _, nll=nll: nll) for fact, nll in zip(facts, losses, strict=True)
-    ]
-    return measure(cell(metric, readings), samples, 1)
+    asked = cell(metric, readings)
+    samples = [sample_of(asked, nll, utf8_bytes=t.utf8_bytes()) for t, nll in zip(tokens, losses, strict=True)]
+    return measure(asked, samples)
 
 
 def test_perplexity_is_exp_of_the_stock_loss(loaded, scored):
@@ -81,24 +73,19 @@ def test_bits_per_byte_by_hand(scored):
 
 
 def test_documents_weigh_by_their_tokens():
-    facts = DocumentFacts(id="a", utf8_bytes=None, key=None)
     readings = (Reading(start=0, low=1, high=4),)
-    one = sample(cell("perplexity", readings), facts, lambda _: np.array([1, 2, 3], np.float32))
+    one = sample_of(cell("perplexity", readings), np.array([1, 2, 3], np.float32))
     assert (one.numerator, one.denominator) == (6.0, 3.0)
-    other = sample(cell("perplexity", (Reading(start=0, low=1, high=2),)), facts, lambda _: np.array([5], np.float32))
-    assert measure(cell("perplexity", readings), [one, other], 1).value == pytest.approx(math.exp(11 / 4), rel=1e-12)
+    other = sample_of(cell("perplexity", (Reading(start=0, low=1, high=2),)), np.array([5], np.float32))
+    assert measure(cell("perplexity", readings), [one, other]).value == pytest.approx(math.exp(11 / 4), rel=1e-12)
 
 
 def test_a_loss_beyond_floats_is_an_error_and_an_interval_beyond_floats_is_left_out():
-    facts = DocumentFacts(id="a", utf8_bytes=None, key=None)
     readings = (Reading(start=0, low=1, high=2),)
 
     def of(*losses):
-        samples = [
-            sample(cell("perplexity", readings), facts, lambda _, nll=nll: np.array([nll], np.float32))
-            for nll in losses
-        ]
-        return measure(cell("perplexity", readings), samples, 1)
+        samples = [sample_of(cell("perplexity", readings), np.array([nll], np.float32)) for nll in losses]
+        return measure(cell("perplexity", readings), samples)
 
     assert of(800, 900).status == "error"
     assert of(800, 900).reason == "the mean loss is too large for a number"

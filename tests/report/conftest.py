@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from ropewalk.execution.run import sweep
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
-from ropewalk.experiment.run import sweep
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,12 @@ import pandas as pd
 
 from ropewalk.experiment import plan as planning
 from ropewalk.experiment import schema
-from ropewalk.experiment.cells import OK, Measured, Sample, failed, measure, row
+from ropewalk.experiment.cells import OK, Measured, failed, measure, row
 from ropewalk.experiment.plan import Cell, Plan
 from ropewalk.experiment.prepare import geometry_facts
+from ropewalk.metrics.metric import Sample
 from ropewalk.metrics.perplexity import position_blocks
-from ropewalk.report.study import Study, positions, trials
+from ropewalk.report.study import Study, known, positions, trials
 from ropewalk.rope import RopeGeometry
 from ropewalk.stats.measured import measured
 
@@ -47,9 +48,10 @@ class Frames:
 
     def study(self, **changes: Any) -> Study:
         """The study of these frames."""
+        run = measured(self.frame, self.samples, self.meta, known())
         found = Study(
-            run=measured(self.frame, self.samples, self.meta),
-            trials=trials(self.samples),
+            run=run,
+            trials=trials(self.samples, run.retrieval),
             curve=positions(self.curve),
             rotations=self.rotations,
             token_hashes={d["id"]: d["sha256"] for d in self.meta["documents"]},
@@ -92,7 +94,7 @@ def frames(
     rows, samples = [], []
     for cell in plan.cells:
         found = _samples(cell, plan, documents, window, seed, shift)
-        outcome = spoil(cell) or measure(cell, found, 30)
+        outcome = spoil(cell) or measure(cell, found)
         rows.append(dict(row(cell, outcome)))
         if outcome.status in (OK, "too_few_key_tokens"):
             samples += [_flat(cell, sample) for sample in found]
@@ -101,7 +103,10 @@ def frames(
         samples=pd.DataFrame(samples, columns=list(_SAMPLE_COLUMNS)),
         curve=pd.DataFrame(_curve(plan, experiment.lengths[-1], documents, window), columns=list(_CURVE_COLUMNS)),
         meta=_meta(experiment.resolved(), geometry, documents, model or {}),
-        rotations={k: (tuple(r.inv_freq.tolist()), r.attention_factor) for k, r in plan.rotations.items()},
+        rotations={
+            k: (tuple(r.inv_freq.tolist()), r.attention_factor)
+            for k, r in ((k, s.rotation) for k, s in plan.schemes.items())
+        },
     )
 
 
@@ -134,7 +139,7 @@ def _samples(cell: Cell, plan: Plan, documents: int, window: int, seed: int, shi
 
 def _excess(plan: Plan, cell: Cell, window: int) -> float:
     """Made-up nats lost: compressing fast dimensions hurts everywhere, leaving slow ones alone hurts far out."""
-    inv_freq = plan.rotations[cell.fingerprint].inv_freq
+    inv_freq = plan.schemes[cell.fingerprint].rotation.inv_freq
     plain = GEOMETRY.unscaled_inv_freq
     stretch = np.log(plain / inv_freq)
     fast = plain * window / (2 * math.pi) > 8

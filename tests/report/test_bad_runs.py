@@ -121,7 +121,7 @@ def test_only_passkey():
 
 def test_only_perplexity():
     html, _ = texts(frames(YARN, metrics={"perplexity": {}}))
-    assert any("passkey was not measured" in reason for reason in missing_in(html))
+    assert any("nothing asks what is found" in reason for reason in missing_in(html))
 
 
 def test_too_few_key_tokens_is_shown_with_its_reason():

@@ -20,7 +20,7 @@ def test_a_finetune_against_its_base_is_paired(base):
     tuned = frames(METHODS, (1024, 4096), shift=-0.1, model={"weights_sha256": "f" * 64}).study()
     found = compare(base, tuned)
     assert found.documents == 8
-    cells = {(c.metric, c.label, c.length): c for c in found.contrasts}
+    cells = {(c.column.name, c.label, c.length): c for c in found.contrasts}
     cell = cells["perplexity", "yarn factor=2", 4096]
     assert cell.paired.interval.value == pytest.approx(math.exp(-0.1), rel=1e-9)
     assert cell.same_rotation
@@ -43,7 +43,7 @@ def test_documents_pair_by_text_whatever_they_are_called(base):
     other.meta["documents"] = other.meta["documents"][2:]
     found = compare(base, other.study())
     assert found.documents == 6
-    cell = next(c for c in found.contrasts if c.metric == "perplexity")
+    cell = next(c for c in found.contrasts if c.column.name == "perplexity")
     assert cell.paired.interval.n == 6
     assert cell.paired.interval.value == pytest.approx(math.exp(0.2), rel=1e-9)
 
@@ -51,7 +51,7 @@ def test_documents_pair_by_text_whatever_they_are_called(base):
 def test_another_tokenizer_leaves_bits_per_byte_and_passkey(base):
     other = frames(METHODS, (1024, 4096)).study(token_hashes={f"text-{i}": "x" for i in range(8)})
     found = compare(base, other)
-    assert {c.metric for c in found.contrasts} == {"bits_per_byte", "passkey"}
+    assert {c.column.name for c in found.contrasts} == {"bits_per_byte", "passkey"}
     assert "another tokenizer" in found.not_compared["perplexity"]
     assert any("Not compared: perplexity, the documents have other tokens" in line for line in compared_lines(found))
 
@@ -73,7 +73,7 @@ def test_other_key_tokens_are_not_compared(base):
     other = frames(METHODS, (1024, 4096))
     chosen = other.samples["metric"] == "longppl"
     other.samples.loc[chosen, "denominator"] += 1
-    assert "longppl" not in {c.metric for c in compare(base, other.study()).contrasts}
+    assert "longppl" not in {c.column.name for c in compare(base, other.study()).contrasts}
     keys = {f"text-{i}": "other" for i in range(8)}
     found = compare(base, frames(METHODS, (1024, 4096)).study(key_hashes=keys))
     assert found.not_compared["longppl"] == "other tokens are key (another evaluator, or another rule)"
@@ -86,7 +86,7 @@ def test_other_passkey_settings_are_not_compared(base):
 
 def test_holm_runs_over_the_cells_of_a_metric(base):
     other = frames(METHODS, (1024, 4096), shift=0.004, seed=0).study()
-    found = [c for c in compare(base, other).contrasts if c.metric == "perplexity"]
+    found = [c for c in compare(base, other).contrasts if c.column.name == "perplexity"]
     assert all(c.adjusted_p is None or c.adjusted_p >= (c.paired.p or 0) for c in found)
 
 
@@ -99,7 +99,7 @@ def test_nothing_in_common_is_refused(base):
 def test_one_shared_document_has_no_interval(base):
     other = frames(METHODS, (1024, 4096), shift=0.2)
     other.meta["documents"] = other.meta["documents"][:1]
-    cell = next(c for c in compare(base, other.study()).contrasts if c.metric == "tail")
+    cell = next(c for c in compare(base, other.study()).contrasts if c.column.name == "tail")
     assert cell.paired.interval.low is None
     assert cell.paired.p is None
     assert cell.adjusted_p is None

@@ -26,7 +26,7 @@ def test_writes_page_text_and_pictures(run, texts):
     files = write.report(run)
     names = [str(path.relative_to(run)) for path in files]
     assert names[:2] == ["report.html", "report.md"]
-    assert {"figures/ratio.png", "figures/tail.png", "figures/position.png", "figures/passkey.png"} <= set(names)
+    assert {"figures/ratio.png", "figures/tail.png", "figures/position.png", "figures/retrieval.png"} <= set(names)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in files[2:])
     assert all(f"- `{name}`" in (run / "report.md").read_text() for name in names)
     assert not list(run.rglob("*.tmp"))

@@ -136,7 +136,7 @@ def test_higher_is_more_stretched_and_right_is_slower(drawn):
 
 def test_lighter_cells_are_found_passkeys_and_the_beginning_is_on_top(drawn):
     cells = {}
-    for kind, says, _, y, item in drawn["passkey"]:
+    for kind, says, _, y, item in drawn["retrieval"]:
         if kind == "rect":
             facts = dict(fact.split(": ", 1) for fact in says.split("; "))
             cells[facts["configuration"], facts["length"], facts["depths"]] = (y, item["fill"])
@@ -146,7 +146,7 @@ def test_lighter_cells_are_found_passkeys_and_the_beginning_is_on_top(drawn):
     )
     assert none < some < both
     assert cells[WHOLE, "4096", "0–50 %"][0] < cells[WHOLE, "4096", "50–100 %"][0]
-    said = [item["text"] for kind, _, _, _, item in drawn["passkey"] if kind == "text"]
+    said = [item["text"] for kind, _, _, _, item in drawn["retrieval"] if kind == "text"]
     assert sorted(said) == ["0/4"] * 2 + ["2/4"] + ["4/4"] * 15
 
 

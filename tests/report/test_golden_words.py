@@ -16,7 +16,10 @@ from ropewalk.report.printing import (
     recommendation_lines,
 )
 from ropewalk.report.recommend import judged_block, recommend
+from ropewalk.report.study import known as known_columns
 from ropewalk.stats.intervals import Interval
+
+COLUMNS = known_columns()
 
 T3 = 3.182446305284263
 
@@ -40,27 +43,27 @@ def known(value, low=None, high=None):
         (wording.number(math.inf), "infinite"),
         (wording.number(math.nan), "–"),
         (wording.number(None), "–"),
-        (wording.measure("tail", known(16, 8, 32)), "16 [8, 32]"),
-        (wording.measure("tail", known(16)), "16"),
-        (wording.measure("tail", known(16, 8, math.inf)), "16"),
-        (wording.measure("passkey", known(0.25, 0.125, 0.5)), "25 % [12 %, 50 %]"),
+        (wording.measure(COLUMNS["tail"], known(16, 8, 32)), "16 [8, 32]"),
+        (wording.measure(COLUMNS["tail"], known(16)), "16"),
+        (wording.measure(COLUMNS["tail"], known(16, 8, math.inf)), "16"),
+        (wording.measure(COLUMNS["passkey"], known(0.25, 0.125, 0.5)), "25 % [12 %, 50 %]"),
         (wording.change(known(0.97, 0.96, 0.98)), "-3.0 % [-4.0 %, -2.0 %]"),
         (wording.change(known(1.5)), "+50.0 %"),
         (wording.change(known(1, 1, 1)), "identical"),
         (wording.change(known(math.inf)), "infinitely worse"),
         (wording.change(known(150, 120, 180)), "x 150 [x 120, x 180]"),
-        (wording.apart("longppl", known(0.5, 0.25, 1)), "-50.0 % [-75.0 %, +0.0 %]"),
-        (wording.apart("bits_per_byte", known(-0.125, -0.25, 0.5)), "-0.125 [-0.25, +0.5]"),
-        (wording.apart("passkey", known(0.5, -0.125, 0.75)), "+50 [-12.5, +75] points"),
-        (wording.apart("passkey", known(-0.5)), "-50 points"),
+        (wording.apart(COLUMNS["longppl"], known(0.5, 0.25, 1)), "-50.0 % [-75.0 %, +0.0 %]"),
+        (wording.apart(COLUMNS["bits_per_byte"], known(-0.125, -0.25, 0.5)), "-0.125 [-0.25, +0.5]"),
+        (wording.apart(COLUMNS["passkey"], known(0.5, -0.125, 0.75)), "+50 [-12.5, +75] points"),
+        (wording.apart(COLUMNS["passkey"], known(-0.5)), "-50 points"),
         (wording.probability(None), "–"),
         (wording.probability(0.0009), "< 0.001"),
         (wording.probability(0.001), "0.001"),
         (wording.probability(1.0), "1.000"),
-        (wording.units("tail", 1), "1 document"),
-        (wording.units("tail", 2), "2 documents"),
-        (wording.units("passkey", 1), "1 trial"),
-        (wording.units("passkey", 8), "8 trials"),
+        (COLUMNS["tail"].units(1), "1 document"),
+        (COLUMNS["tail"].units(2), "2 documents"),
+        (COLUMNS["passkey"].units(1), "1 trial"),
+        (COLUMNS["passkey"].units(8), "8 trials"),
     ],
 )
 def test_numbers_read(said, expected):
@@ -68,7 +71,7 @@ def test_numbers_read(said, expected):
 
 
 def test_costs_are_the_worst_inside_the_window(run):
-    found = {label: (cost.ratio.value, cost.length, cost.metric) for label, cost in short_costs(run, 4096).items()}
+    found = {label: (cost.ratio.value, cost.length, cost.column.name) for label, cost in short_costs(run, 4096).items()}
     assert found == {
         NONE: (1.0, 1024, "perplexity"),
         HALF: (pytest.approx(2**0.0625), 1024, "perplexity"),
@@ -116,7 +119,7 @@ def test_the_answer_in_json(run):
     assert choice["against_truncate"]["p"] < 0.001
     assert choice["short_cost"]["value"] == pytest.approx(2**0.125)
     assert (choice["short_cost"]["length"], choice["short_cost"]["metric"]) == (1024, "perplexity")
-    assert (choice["passkey"]["value"], choice["passkey"]["n"]) == (1.0, TRIALS)
+    assert (choice["found"]["value"], choice["found"]["n"]) == (1.0, TRIALS)
 
 
 def test_the_answer_within_a_bound(run):

@@ -5,8 +5,11 @@ from studies import study
 
 from ropewalk.report import marks
 from ropewalk.report.provenance import reproduce
+from ropewalk.report.study import known as known_columns
 from ropewalk.report.wording import apart, change, measure, number, probability
 from ropewalk.stats.intervals import Interval
+
+COLUMNS = known_columns()
 
 
 @pytest.mark.parametrize(
@@ -49,15 +52,15 @@ def test_numbers_read_as_people_write_them():
     assert [number(x) for x in (12.34567, None, math.nan, math.inf, 123456789.0)] == [
         "12.35", "–", "–", "infinite", "1.23e+08",
     ]  # fmt: skip
-    assert measure("tail", Interval(value=12.345, low=11.0, high=13.0, n=8)) == "12.35 [11, 13]"
-    assert measure("passkey", Interval(value=0.95, low=0.76, high=0.99, n=20)) == "95 % [76 %, 99 %]"
-    assert measure("tail", Interval(value=2.0, low=None, high=None, n=1)) == "2"
+    assert measure(COLUMNS["tail"], Interval(value=12.345, low=11.0, high=13.0, n=8)) == "12.35 [11, 13]"
+    assert measure(COLUMNS["passkey"], Interval(value=0.95, low=0.76, high=0.99, n=20)) == "95 % [76 %, 99 %]"
+    assert measure(COLUMNS["tail"], Interval(value=2.0, low=None, high=None, n=1)) == "2"
     assert change(Interval(value=0.97, low=0.96, high=0.98, n=8)) == "-3.0 % [-4.0 %, -2.0 %]"
     assert change(Interval(value=1.0, low=1.0, high=1.0, n=8)) == "identical"
     assert change(Interval(value=math.inf, low=None, high=None, n=8)) == "infinitely worse"
     assert change(Interval(value=0.5, low=None, high=None, n=1)) == "-50.0 %"
-    assert apart("passkey", Interval(value=-0.1, low=-0.3, high=0.1, n=20)) == "-10 [-30, +10] points"
-    assert apart("bits_per_byte", Interval(value=0.01, low=None, high=None, n=1)) == "+0.01"
+    assert apart(COLUMNS["passkey"], Interval(value=-0.1, low=-0.3, high=0.1, n=20)) == "-10 [-30, +10] points"
+    assert apart(COLUMNS["bits_per_byte"], Interval(value=0.01, low=None, high=None, n=1)) == "+0.01"
     assert [probability(p) for p in (None, 0.0004, 0.04)] == ["–", "< 0.001", "0.040"]
 
 

@@ -14,7 +14,7 @@ from ropewalk.stats.best import best_set
 
 CSP = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
 ORDER = [
-    "answer", "ratio", "tail", "position", "passkey", "pareto", "ranking", "sensitivity", "wavelengths", "table",
+    "answer", "ratio", "tail", "position", "retrieval", "pareto", "ranking", "sensitivity", "wavelengths", "table",
     "duplicates", "failures", "provenance",
 ]  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_markdown_carries_the_same_sections(made, html):
                 assert f"(figures/{figure.name}.png)" in text
     for row in made.study.run.rows:
         if row.metric == "perplexity":
-            assert tables.cell(row).replace("[", "\\[").replace("]", "\\]") in text
+            assert tables.cell(made.study.run.columns[row.metric], row).replace("[", "\\[").replace("]", "\\]") in text
     assert "ropewalk run experiment.yaml --out again" in text
     assert "- `figures/ratio.png`" in text
 

@@ -24,7 +24,7 @@ def test_chooses_the_lowest_tail_at_the_target(run):
     answer = recommend(run, 8192)
     values = {row.label: row.value for row in run.rows if row.metric == "tail" and row.length == 8192}
     del values["truncate"]
-    assert answer.metric == "tail"
+    assert answer.column.name == "tail"
     assert answer.choice.label == min(values, key=values.__getitem__)
     assert answer.choice.value.value == pytest.approx(min(values.values()), rel=1e-12)
     assert answer.choice.against_none is not None
@@ -190,7 +190,7 @@ def test_one_measurement_under_two_names_is_no_tie():
 def test_passkey_alone_can_decide():
     run = study({"linear": {"factor": 4}, "yarn": {"factor": 4}}, metrics={"passkey": {"trials": 20}}).run
     answer = recommend(run, 8192)
-    assert answer.metric == "passkey"
+    assert answer.column.name == "passkey"
     assert "yarn" in answer.choice.label
     assert "20 trials" in wording.confidence(answer) + " ".join(wording.facts(answer).values())
     assert wording.facts(answer)["Cost at short lengths"].startswith("unknown")

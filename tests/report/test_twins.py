@@ -17,7 +17,7 @@ import pytest
 
 TWINS = [
     # module, what stands there, what stands there in the twin
-    ("points", '"ratio": interval.value, TITLES', '"ratio": 1 / interval.value, TITLES'),
+    ("points", '"ratio": interval.value, block.column', '"ratio": 1 / interval.value, block.column'),
     ("points", '"nll": p.nll,', '"nll": 1.1 * p.nll,'),
     ("points", '"share": sum(found) / len(found)', '"share": 0.01 * sum(found) / len(found)'),
     ("points", '"front": label in front', '"front": label not in front'),
@@ -41,13 +41,13 @@ TWINS = [
     ("charts", 'y = alt.Y("nll:Q"', 'y = alt.Y("position:Q"'),
     ("charts", 'return alt.Y("log_ratio:Q"', 'return alt.Y("ratio:Q"'),
     ("marks", "? log(datum.{name})", "? -log(datum.{name})"),
-    ("figures", 'points.ratios(study.run, "tail", TRUNCATE', 'points.ratios(study.run, "tail", NONE'),
+    ("figures", 'points.ratios(study.run, column.name, TRUNCATE', 'points.ratios(study.run, column.name, NONE'),
     ("ranking", 'return "worse"', 'return "tied with the best"'),
     ("ranking", "math.expm1(min(optimism, 50.0))", "math.expm1(min(-optimism, 50.0))"),
     (
         "ranking",
-        'f"{effective.length:,} ({effective.stopped_by})"',
-        'f"{effective.stopped_at:,} ({effective.stopped_by})"',
+        'f"{effective.length:,} ({stop})"',
+        'f"{effective.stopped_at:,} ({stop})"',
     ),
     ("ranking", 'f"{found.value:+.2f}{ends}"', 'f"{-found.value:+.2f}{ends}"'),
     ("ranking", "block.losses_C.argsort", "block.values_C[::-1].argsort"),

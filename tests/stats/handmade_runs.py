@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from blocks_for_tests import COLUMNS
 
 from ropewalk.stats.measured import Measured, measured
 
@@ -49,7 +50,7 @@ def run_of(
         "geometry": {"window": WINDOW, "window_source": "max_position_embeddings"} | dict(geometry or {}),
         "experiment": {"documents": {"corpus": "builtin"}} | dict(experiment or {}),
     }
-    return measured(pd.DataFrame(rows), pd.DataFrame(samples), meta)
+    return measured(pd.DataFrame(rows), pd.DataFrame(samples), meta, COLUMNS)
 
 
 def documents(seed: int, shift: float = 0.0, noise: float = 0.01, n: int = 8) -> list[float]:

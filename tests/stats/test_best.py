@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from blocks_for_tests import nll_block, passkey_block
+from blocks_for_tests import COLUMNS, nll_block, passkey_block
 
 from ropewalk.stats.best import BestSet, best_set, pairwise_p, step_down
 from ropewalk.stats.blocks import Block
@@ -16,7 +16,7 @@ def _random_block(distinct_tokens: bool) -> Block:
     means = 2.5 + rng.normal(0, 0.3, 8) + rng.normal(0, 0.05, (5, 8)) + 0.03 * np.arange(5)[:, None]
     tokens_CN = np.broadcast_to(tokens, (5, 8)).astype(float)
     return Block(
-        metric="longppl",
+        column=COLUMNS["longppl"],
         lengths=(4096,),
         labels=tuple("abcde"),
         units=tuple("12345678"),

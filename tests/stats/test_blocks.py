@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from blocks_for_tests import nll_block, passkey_block
+from blocks_for_tests import COLUMNS, nll_block, passkey_block
 
 from ropewalk.stats import ratio_interval, wilson
 from ropewalk.stats.blocks import Block
@@ -56,7 +56,7 @@ def test_a_block_cannot_hold_what_was_not_measured() -> None:
         nll_block({"a": [1.0, math.nan]})
     with pytest.raises(ValueError, match="need arrays"):
         Block(
-            metric="tail",
+            column=COLUMNS["tail"],
             lengths=(1,),
             labels=("a",),
             units=(),
@@ -78,7 +78,7 @@ def test_samples_become_blocks_and_flaws_are_named() -> None:
     rows += [("no keys", "moby", 0.0, 0.0), ("no keys", "emma", 0.0, 0.0)]
     rows += [("few", "moby", 1.0, 1.0), ("few", "emma", 1.0, 1.0)]
     rows += [("swapped", "moby", 11.0, 5.0), ("swapped", "emma", 9.0, 5.0)]
-    got = blocks(_samples(rows), {("tail", 4096, "few"): "too_few_key_tokens: 2 of 30"})[("tail", 4096)]
+    got = blocks(_samples(rows), COLUMNS, {("tail", 4096, "few"): "too_few_key_tokens: 2 of 30"})[("tail", 4096)]
     assert got.labels == ("none", "swapped")
     assert got.units == ("emma", "moby")
     assert got.numerators_CN.tolist() == [[10.0, 12.0], [9.0, 11.0]]
@@ -89,7 +89,7 @@ def test_samples_become_blocks_and_flaws_are_named() -> None:
         "no keys": "nothing was scored",
         "few": "too_few_key_tokens: 2 of 30",
     }
-    assert blocks(_samples([])) == {}
+    assert blocks(_samples([]), COLUMNS) == {}
 
 
 def test_frames_become_one_value() -> None:
@@ -102,7 +102,9 @@ def test_frames_become_one_value() -> None:
         "reason": "boom",
         "fingerprint": None,
     }
-    run = measured(pd.DataFrame([line]), _samples([("none", "emma", 10.0, 5.0)]), {"geometry": {"window": 2048}})
+    run = measured(
+        pd.DataFrame([line]), _samples([("none", "emma", 10.0, 5.0)]), {"geometry": {"window": 2048}}, COLUMNS
+    )
     assert math.isnan(run.rows[0].value)
     assert (run.rows[0].n, run.rows[0].fingerprint) == (0, "")
     assert run.blocks[("tail", 4096)].left_out == {"none": "error: boom"}

@@ -57,24 +57,24 @@ def test_duplicates() -> None:
 
 def test_baseline_that_misses_passkeys_in_its_own_window() -> None:
     found = kinds(run_of(passkey={("none", WINDOW): [1] * 7 + [0] * 13, ("none", FAR): [0] * 20}))
-    finding = found["baseline_fails_passkey"]
+    finding = found["baseline_fails_retrieval"]
     assert finding.sentence.startswith("The unscaled model finds 35 % of 20 passkeys at 2,048, inside its window")
     assert finding.evidence["value"] == 0.35
-    assert "passkey_without_chat_template" not in found
+    assert "retrieval_without_chat_template" not in found
     for good in (
         {("none", WINDOW): [1] * 16 + [0] * 4},
         {("none", FAR): [0] * 20},
         {("yarn", WINDOW): [0] * 20},
     ):
-        assert "baseline_fails_passkey" not in kinds(run_of(passkey=good))
+        assert "baseline_fails_retrieval" not in kinds(run_of(passkey=good))
 
 
 def test_instruct_model_without_its_chat_template() -> None:
     bad = {("none", WINDOW): [1] * 7 + [0] * 13}
-    finding = kinds(run_of(passkey=bad, model={"chat_template": True}))["passkey_without_chat_template"]
+    finding = kinds(run_of(passkey=bad, model={"chat_template": True}))["retrieval_without_chat_template"]
     assert "try metrics: {passkey: {template: chat}}" in finding.sentence
     with_it = {"metrics": {"passkey": {"template": "chat"}}}
-    assert "passkey_without_chat_template" not in kinds(
+    assert "retrieval_without_chat_template" not in kinds(
         run_of(passkey=bad, model={"chat_template": True}, experiment=with_it)
     )
 
@@ -103,9 +103,9 @@ def test_key_tokens_that_end_early() -> None:
 def test_the_baseline_is_asked_in_the_window_that_the_checkpoint_ships() -> None:
     found = {("none", WINDOW): [1] * 20, ("none", FAR): [0] * 20}
     shipped = {"window": WINDOW, "max_position_embeddings": 131072}
-    finding = kinds(run_of(passkey=found, geometry=shipped))["baseline_fails_passkey"]
+    finding = kinds(run_of(passkey=found, geometry=shipped))["baseline_fails_retrieval"]
     assert (finding.evidence["length"], finding.evidence["window"]) == (FAR, 131072)
-    assert "baseline_fails_passkey" not in kinds(run_of(passkey=found))
+    assert "baseline_fails_retrieval" not in kinds(run_of(passkey=found))
 
 
 def test_failures_and_cells_that_cannot_be_compared() -> None:

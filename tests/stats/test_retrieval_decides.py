@@ -27,7 +27,7 @@ def made(llama=9, yarn=20, **more):
 
 def test_the_tied_that_finds_more_is_chosen_and_the_sentence_says_why():
     answer = recommend(made(), 4096)
-    assert (answer.metric, answer.choice.label, answer.tied) == ("tail", YARN, ())
+    assert (answer.column.name, answer.choice.label, answer.tied) == ("tail", YARN, ())
     ((candidate, p),) = answer.outdone
     assert candidate.label == LLAMA
     assert p == pytest.approx(2 * 0.5**11)  # 11 trials go one way and none the other
@@ -44,7 +44,7 @@ def test_the_tied_that_finds_more_is_chosen_and_the_sentence_says_why():
         for text in wording.would_change(answer)
     )
     said = json.loads(json.dumps(recommendation_json(answer, None), allow_nan=False))
-    assert [(c["label"], c["p_holm"]) for c in said["find_fewer_passkeys"]] == [(LLAMA, p)]
+    assert [(c["label"], c["p_holm"]) for c in said["find_less"]] == [(LLAMA, p)]
     assert said["by"] == "both"
     assert wording.headline(answer) in list(recommendation_lines(answer, None))
 
@@ -75,13 +75,13 @@ def test_perplexity_alone_where_asked():
 
 def test_passkeys_alone_where_asked_equal_shares_in_the_order_of_perplexity():
     answer = recommend(made(), 4096, by="passkey")
-    assert (answer.metric, answer.choice.label, [c.label for c in answer.tied]) == ("passkey", YARN, [LINEAR])
+    assert (answer.column.name, answer.choice.label, [c.label for c in answer.tied]) == ("passkey", YARN, [LINEAR])
     assert answer.same == ()  # all found by both, and two measurements
     assert answer.choice.cost is None
 
 
 def test_a_smallest_share_excludes_and_names_what_it_excludes():
-    answer = recommend(made(), 4096, by="perplexity", min_passkey=0.9)
+    answer = recommend(made(), 4096, by="perplexity", min_found=0.9)
     assert answer.choice.label == YARN
     assert [c.label for c in answer.too_few_found] == [LLAMA]
     assert "Fewer passkeys than 90 % would allow llama3 factor=4 (45 % [26 %, 66 %])." in wording.would_change(answer)
@@ -91,8 +91,8 @@ def test_a_smallest_share_excludes_and_names_what_it_excludes():
     ("asked", "said"),
     [
         ({"by": "vibes"}, "--by vibes: must be one of perplexity, passkey, both."),
-        ({"min_passkey": 1.5}, "min-passkey 1.5: must be a share from 0 to 1, for example 0.9."),
-        ({"min_passkey": float("nan")}, "min-passkey nan: must be a share from 0 to 1, for example 0.9."),
+        ({"min_found": 1.5}, "min-found 1.5: must be a share from 0 to 1, for example 0.9."),
+        ({"min_found": float("nan")}, "min-found nan: must be a share from 0 to 1, for example 0.9."),
     ],
 )
 def test_refuses_what_cannot_be(asked, said):
@@ -103,12 +103,14 @@ def test_refuses_what_cannot_be(asked, said):
 
 def test_refuses_where_no_passkeys_or_no_perplexities_were_measured():
     tails = run_of(tail={("none", 4096): documents(1), (YARN, 4096): documents(2)})
-    with pytest.raises(ExperimentError, match="--by passkey: there are no passkeys at 4096 tokens or beyond"):
+    with pytest.raises(ExperimentError, match=r"--by passkey: must be one of perplexity, both\."):
         recommend(tails, 4096, by="passkey")
-    with pytest.raises(ExperimentError, match=r"min-passkey 0.5: no passkeys were measured at 4096; leave it out"):
-        recommend(tails, 4096, min_passkey=0.5)
+    with pytest.raises(
+        ExperimentError, match=r"min-found 0.5: nothing that counts what is found was measured at 4096; leave it out"
+    ):
+        recommend(tails, 4096, min_found=0.5)
     keys = run_of(passkey={("none", 4096): found(3), (YARN, 4096): found(20)})
     with pytest.raises(ExperimentError, match="--by perplexity: there are no perplexities at 4096 tokens or beyond"):
         recommend(keys, 4096, by="perplexity")
-    with pytest.raises(ExperimentError, match=r"min-passkey 1: no configuration finds so many .* most is 0.5"):
-        recommend(run_of(passkey={("none", 4096): found(10), (YARN, 4096): found(4)}), 4096, min_passkey=1.0)
+    with pytest.raises(ExperimentError, match=r"min-found 1: no configuration finds so many .* most is 0.5"):
+        recommend(run_of(passkey={("none", 4096): found(10), (YARN, 4096): found(4)}), 4096, min_found=1.0)

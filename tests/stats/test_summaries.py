@@ -63,7 +63,7 @@ FOUND = {1024: 1.0, 2048: 0.9, 4096: 0.8, 8192: 0.9}
     [
         (TAIL, None, 4096, 8192, "tail"),
         (TAIL, FOUND, 4096, 8192, "tail"),
-        (TAIL, FOUND | {2048: 0.79}, 1024, 2048, "passkey"),
+        (TAIL, FOUND | {2048: 0.79}, 1024, 2048, "found"),
         (TAIL | {2048: None}, None, 1024, 2048, "missing"),
         (TAIL, {1024: 1.0}, 1024, 2048, "missing"),
         (TAIL | {8192: ratio(1.0)}, None, 8192, None, None),

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from ropewalk.execution.run import sweep
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
-from ropewalk.experiment.run import sweep
 
 sys.path.append(str(Path(__file__).parents[1] / "models"))  # tiny_models
 

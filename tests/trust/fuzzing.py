@@ -32,10 +32,11 @@ from ropewalk.corpus.span_files import read_span_file, read_spans
 from ropewalk.corpus.spans import KeySpans
 from ropewalk.errors import RopewalkError
 from ropewalk.experiment import plan, schema
+from ropewalk.experiment.prepare import material
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.trials import build
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.methods import describe, make_params, registered, resolve
+from ropewalk.metrics import passkey
 from ropewalk.models import ModelSpec, read_geometry
 from ropewalk.models.gguf import read_header
 from ropewalk.rope import RopeGeometry, Rotation
@@ -156,7 +157,8 @@ def check_experiment(raw: Any) -> None:
     ModelSpec.parse(taken.model)
     configs = plan.configurations(taken.methods)
     if len(configs) * len(taken.lengths) < 200:
-        for rotation in plan.make(taken, GEOMETRY, 1, configs).rotations.values():
+        for scheme in plan.make(taken, GEOMETRY, 1, configs).schemes.values():
+            rotation = scheme.rotation
             check_rotation(rotation)
 
 
@@ -314,9 +316,8 @@ def check_tokenizer(asked: tuple[dict[str, Any], str]) -> None:
         spans = KeySpans(evaluator="x", trunc_len=4, stride=2, alpha=2.0, beta=-2.0, document_sha256=document.sha256,
                          spans=((0, size),))  # fmt: skip
         assert len(key_token_mask(found, spans)) in (len(found), len(found) - 1)
-    bos = words.bos_token_id if found.bos else None
-    for trial in build(words, schema.Passkey(trials=2), 160, 0, bos, found):
-        assert len(trial.ids) == 160
+    for prompt in passkey.prompts(passkey.Passkey(trials=2), material(words, found, 0), 160):
+        assert len(prompt.request.ids) == 160
 
 
 # --- GGUF -------------------------------------------------------------------------------------------------------------
@@ -386,7 +387,7 @@ def check_spans(raw: bytes) -> None:
 
 
 # --- run.sqlite -------------------------------------------------------------------------------------------------------
-TABLES = ("meta", "documents", "rotations", "passes", "trials", "cells")
+TABLES = ("meta", "documents", "schemes", "workers", "passes", "prompts", "answers", "cells")
 
 
 @st.composite

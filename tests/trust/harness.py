@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ropewalk.experiment import run as running
+from ropewalk.execution import run as running
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.results import Run
@@ -42,10 +42,10 @@ def command(arguments: list[str], stderr: Path, moment: str, inside: Any) -> Non
 def _stay(moment: str, inside: Any) -> None:
     keep, insert = running.spans.keep_documents, Store.insert
 
-    def kept(*given: Any) -> None:
+    def kept(*given: Any) -> Any:
         inside.set()
         time.sleep(60)
-        keep(*given)
+        return keep(*given)
 
     def inserted(store: Store, table: str, row: Any) -> None:
         insert(store, table, row)

@@ -13,8 +13,7 @@ from harness import run, statuses
 import checkpoints
 import ropewalk as rw
 from ropewalk.errors import ModelError, StoreError
-from ropewalk.experiment import canary, measure
-from ropewalk.experiment import run as running
+from ropewalk.execution import canary, local, worker
 from ropewalk.experiment.results import Run
 from ropewalk.methods import make_params, resolve
 from ropewalk.models.layout import rotary_module
@@ -25,7 +24,7 @@ from ropewalk.rope import Rotation
 
 def counts(directory) -> dict[str, int]:
     db = sqlite3.connect(directory / "run.sqlite")
-    found = {name: db.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0] for name in ("passes", "trials", "cells")}
+    found = {name: db.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0] for name in ("passes", "answers", "cells")}
     db.close()
     return found
 
@@ -38,19 +37,19 @@ class TestCanary:
         assert len(record["nll"]) == record["tokens"] - 1 > 30
 
     def test_weights_that_change_under_way_leave_nothing(self, base_experiment, finished_run, tmp_path, monkeypatch):
-        whole = measure.all_passes
+        whole = local.run
 
-        def worn(store, prepared, *more, **options):
-            whole(store, prepared, *more, **options)
+        def worn(worker, chunks):
+            yield from whole(worker, chunks)
             with torch.no_grad():
-                prepared.model.model.get_output_embeddings().weight[3] += 0.05
+                worker.prepared.model.model.get_output_embeddings().weight[3] += 0.05
 
-        monkeypatch.setattr(measure, "all_passes", worn)
+        monkeypatch.setattr(local, "run", worn)
         with pytest.raises(StoreError) as refusal:
             run(base_experiment, tmp_path / "run")
         assert "is 6." in str(refusal.value) or "nats/token at the end of this session" in str(refusal.value)
         assert "nothing that this session measured is kept; check the device" in str(refusal.value)
-        assert counts(tmp_path / "run") == {"passes": 0, "trials": 0, "cells": 0}
+        assert counts(tmp_path / "run") == {"passes": 0, "answers": 0, "cells": 0}
         monkeypatch.undo()
         assert run(base_experiment, tmp_path / "run").rows() == Run.open(finished_run).rows()
 
@@ -58,7 +57,7 @@ class TestCanary:
         before = counts(run_copy)
         db = sqlite3.connect(run_copy / "run.sqlite")
         with db:
-            db.execute("DELETE FROM trials WHERE trial = 1")
+            db.execute("DELETE FROM answers WHERE request IN (SELECT request FROM prompts WHERE place = 1)")
         db.close()
         honest = canary.losses
 
@@ -70,7 +69,7 @@ class TestCanary:
         monkeypatch.setattr(canary, "losses", second_time_wrong)
         with pytest.raises(StoreError, match=r"0\.001 nats/token apart where 0\.0001 is allowed"):
             run(base_experiment, run_copy)
-        assert counts(run_copy) == {"passes": before["passes"], "trials": before["trials"] * 2 // 3, "cells": 0}
+        assert counts(run_copy) == {"passes": before["passes"], "answers": before["answers"] * 2 // 3, "cells": 0}
         monkeypatch.undo()
         assert run(base_experiment, run_copy).rows() == Run.open(finished_run).rows()
 
@@ -85,13 +84,13 @@ class TestCanary:
             run(base_experiment, run_copy)
 
     def test_a_model_without_finite_losses_is_still_said_cell_by_cell(self, base_experiment, tmp_path, monkeypatch):
-        stock = running.split
+        stock = worker.split
 
         def spoilt(model):
             parts = stock(model)
             return dataclasses.replace(parts, body=lambda *ids: parts.body(*ids) * float("nan"))
 
-        monkeypatch.setattr(running, "split", spoilt)
+        monkeypatch.setattr(worker, "split", spoilt)
         found = run(base_experiment | {"metrics": {"perplexity": {}}}, tmp_path / "run")
         assert statuses(found) == {"error"}
 
@@ -132,16 +131,16 @@ class TestRotationsThatReachTheLayers:
             model(ids)
 
     def test_a_forward_pass_that_asks_for_no_rotation_is_refused(self, base_experiment, tmp_path, monkeypatch):
-        stock = running.split
+        stock = worker.split
 
         def cached(model):
             parts = stock(model)
             return dataclasses.replace(parts, body=lambda ids, *_: torch.ones(*ids.shape, parts.head.weight.shape[1]))
 
-        monkeypatch.setattr(running, "split", cached)
+        monkeypatch.setattr(worker, "split", cached)
         with pytest.raises(ModelError, match="never asked its rotary module, so no rotation could be applied"):
             run(base_experiment, tmp_path / "run")
-        assert counts(tmp_path / "run") == {"passes": 0, "trials": 0, "cells": 0}
+        assert counts(tmp_path / "run") == {"passes": 0, "answers": 0, "cells": 0}
 
 
 class TestNarrowFormats:

@@ -14,9 +14,9 @@ from harness import run
 
 from ropewalk.cli import app, err
 from ropewalk.errors import MethodError, StoreError
+from ropewalk.execution.run import locked
 from ropewalk.experiment import opening
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.run import locked
 from ropewalk.experiment.store import Store
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.files import open_own, read_inside, read_regular, remove, remove_asides, write_whole
@@ -264,7 +264,7 @@ class TestWhatARunCarries:
 
     def test_verify_opens_model_and_documents_on_the_readers_word_alone(self, run_copy, monkeypatch, capsys):
         opened = []
-        monkeypatch.setattr("ropewalk.experiment.rerun.prepare", lambda *_, **__: opened.append(1))
+        monkeypatch.setattr("ropewalk.execution.rerun.prepare", lambda *_, **__: opened.append(1))
         monkeypatch.setattr("sys.argv", ["ropewalk", "verify", str(run_copy)])
         assert run_app(app, err) == 0
         assert opened == []

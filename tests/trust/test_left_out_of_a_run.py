@@ -10,8 +10,8 @@ import transformers
 from harness import run, statuses
 
 import checkpoints
+from ropewalk.execution.rerun import verify_passes
 from ropewalk.experiment.raw import Raw
-from ropewalk.experiment.rerun import verify_passes
 from ropewalk.experiment.store import Store
 from ropewalk.report import provenance
 from ropewalk.report.study import read

@@ -17,8 +17,9 @@ from harness import run, statuses
 
 import ropewalk
 from ropewalk.errors import StoreError
-from ropewalk.experiment import canary, measure, store
-from ropewalk.experiment import run as running
+from ropewalk.execution import canary, worker, writer
+from ropewalk.execution import run as running
+from ropewalk.experiment import store
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.report.write import report
@@ -36,7 +37,7 @@ class TestDeterminism:
 
     def test_another_seed_is_noticed(self, base_experiment, finished_run, tmp_path):
         other = run(base_experiment | {"seed": 4}, tmp_path / "run")
-        keys = "SELECT key FROM trials ORDER BY rowid"
+        keys = "SELECT facts FROM prompts ORDER BY rowid"
         found = []
         for directory in (other.directory, finished_run):
             with contextlib.closing(sqlite3.connect(directory / "run.sqlite")) as db:
@@ -143,7 +144,7 @@ def test_a_clock_that_goes_backwards(base_experiment, finished_run, tmp_path, mo
     def earlier() -> str:
         return f"{2000 + (hour := next(hours)) // 8760}-01-01T{hour % 24:02}:00:00+00:00"
 
-    for module in (measure, running, canary):
+    for module in (writer, running, canary):
         monkeypatch.setattr(module, "now", earlier)
     monkeypatch.setattr("time.time", lambda: float(next(hours)))
     asked = base_experiment | {"metrics": {"perplexity": {}, "passkey": {"trials": 3}}}
@@ -158,7 +159,7 @@ def test_a_clock_that_goes_backwards(base_experiment, finished_run, tmp_path, mo
 @pytest.mark.parametrize("fits", [1, 2, 3, 5, 8])
 def test_out_of_memory_at_each_batch_size(base_experiment, finished_run, tmp_path, monkeypatch, fits):
     """The device takes up to so many rows; 16 are tried."""
-    stock, tried = running.split, []
+    stock, tried = worker.split, []
 
     def limited(model):
         parts = stock(model)
@@ -171,8 +172,8 @@ def test_out_of_memory_at_each_batch_size(base_experiment, finished_run, tmp_pat
 
         return dataclasses.replace(parts, body=body)
 
-    monkeypatch.setattr(running, "split", limited)
-    monkeypatch.setattr(running, "batch_tokens", lambda *_: 16 * 256)
+    monkeypatch.setattr(worker, "split", limited)
+    monkeypatch.setattr(worker, "batch_tokens", lambda *_: 16 * 256)
     found = run(base_experiment, tmp_path / "run")
     assert max(tried) > fits
     assert statuses(found) == {"ok"}
@@ -182,7 +183,7 @@ def test_out_of_memory_at_each_batch_size(base_experiment, finished_run, tmp_pat
 
 def test_an_error_of_the_device_is_no_result(base_experiment, tmp_path, monkeypatch):
     """Anything but exhausted memory ends the run; what was finished is kept, what was not has no value."""
-    stock = running.split
+    stock = worker.split
 
     def broken(model):
         parts = stock(model)
@@ -194,7 +195,7 @@ def test_an_error_of_the_device_is_no_result(base_experiment, tmp_path, monkeypa
 
         return dataclasses.replace(parts, body=body)
 
-    monkeypatch.setattr(running, "split", broken)
+    monkeypatch.setattr(worker, "split", broken)
     asked = base_experiment | {"methods": {"dynamic_ntk": {"factor": 2}}, "metrics": {"perplexity": {}}}
     with pytest.raises(RuntimeError, match="illegal memory access"):
         run(asked, tmp_path / "run")

@@ -7,7 +7,7 @@ import tiny_models
 from harness import run, statuses
 
 import checkpoints
-from ropewalk.experiment.rerun import verify_passes
+from ropewalk.execution.rerun import verify_passes
 from ropewalk.experiment.verify import verify_rows
 
 

@@ -15,8 +15,8 @@ from harness import run
 import ropewalk as rw
 from ropewalk.cli import app, err
 from ropewalk.errors import ExperimentError, ModelError, RopewalkError, StoreError
+from ropewalk.execution.rerun import verify_passes
 from ropewalk.experiment import schema
-from ropewalk.experiment.rerun import verify_passes
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.export.choice import recommended

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ropewalk.experiment.measure import Progress
-from ropewalk.experiment.prepare import Asked, Prepared, prepare, prompts
-from ropewalk.experiment.trials import YARN_NEW_TOKENS
-from ropewalk.metrics.passkey import Trial
+from ropewalk.experiment.plan import PromptSet
+from ropewalk.experiment.prepare import Asked, Prepared, Progress, prepare, prompts
+from ropewalk.metrics.requests import Forced
 from ropewalk.models.source import find, is_here
 from ropewalk.scoring import AnswerRow, Split, fast, split
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
@@ -72,10 +72,10 @@ def estimate(
     end = clock() + LIMIT_S
     plan = prepared.plan
     model = prepared.model.model
-    documents, answers = document_passes(prepared, budget), passkey_passes(prepared, budget, whole=False)
+    documents, answers = document_passes(prepared, budget), prompt_passes(prepared, budget, whole=False)
     tokens = sum(fed.tokens for fed in (*documents, *answers))
     longest = prepared.asked.experiment.lengths[-1]
-    rotations = list(plan.rotations.values())
+    rotations = [scheme.rotation for scheme in plan.schemes.values()]
     ids = prepared.tokens[0].ids[:longest]
     timed = partial(probe, model, parts, ids, rotations, budget, tokens, clock=clock)
     report("probing documents", 0, 2)
@@ -84,7 +84,7 @@ def estimate(
     if answers:
         answer_pace, once_s = timed(answers=True, limit_s=end - clock())
         if not parts.held:
-            answers = passkey_passes(prepared, budget, whole=True)
+            answers = prompt_passes(prepared, budget, whole=True)
         seconds += once_s + answer_pace.seconds(answers)
     report("probed", 2, 2)
     tokens = sum(fed.tokens for fed in (*documents, *answers))
@@ -99,39 +99,53 @@ def document_passes(prepared: Prepared, budget: int) -> list[Fed]:
     return [fed for length, count in lengths.items() for fed in _batches(count, length, budget)]
 
 
-def passkey_passes(prepared: Prepared, budget: int, *, whole: bool) -> list[Fed]:
-    """Every trial of every rotation: `whole`, or what comes after the beginning that it shares."""
-    plan, asked = prepared.plan, prepared.asked.experiment.metrics.passkey
-    if asked is None:
-        return []
-    if asked.protocol == "yarn":
-        steps = [Fed(rows=1, new=1, before=length) for _, length in plan.passkeys] * (plan.trials * YARN_NEW_TOKENS)
-        return [*steps, *(Fed(rows=1, new=length) for _, length in plan.passkeys for _ in range(plan.trials))]
-    built = {length: prompts(prepared, length) for _, length in plan.passkeys}
-    every = [(f, length, trial) for f, length in plan.passkeys for trial in built[length] if isinstance(trial, Trial)]
-    rows = [AnswerRow(ids=t.ids, rotation=plan.rotations[f], answer_tokens=t.answer_tokens) for f, _, t in every]
+def prompt_passes(prepared: Prepared, budget: int, *, whole: bool) -> list[Fed]:
+    """Every prompt under every scheme: `whole`, or what comes after the beginning that it shares."""
+    sets = prepared.plan.prompts
+    forced = [each for each in sets if not each.prompts.new_tokens]
+    return [*_generated(sets), *(_forced(prepared, forced, budget, whole=whole) if forced else ())]
+
+
+def _generated(sets: Sequence[PromptSet]) -> list[Fed]:
+    """One prompt at a time, then token by token."""
+    passes: list[Fed] = []
+    for each in sets:
+        for _ in range(each.prompts.count if each.prompts.new_tokens else 0):
+            step = Fed(rows=1, new=1, before=each.length)
+            passes += [Fed(rows=1, new=each.length), *[step] * each.prompts.new_tokens]
+    return passes
+
+
+def _forced(prepared: Prepared, sets: Sequence[PromptSet], budget: int, *, whole: bool) -> list[Fed]:
+    built = {(s.metric, s.length): [p.request for p in prompts(prepared, s.metric, s.length)] for s in sets}
+    own: dict[str, list[Forced]] = {}
+    for each in sets:
+        requests = built[each.metric, each.length]
+        own.setdefault(each.fingerprint, []).extend(request for request in requests if isinstance(request, Forced))
+    rows = [
+        AnswerRow(ids=r.ids, rotation=prepared.plan.schemes[name].rotation, answer_tokens=r.answer_tokens)
+        for name, requests in own.items()
+        for r in requests
+    ]
     multiple = grain_of(prepared.model.model.get_output_embeddings().weight)
     steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows], multiple)
     if whole or not shares(steps, rows):
-        return [fed for _, length in plan.passkeys for fed in _batches(plan.trials, length, budget)]
-    own: dict[str, list[Trial]] = {}
-    for fingerprint, _, trial in every:
-        own.setdefault(fingerprint, []).append(trial)
+        return [fed for each in sets for fed in _batches(each.prompts.count, each.length, budget)]
     passes: list[Fed] = []
     for same in _alike(list(own.values())):
-        longest = max(len(trial.ids) for trial in same[0])
+        longest = max(len(request.ids) for request in same[0])
         parts = _parts(len(same), budget // longest)
-        for step in walk([t.ids for t in same[0]], [t.answer_tokens for t in same[0]], multiple):
+        for step in walk([r.ids for r in same[0]], [r.answer_tokens for r in same[0]], multiple):
             fed = Fed(rows=1, new=len(same[0][step.prompt].ids) - step.shared, before=step.shared)
             passes += [replace(fed, rows=rows) for rows in parts]
     return passes
 
 
-def _alike(prompts: list[list[Trial]]) -> list[list[list[Trial]]]:
-    """The rotations whose prompts are the same, together."""
-    groups: dict[tuple[int, ...], list[list[Trial]]] = {}
-    for own in prompts:
-        groups.setdefault(tuple(id(trial) for trial in own), []).append(own)
+def _alike(requests: list[list[Forced]]) -> list[list[list[Forced]]]:
+    """The schemes whose prompts are the same, together."""
+    groups: dict[tuple[int, ...], list[list[Forced]]] = {}
+    for own in requests:
+        groups.setdefault(tuple(id(request) for request in own), []).append(own)
     return list(groups.values())
 
 

@@ -44,8 +44,7 @@ def of(asked: Asked, given: int | None = None) -> Memory:
     """
     loaded = asked.loaded
     size = read_size(asked.spec, asked.experiment.dtype) if loaded is None else size_of_loaded(loaded)
-    passkey = asked.experiment.metrics.passkey
-    shared = passkey is not None and passkey.protocol == "exact"
+    shared = any(not each.prompts.new_tokens for each in asked.plan.prompts)
     longest = asked.experiment.lengths[-1]
     rows = planned_rows(size, longest)
     return Memory(

@@ -8,12 +8,11 @@ from typing import Any
 
 from ropewalk.errors import StoreError
 from ropewalk.experiment.estimate import Estimate
-from ropewalk.experiment.measure import pending
 from ropewalk.experiment.memory import Memory, memory_line
-from ropewalk.experiment.plan import TRUNCATE
 from ropewalk.experiment.prepare import Asked, geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.store import Store
+from ropewalk.experiment.todo import todo
 from ropewalk.rope import windows
 from ropewalk.stats.findings.grid import never_turned
 
@@ -27,7 +26,6 @@ def overview(
     """
     plan = asked.plan
     lengths, geometry = asked.experiment.lengths, geometry_facts(asked.geometry)
-    measured = {(cell.fingerprint, cell.length, cell.metric) for cell in plan.cells if cell.method != TRUNCATE}
     return {
         "configurations": [config.label for config in plan.configurations],
         "lengths": lengths,
@@ -36,8 +34,8 @@ def overview(
         "never_turned": never_turned(geometry, [(c.label, c.method, c.asked) for c in plan.configurations]),
         "documents": plan.documents,
         "cells": len(plan.cells),
-        "measurements": len(measured) + sum(cell.method == TRUNCATE for cell in plan.cells),
-        "rotations": len(plan.rotations),
+        "measurements": len({(cell.scheme, cell.length, cell.metric) for cell in plan.cells}),
+        "rotations": len(plan.schemes),
         "passes": plan.passes,
         "tokens": plan.tokens,
         "fed_tokens": None if estimate is None else estimate.fed_tokens,
@@ -58,10 +56,7 @@ def _done(asked: Asked, out: Path | None) -> int:
         raw = Raw.read(store)
         if raw.experiment != asked.experiment:
             raise StoreError(f"{out}: holds another experiment, so none of this one is done there; name its directory.")
-        left = len(pending(plan, raw.passes)) + sum(
-            max(0, plan.trials - len(raw.trials.get(pair, []))) for pair in plan.passkeys
-        )
-        return plan.passes - left
+        return plan.passes - sum(len(chunk.tasks) for chunk in todo(plan, raw.index))
     finally:
         store.close()
 

@@ -7,20 +7,19 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from ropewalk.errors import ExperimentError
-from ropewalk.experiment.schema import Experiment, Metrics
+from ropewalk.experiment.schema import Experiment
 from ropewalk.methods import Params, asked, describe, expand, make_params, resolve
-from ropewalk.metrics import longppl, perplexity
-from ropewalk.metrics.readings import Reading
-from ropewalk.rope import RopeGeometry, Rotation
+from ropewalk.metrics.metric import Documents, Metric, Prompts
+from ropewalk.metrics.readings import Reading, cut
+from ropewalk.rope import RopeGeometry
+from ropewalk.scheme import Scheme
+from ropewalk.stats.column import Column
 
 MAX_CELLS = 100_000
 TRUNCATE = "truncate"
-NLL_METRICS = ("perplexity", "tail", "bits_per_byte", "longppl")
-
-Metric = Literal["perplexity", "tail", "bits_per_byte", "longppl", "passkey"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +37,10 @@ class Cell:
     """One number that was asked for.
 
     Attributes:
-        readings: what its value is made of, the same for every document; empty for passkey.
+        source: the metric whose column it is.
+        fingerprint: of what its passes run under.
+        scheme: fingerprint of its whole scheme, in which a cut context counts.
+        needs: what its value is made of.
     """
 
     label: str
@@ -46,14 +48,27 @@ class Cell:
     asked: Mapping[str, Any] = field(hash=False)
     resolved: Mapping[str, Any] = field(hash=False)
     length: int
-    metric: Metric
+    column: Column
+    source: Metric = field(hash=False, repr=False)
+    options: Any = field(hash=False, repr=False)
     fingerprint: str
-    readings: tuple[Reading, ...]
+    scheme: str
+    needs: Documents | Prompts
+
+    @property
+    def metric(self) -> str:
+        """The name of its column."""
+        return self.column.name
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """The losses that it is made of, the same for every document; empty where it is made of answers."""
+        return self.needs.readings if isinstance(self.needs, Documents) else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """A pass without its document: from which token, with BOS in its place or not, under which rotation."""
+    """A pass without its document: from which token, with BOS in its place or not, under which scheme."""
 
     fingerprint: str
     start: int
@@ -61,41 +76,49 @@ class Feed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSet:
+    """The prompts of one metric at one length, under one scheme."""
+
+    fingerprint: str
+    metric: str
+    length: int
+    prompts: Prompts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything a run does.
 
     Attributes:
+        schemes: what passes run under, by fingerprint.
         feeds: for each feed the ends it must reach, ascending; the last one serves all.
-        passkeys: (fingerprint, length) pairs, each one set of trials.
+        prompts: sets of prompts.
         documents: number of documents each feed is run on.
-        trials: passkey prompts per pair.
     """
 
     configurations: tuple[Configuration, ...]
-    rotations: Mapping[str, Rotation] = field(hash=False)
+    schemes: Mapping[str, Scheme] = field(hash=False)
     cells: tuple[Cell, ...]
     feeds: Mapping[Feed, tuple[int, ...]] = field(hash=False)
-    passkeys: tuple[tuple[str, int], ...]
+    prompts: tuple[PromptSet, ...]
     documents: int
-    trials: int
 
     @property
     def passes(self) -> int:
         """Rows that go through the model, out-of-memory repeats aside."""
-        return len(self.feeds) * self.documents + len(self.passkeys) * self.trials
+        return len(self.feeds) * self.documents + sum(each.prompts.count for each in self.prompts)
 
     @property
     def tokens(self) -> int:
         """Positions that go through the model."""
         fed = sum(ends[-1] - feed.start for feed, ends in self.feeds.items()) * self.documents
-        return fed + sum(length for _, length in self.passkeys) * self.trials
+        return fed + sum(each.length * each.prompts.count for each in self.prompts)
 
     def same_rotation(self) -> list[dict[str, Any]]:
-        """Which configurations are one rotation, at which lengths: `{"configurations": [...], "lengths": [...]}`."""
+        """Which configurations are one scheme, at which lengths: `{"configurations": [...], "lengths": [...]}`."""
         at: dict[tuple[int, str], dict[str, None]] = {}
         for cell in self.cells:
-            if cell.method != TRUNCATE:
-                at.setdefault((cell.length, cell.fingerprint), {})[cell.label] = None
+            at.setdefault((cell.length, cell.scheme), {})[cell.label] = None
         groups: dict[tuple[str, ...], list[int]] = {}
         for (length, _), labels in at.items():
             if len(labels) > 1:
@@ -106,9 +129,8 @@ class Plan:
         """Groups of cells that are one measurement, as "label @ length metric" names, largest group first."""
         groups: dict[tuple[str, int, str], list[str]] = {}
         for cell in self.cells:
-            if cell.method != TRUNCATE:
-                key = (cell.fingerprint, cell.length, cell.metric)
-                groups.setdefault(key, []).append(f"{cell.label} @ {cell.length} {cell.metric}")
+            key = (cell.scheme, cell.length, cell.metric)
+            groups.setdefault(key, []).append(f"{cell.label} @ {cell.length} {cell.metric}")
         return sorted((names for names in groups.values() if len(names) > 1), key=len, reverse=True)
 
 
@@ -166,89 +188,81 @@ def make(experiment: Experiment, geometry: RopeGeometry, documents: int, configs
         MethodError: a configuration does not fit the model (such as a list of the wrong length).
         ExperimentError: more cells than MAX_CELLS.
     """
-    rotations: dict[str, Rotation] = {}
-    cells: list[Cell] = []
-    metrics = _asked_metrics(experiment.metrics)
-    if (count := len(configs) * len(experiment.lengths) * len(metrics)) > MAX_CELLS:
+    columns = [(metric, options, column) for metric, options in experiment.asked() for column in metric.columns]
+    if (count := len(configs) * len(experiment.lengths) * len(columns)) > MAX_CELLS:
         raise ExperimentError(
-            f"methods: {len(configs)} configurations x {len(experiment.lengths)} lengths x {len(metrics)} metrics are "
+            f"methods: {len(configs)} configurations x {len(experiment.lengths)} lengths x {len(columns)} metrics are "
             f"{count} cells, more than {MAX_CELLS}; split the grid."
         )
-    for config in configs:
+    schemes: dict[str, Scheme] = {}
+    cells: list[Cell] = []
+    for config in (*(c for c in configs if c.method != TRUNCATE), BASELINE):
         for length in experiment.lengths:
             resolved = resolve(geometry, config.method, config.params, length)
-            rotations.setdefault(resolved.rotation.fingerprint, resolved.rotation)
-            for metric in metrics:
-                cells.append(
-                    Cell(
-                        label=config.label,
-                        method=config.method,
-                        asked=config.asked,
-                        resolved=resolved.params,
-                        length=length,
-                        metric=metric,
-                        fingerprint=resolved.rotation.fingerprint,
-                        readings=_readings(metric, length, experiment),
-                    )
+            found = [
+                cell
+                for metric, options, column in columns
+                if (
+                    cell := _cell(config, resolved.scheme, resolved.params, metric, options, column, length, experiment)
                 )
-    cells += _baseline(experiment, geometry, rotations)
+                and _says_something(cell, resolved.scheme, geometry)
+            ]
+            if found:
+                schemes.setdefault(resolved.scheme.fed.fingerprint, resolved.scheme.fed)
+            cells += found
+    sets = (
+        PromptSet(fingerprint=cell.fingerprint, metric=cell.source.name, length=cell.length, prompts=cell.needs)
+        for cell in cells
+        if isinstance(cell.needs, Prompts)
+    )
     return Plan(
         configurations=tuple(configs),
-        rotations=rotations,
+        schemes=schemes,
         cells=tuple(cells),
         feeds=_feeds(cells),
-        passkeys=tuple(dict.fromkeys((c.fingerprint, c.length) for c in cells if c.metric == "passkey")),
+        prompts=tuple(dict.fromkeys(sets)),
         documents=documents,
-        trials=experiment.metrics.passkey.trials if experiment.metrics.passkey else 0,
     )
 
 
-def _asked_metrics(metrics: Metrics) -> list[Metric]:
-    names: list[Metric] = []
-    if metrics.perplexity is not None:
-        names = ["perplexity", "tail", "bits_per_byte"]
-    if metrics.longppl is not None:
-        names.append("longppl")
-    if metrics.passkey is not None:
-        names.append("passkey")
-    return names
+BASELINE = Configuration(method=TRUNCATE, params=make_params(TRUNCATE, {}), asked={}, label=TRUNCATE)
+"""Dropping the context: part of every run at lengths beyond the window, asked for or not."""
 
 
-def _readings(metric: Metric, length: int, experiment: Experiment) -> tuple[Reading, ...]:
-    stride = experiment.metrics.perplexity.stride if experiment.metrics.perplexity else None
-    if metric == "passkey":
-        return ()
-    if metric == "tail":
-        return perplexity.tail(length)
-    if metric == "longppl" and experiment.metrics.longppl and experiment.metrics.longppl.reading == "package":
-        return longppl.without_bos(length)
-    if metric == "longppl" or stride is None:
-        return perplexity.whole(length)
-    return perplexity.sliding(length, experiment.lengths[-1], stride)
+def _cell(
+    config: Configuration,
+    scheme: Scheme,
+    params: Mapping[str, Any],
+    metric: Metric,
+    options: Any,
+    column: Column,
+    length: int,
+    experiment: Experiment,
+) -> Cell:
+    needs = metric.asks(column, options, length, experiment.lengths[-1])
+    if scheme.context is not None and isinstance(needs, Documents):
+        needs = Documents(readings=tuple(part for each in needs.readings for part in cut(each, scheme.context)))
+    return Cell(
+        label=config.label,
+        method=config.method,
+        asked=config.asked,
+        resolved=params,
+        length=length,
+        column=column,
+        source=metric,
+        options=options,
+        fingerprint=scheme.fed.fingerprint,
+        scheme=scheme.fingerprint,
+        needs=needs,
+    )
 
 
-def _baseline(experiment: Experiment, geometry: RopeGeometry, rotations: dict[str, Rotation]) -> list[Cell]:
-    """The tail of the shipped model fed only its last window/2 tokens, at every length beyond its window."""
-    window = geometry.window("stack").length
-    if experiment.metrics.perplexity is None:
-        return []
-    rotation = resolve(geometry, "none", make_params("none", {}), max(2, window // 2)).rotation
-    beyond = [length for length in experiment.lengths if length > window]
-    if beyond:
-        rotations.setdefault(rotation.fingerprint, rotation)
-    return [
-        Cell(
-            label=TRUNCATE,
-            method=TRUNCATE,
-            asked={},
-            resolved={},
-            length=length,
-            metric="tail",
-            fingerprint=rotation.fingerprint,
-            readings=perplexity.truncated(length, window),
-        )
-        for length in beyond
-    ]
+def _says_something(cell: Cell, scheme: Scheme, geometry: RopeGeometry) -> bool:
+    """Where the context is cut, only losses far in the text differ from the whole context's and say what it costs."""
+    if scheme.context is None:
+        return True
+    beyond = cell.length > geometry.window("stack").length
+    return beyond and cell.column.at_length and isinstance(cell.needs, Documents)
 
 
 def _feeds(cells: Sequence[Cell]) -> dict[Feed, tuple[int, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -25,15 +25,16 @@ from ropewalk.corpus import (
 )
 from ropewalk.errors import ExperimentError
 from ropewalk.experiment import plan as planning
-from ropewalk.experiment import trials
 from ropewalk.experiment.plan import Plan
 from ropewalk.experiment.schema import Experiment
-from ropewalk.experiment.trials import GeneratedTrial
-from ropewalk.metrics.passkey import Trial, require_places
+from ropewalk.metrics.metric import Material, Prompt
 from ropewalk.models import LoadedModel, ModelSpec, load, read_geometry, read_tokenizer
 from ropewalk.models.source import find
 from ropewalk.rope import RopeGeometry
 from ropewalk.scoring.loop import require_known
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, tokens done, tokens in all)."""
 
 SHORT_WINDOW = 1024
 """Models with windows up to this many tokens take the built-in spans made with short contexts."""
@@ -73,8 +74,6 @@ def ask(experiment: Experiment, loaded: LoadedModel | None = None) -> Asked:
     Raises:
         RopewalkError: the sentence says which key, which value, and what to do.
     """
-    if (passkey := experiment.metrics.passkey) is not None and passkey.protocol == "exact":
-        require_places(passkey.trials, experiment.lengths[0])
     configs = planning.configurations(experiment.methods)
     spec = ModelSpec.parse(experiment.model)
     documents = load_documents(experiment.documents)
@@ -93,7 +92,7 @@ def ready_spans(asked: Asked, documents: Sequence[Document]) -> tuple[KeySpans, 
     Raises:
         CorpusError: they cannot be read, or there are none for some document.
     """
-    longppl = asked.experiment.metrics.longppl
+    longppl = asked.experiment.options("longppl")
     if longppl is None or longppl.spans is None:
         return None
     if longppl.spans == "builtin":
@@ -103,7 +102,7 @@ def ready_spans(asked: Asked, documents: Sequence[Document]) -> tuple[KeySpans, 
 
 def _require_key_source(asked: Asked) -> None:
     """Refuse missing spans, or an evaluator that cannot be, before any weights are read."""
-    longppl, count = asked.experiment.metrics.longppl, asked.experiment.documents.get("count")
+    longppl, count = asked.experiment.options("longppl"), asked.experiment.documents.get("count")
     if longppl is not None and longppl.evaluator not in (None, "self"):
         evaluator = ModelSpec.parse(longppl.evaluator)
         read_geometry(evaluator)
@@ -124,13 +123,11 @@ def prepare(asked: Asked, *, exact: bool = False) -> Prepared:
         )
     tokenizer = read_tokenizer(asked.spec) if loaded is None else loaded.tokenizer
     tokens = _tokens(asked, tokenizer)
-    if experiment.metrics.longppl is not None and experiment.metrics.longppl.reading and not tokens[0].bos:
-        raise ExperimentError(
-            "metrics.longppl.reading=package: this tokenizer puts no BOS in front, so the package reads as every "
-            "metric does; leave it out."
-        )
-    if experiment.metrics.passkey is not None:
-        _prompts(experiment, tokenizer, tokens[0], experiment.lengths[0])  # too short, or no chat template
+    for metric, options in experiment.asked():
+        if metric.prompts is not None:  # too short, or no chat template
+            metric.prompts(options, material(tokenizer, tokens[0], experiment.seed), experiment.lengths[0])
+        if metric.fits is not None and (wrong := metric.fits(options, tokens[0].bos)):
+            raise ExperimentError(f"{wrong}.")
     model = loaded or load(
         asked.spec,
         dtype="float32" if exact else experiment.dtype,
@@ -154,24 +151,39 @@ def _tokens(asked: Asked, tokenizer: Any) -> tuple[Tokens, ...]:
     return tokens
 
 
-def prompts(prepared: Prepared, length: int) -> Sequence[Trial] | Sequence[GeneratedTrial]:
-    """The passkey prompts of one length.
+def prompts(prepared: Prepared, metric: str, length: int) -> Sequence[Prompt]:
+    """The prompts of a metric at one length.
 
     Raises:
-        ExperimentError: the length is too short, or the tokenizer has no chat template though one was asked for.
+        ExperimentError: the length is too short, or the tokenizer lacks what was asked for.
     """
-    return _prompts(prepared.asked.experiment, prepared.model.tokenizer, prepared.tokens[0], length)
+    asked = prepared.asked.experiment
+    of_metric = {found.name: (found, options) for found, options in asked.asked()}
+    found, options = of_metric[metric]
+    assert found.prompts is not None
+    return found.prompts(options, material(prepared.model.tokenizer, prepared.tokens[0], asked.seed), length)
 
 
-def _prompts(
-    experiment: Experiment, tokenizer: Any, haystack: Tokens, length: int
-) -> Sequence[Trial] | Sequence[GeneratedTrial]:
-    asked = experiment.metrics.passkey
-    assert asked is not None
-    if asked.protocol == "yarn":
-        return trials.yarn_trials(tokenizer, asked.trials, length, experiment.seed)
-    bos_id = tokenizer.bos_token_id if haystack.bos else None
-    return trials.build(tokenizer, asked, length, experiment.seed, bos_id, haystack)
+def material(tokenizer: Any, haystack: Tokens, seed: int) -> Material:
+    """What prompts are made of under a tokenizer; `haystack` is the first document, and says whether BOS goes first."""
+
+    def chat(text: str) -> str:
+        said = [{"role": "user", "content": text}]
+        return str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
+
+    return Material(
+        encode=encoder(tokenizer),
+        encode_whole=lambda text: tokenizer(text, verbose=False)["input_ids"],
+        chat=chat if tokenizer.chat_template else None,
+        bos_id=tokenizer.bos_token_id if haystack.bos else None,
+        prose=haystack.ids[1 if haystack.bos else 0 :].tolist(),
+        seed=seed,
+    )
+
+
+def encoder(tokenizer: Any) -> Callable[[str], Sequence[int]]:
+    """Text to token ids, without special tokens."""
+    return lambda text: tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
 def versions() -> Mapping[str, str]:

@@ -11,16 +11,22 @@ from numpy.typing import NDArray
 
 from ropewalk.errors import ExperimentError, MethodError, ModelError, StoreError
 from ropewalk.experiment import plan as planning
-from ropewalk.experiment.cells import DocumentFacts, Measured, Sample, failed, measure, row, sample
-from ropewalk.experiment.judge import succeeded
+from ropewalk.experiment.cells import Measured, failed, measure, row
+from ropewalk.experiment.index import Index
 from ropewalk.experiment.plan import Cell, Feed, Plan
 from ropewalk.experiment.schema import Experiment, stored
 from ropewalk.experiment.store import Store, canonical
+from ropewalk.metrics.metric import OfDocument, OfPrompt, Prompts, Remark, Sample
 from ropewalk.metrics.readings import Reading
 from ropewalk.rope import RopeGeometry
 
-Outcome = tuple[str, str | None, str | None, str | None]
-"""status, reason, raw file, its sha256."""
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Document:
+    """A measured document: its id, and facts of its tokens, `[N]` each: `ids`, `utf8_bytes`, `key`; what there is."""
+
+    id: str
+    arrays: Mapping[str, NDArray[Any]]
 
 
 @dataclass(slots=True)
@@ -30,9 +36,8 @@ class Raw:
     store: Store
     experiment: Experiment
     geometry: RopeGeometry
-    documents: list[DocumentFacts]
-    passes: dict[tuple[Feed, int], dict[int, Outcome]] = field(default_factory=dict)
-    trials: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict)
+    documents: list[Document]
+    index: Index
     _arrays: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @classmethod
@@ -46,37 +51,9 @@ class Raw:
         if identity is None or facts is None:
             raise StoreError(f"{store.directory}: nothing is measured yet; run the experiment again.")
         try:
-            raw = cls(store, stored(identity["experiment"]), geometry(facts), _documents(store))
+            return cls(store, stored(identity["experiment"]), geometry(facts), _documents(store), Index.read(store))
         except (LookupError, TypeError, ValueError, ModelError):
             raise store.damaged("meta identity or geometry") from None
-        raw.refresh()
-        return raw
-
-    def refresh(self) -> None:
-        """Read the index of passes and trials anew."""
-        self.passes.clear()
-        self.trials.clear()
-        query = "SELECT fingerprint, document, start, bos, stop, status, reason, file, sha256 FROM passes"
-        for fingerprint, document, start, bos, stop, *outcome in self.store.rows(query):
-            feed = Feed(fingerprint=fingerprint, start=start, bos=bool(bos))
-            self.passes.setdefault((feed, document), {})[stop] = tuple(outcome)
-        names = (
-            "fingerprint",
-            "length",
-            "trial",
-            "key",
-            "depth",
-            "status",
-            "reason",
-            "success",
-            "answer",
-            "predicted",
-            "text",
-            "nll",
-        )
-        for values in self.store.rows(f"SELECT {', '.join(names)} FROM trials ORDER BY trial"):
-            trial = dict(zip(names, values, strict=True))
-            self.trials.setdefault((trial["fingerprint"], trial["length"]), []).append(trial)
 
     def plan(self) -> Plan:
         """The plan, made again from what the run recorded.
@@ -94,12 +71,12 @@ class Raw:
         """The pass that serves a reading; its failure if the pass that ends where it does failed; None if that was
         not tried yet."""
         feed = Feed(fingerprint=fingerprint, start=reading.start, bos=reading.bos)
-        outcomes = self.passes.get((feed, document), {})
-        for stop, (status, _, file, digest) in sorted(outcomes.items()):
-            if stop >= reading.high and status == "ok":
-                return self._array(str(file), str(digest), stop - reading.start - 1)
-        status, reason, _, _ = outcomes.get(reading.high, ("ok", None, None, None))
-        return None if status == "ok" else failed(status, str(reason))
+        passes = self.index.passes.get((feed, document), {})
+        for stop, outcome in sorted(passes.items()):
+            if stop >= reading.high and outcome.status == "ok":
+                return self._array(str(outcome.file), str(outcome.sha256), stop - reading.start - 1)
+        outcome = passes.get(reading.high)
+        return None if outcome is None or outcome.status == "ok" else failed(outcome.status, str(outcome.reason))
 
     def _array(self, file: str, digest: str, size: int) -> NDArray[np.float32]:
         if file not in self._arrays:
@@ -115,44 +92,50 @@ class Raw:
         return self._arrays[file]
 
     def samples(self, cell: Cell) -> list[Sample] | Measured | None:
-        """Everything a cell's value is made of; a failure if a part failed; None if a part is not done yet."""
-        if cell.metric == "passkey":
-            return self._trial_samples(cell)
-        if cell.metric == "bits_per_byte" and any(document.utf8_bytes is None for document in self.documents):
-            return failed("error", "the tokenizer gives no character offsets, so bytes cannot be counted")
-        found = []
-        for index, document in enumerate(self.documents):
-            parts = {reading: self.losses(cell.fingerprint, index, reading) for reading in cell.readings}
-            bad = [part for part in parts.values() if not isinstance(part, np.ndarray)]
-            if bad:
-                return bad[0]
-            found.append(sample(cell, document, parts.__getitem__))  # type: ignore[arg-type]
+        """Per-unit samples of a cell, its failure if any pass failed, or None while a pass is missing."""
+        units = self._prompts(cell) if isinstance(cell.needs, Prompts) else self._documents(cell)
+        if not isinstance(units, list):
+            return units
+        found: list[Sample] = []
+        for unit in units:
+            try:
+                made = cell.source.sample(cell.column, cell.options, cell.readings, unit)
+            except (TypeError, ValueError):
+                raise self.store.damaged(f"an outcome of {cell.label} @ {cell.length} {cell.metric}") from None
+            if isinstance(made, Remark):
+                return failed(made.status, made.reason)
+            found.append(made)
         return found
 
-    def _trial_samples(self, cell: Cell) -> list[Sample] | Measured | None:
-        stored = self.trials.get((cell.fingerprint, cell.length), [])
-        asked = self.experiment.metrics.passkey
-        if asked is None or len(stored) < asked.trials:
+    def _documents(self, cell: Cell) -> list[OfDocument] | Measured | None:
+        units: list[OfDocument] = []
+        for index, document in enumerate(self.documents):
+            served = {reading: self.losses(cell.fingerprint, index, reading) for reading in cell.readings}
+            bad = [part for part in served.values() if not isinstance(part, np.ndarray)]
+            if bad:
+                return bad[0]
+            good = {reading: part for reading, part in served.items() if isinstance(part, np.ndarray)}
+            units.append(OfDocument(id=document.id, arrays=document.arrays, losses=good.__getitem__))
+        return units
+
+    def _prompts(self, cell: Cell) -> list[OfPrompt] | Measured | None:
+        assert isinstance(cell.needs, Prompts)
+        prompts = self.index.prompts.get((cell.source.name, cell.length), ())
+        answers = [self.index.answers.get((cell.fingerprint, prompt.request)) for prompt in prompts]
+        if len(prompts) < cell.needs.count or any(answer is None for answer in answers):
             return None
-        bad = next((trial for trial in stored if trial["status"] != "ok"), None)
-        if bad is not None:
-            return failed(bad["status"], bad["reason"])
-        try:
-            judged = [float(succeeded(trial)) for trial in stored]
-        except (TypeError, ValueError):
-            raise self.store.damaged(f"the trials of {cell.fingerprint} at {cell.length}") from None
-        return [
-            Sample(unit=str(trial["trial"]), numerator=success, denominator=1.0, depth=trial["depth"])
-            for trial, success in zip(stored, judged, strict=True)
-        ]
+        units: list[OfPrompt] = []
+        for place, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+            assert answer is not None
+            if answer.status != "ok":
+                return failed(answer.status, str(answer.reason))
+            units.append(answer.of(str(place), prompt.facts))
+        return units
 
     def measure(self, cell: Cell) -> Measured | None:
         """The cell's value from raw outcomes; None if they are not all there yet."""
         samples = self.samples(cell)
-        if samples is None or isinstance(samples, Measured):
-            return samples
-        longppl = self.experiment.metrics.longppl
-        return measure(cell, samples, longppl.min_key_tokens if longppl else 1)
+        return samples if samples is None or isinstance(samples, Measured) else measure(cell, samples)
 
 
 def geometry(facts: Mapping[str, Any]) -> RopeGeometry:
@@ -169,20 +152,19 @@ def geometry(facts: Mapping[str, Any]) -> RopeGeometry:
     return RopeGeometry(**{name: facts[name] for name in names}, softmax_mscale=facts.get("softmax_mscale", False))
 
 
-def _documents(store: Store) -> list[DocumentFacts]:
+def _documents(store: Store) -> list[Document]:
     names = store.rows("SELECT document, id FROM documents ORDER BY document")
     if [index for index, _ in names] != list(range(len(names))):
         raise store.damaged("the table documents")
     digest = store.meta("documents_sha256")
     arrays = store.read_arrays("documents.safetensors", digest) if digest else {}
-    return [
-        DocumentFacts(
-            id=name,
-            utf8_bytes=arrays.get(f"{index}.utf8_bytes"),
-            key=arrays[f"{index}.key"].astype(bool) if f"{index}.key" in arrays else None,
-        )
-        for index, name in names
-    ]
+    return [Document(id=name, arrays=_of_document(arrays, index)) for index, name in names]
+
+
+def _of_document(arrays: Mapping[str, NDArray[Any]], index: int) -> dict[str, NDArray[Any]]:
+    """The arrays of one document by their own names; flags as bool."""
+    own = {name.partition(".")[2]: array for name, array in arrays.items() if name.partition(".")[0] == str(index)}
+    return {name: array.astype(bool) if array.dtype == np.uint8 else array for name, array in own.items()}
 
 
 def write_cells(store: Store, raw: Raw, cells: Iterable[Cell]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,6 @@ ROW_KEYS = (
 )
 """Frozen: what `ropewalk results --json` and `--csv` print."""
 
-PASS_COLUMNS = ("fingerprint", "document", "start", "bos", "stop", "status", "reason")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
@@ -86,9 +84,11 @@ class Run:
         with self._store() as store:
             keys = [key for (key,) in store.rows("SELECT key FROM meta")]
             found = {key: store.meta(key) for key in keys}
-            names = ("id", "title", "kind", "source", "licence", "sha256", "tokens")
-            found["documents"] = _named(store, "documents", names, "document")
-            found["passes"] = _named(store, "passes", PASS_COLUMNS, "rowid")
+            found["documents"] = store.table("documents", "document")
+            found["workers"] = store.workers()
+            if found["workers"]:
+                found |= {name: found["workers"][0][name] for name in ("attention", "versions")}
+            found["passes"] = store.table("passes")
             if found.get("identity") is not None:
                 found |= {"experiment": found["identity"]["experiment"]}
                 found |= {name: found["model"][name] for name in ("device", "dtype")}
@@ -165,11 +165,6 @@ def _finished(store: Store, raw: Raw) -> Iterator[Cell]:
     """The cells that have a row: outcomes of others may be there, and no table shows them yet."""
     done = set(store.rows("SELECT label, length, metric FROM cells"))
     return (cell for cell in raw.plan().cells if (cell.label, cell.length, cell.metric) in done)
-
-
-def _named(store: Store, table: str, columns: Sequence[str], order: str) -> list[dict[str, Any]]:
-    rows = store.rows(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}")
-    return [dict(zip(columns, values, strict=True)) for values in rows]
 
 
 def _curve(raw: Raw, cell: Cell) -> Iterator[tuple[Any, ...]]:

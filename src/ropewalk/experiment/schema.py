@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import override
 
 from ropewalk.errors import ExperimentError
 from ropewalk.files import read_regular
 from ropewalk.methods import inline
+from ropewalk.metrics import Metric, registered
 
 MAX_FILE_BYTES = 200_000
 """What takes seconds to read; experiment files have some thousand bytes."""
@@ -28,64 +41,28 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Perplexity(_Section):
-    """`stride`: None for one pass over the first L tokens, else sliding windows of L advanced by stride."""
-
-    stride: Annotated[int, Field(ge=1)] | None = None
-
-
-class LongPPL(_Section):
-    """Key tokens from ready spans ("builtin" or a path), or from an evaluator ("self" or a model).
-
-    `reading: package` feeds the scored model no BOS, as the package `longppl` does; null reads as every other metric.
-    """
-
-    spans: str | None = None
-    evaluator: str | None = None
-    trunc_len: Annotated[int, Field(ge=2)] = 4096
-    stride: Annotated[int, Field(ge=1)] = 1024
-    alpha: Annotated[float, Field(allow_inf_nan=False)] = 2.0
-    beta: Annotated[float, Field(allow_inf_nan=False)] = -2.0
-    min_key_tokens: Annotated[int, Field(ge=1)] = 30
-    reading: Literal["package"] | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> LongPPL:
-        if (self.spans is None) == (self.evaluator is None):
-            raise ValueError("needs exactly one of `spans` (builtin or a path) and `evaluator` (self or a model)")
-        return self
+def _metrics_model() -> type[BaseModel]:
+    """The section `metrics`: a key per registered metric, each None unless it is asked for."""
+    return _made(tuple((name, metric.options) for name, metric in registered().items()))
 
 
-class Passkey(_Section):
-    """`protocol: yarn` generates for real; `exact` feeds the answer in (one pass)."""
-
-    trials: Annotated[int, Field(ge=1, le=10_000)] = 20
-    protocol: Literal["exact", "yarn"] = "exact"
-    template: Literal["none", "chat"] = "none"
-    haystack: Literal["filler", "essay"] = "filler"
-
-    @model_validator(mode="after")
-    def _possible(self) -> Passkey:
-        if self.protocol == "yarn" and (self.template != "none" or self.haystack != "filler"):
-            raise ValueError("protocol yarn has its own prompt; leave out `template` and `haystack`")
-        return self
+@cache
+def _made(options: tuple[tuple[str, type[BaseModel]], ...]) -> type[BaseModel]:
+    fields: dict[str, Any] = {name: (own | None, None) for name, own in options}
+    return create_model("Metrics", __config__=ConfigDict(extra="forbid", frozen=True, strict=True), **fields)
 
 
-class Metrics(_Section):
-    perplexity: Perplexity | None = None
-    longppl: LongPPL | None = None
-    passkey: Passkey | None = None
+def _metrics(data: Any) -> Any:
+    if isinstance(data, BaseModel) or not isinstance(data, Mapping):
+        return data
+    found = _metrics_model().model_validate({k: {} if v is None else v for k, v in data.items()})
+    if not found.model_fields_set:
+        names = list(registered())
+        raise ValueError(f"names no metric; use {', '.join(names[:-1])} or {names[-1]}")
+    return found
 
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_means_defaults(cls, data: Any) -> Any:
-        return {k: dict[str, Any]() if v is None else v for k, v in data.items()} if isinstance(data, Mapping) else data
 
-    @model_validator(mode="after")
-    def _some(self) -> Metrics:
-        if self.perplexity is None and self.longppl is None and self.passkey is None:
-            raise ValueError("names no metric; use perplexity, longppl or passkey")
-        return self
+Metrics = Annotated[SerializeAsAny[BaseModel], BeforeValidator(_metrics)]
 
 
 class Weights(_Section):
@@ -164,14 +141,21 @@ class Experiment(_Section):
         return {name: inline(name, grid) for name, grid in methods.items()}
 
     @model_validator(mode="after")
-    def _windows_overlap(self) -> Experiment:
-        stride = self.metrics.perplexity.stride if self.metrics.perplexity else None
-        if stride is not None and stride >= self.lengths[0]:
-            raise ValueError(
-                f"metrics.perplexity.stride={stride} must be smaller than the shortest length {self.lengths[0]}, or a "
-                "window would score tokens without context; lower stride or drop that length"
-            )
+    def _fit_lengths(self) -> Experiment:
+        for metric, options in self.asked():
+            wrong = metric.check and metric.check(options, self.lengths[0])
+            if wrong:
+                raise ValueError(wrong)
         return self
+
+    def asked(self) -> list[tuple[Metric, Any]]:
+        """The metrics that are asked for, with their options, in the order of the table."""
+        every = ((metric, getattr(self.metrics, name, None)) for name, metric in registered().items())
+        return [(metric, options) for metric, options in every if options is not None]
+
+    def options(self, metric: str) -> Any:
+        """The options of one metric; None if it is not asked for."""
+        return getattr(self.metrics, metric, None)
 
     def resolved(self) -> dict[str, Any]:
         """JSON value of everything that a sweep is asked, defaults filled in; what is None is left out."""
@@ -312,13 +296,7 @@ def _sentence(error: ValidationError) -> str:
 
 
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {
-        "metrics": Metrics,
-        "perplexity": Perplexity,
-        "longppl": LongPPL,
-        "passkey": Passkey,
-        "search": Search,
-        "weights": Weights,
-    }
+    sections: dict[str, type[BaseModel]] = {"metrics": _metrics_model(), "search": Search, "weights": Weights}
+    sections |= {name: metric.options for name, metric in registered().items()}
     names = [part for part in loc if isinstance(part, str) and part in sections]
     return list((sections[names[-1]] if names else Experiment).model_fields)

@@ -1,6 +1,6 @@
 """The run directory, and its only writer: `run.sqlite`, and raw token losses beside it.
 
-    DIR/run.sqlite              meta, documents, rotations, passes, trials, cells
+    DIR/run.sqlite              meta, documents, schemes, workers, passes, prompts, answers, cells
     DIR/documents.safetensors   per document: ids int32 [N], utf8_bytes int32 [N], key uint8 [N] (with LongPPL)
     DIR/nll/*.safetensors       per pass: nll float32 [T - 1], nats; file's sha256 in its row
     DIR/evaluator/*.safetensors per document: the evaluator's losses that key tokens come from
@@ -31,7 +31,7 @@ from ropewalk.errors import StoreError
 from ropewalk.experiment.opening import require_harmless, require_schema
 from ropewalk.files import read_inside, remove, remove_asides, write_whole
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DATABASE = "run.sqlite"
 DOCUMENTS = "documents.safetensors"
 LOCK = "run.lock"
@@ -43,11 +43,20 @@ BUSY_S = 30.0
 """How long a writer waits for other programs that read the database."""
 UNBORN = (LOCK, DATABASE + ".new", DATABASE + ".new-journal")
 """What a process killed while it made a run leaves in its directory; nothing is lost with them."""
-SCHEMA = """
+_CELLS = """
+CREATE TABLE cells (
+    label TEXT NOT NULL, method TEXT NOT NULL, asked TEXT NOT NULL, resolved TEXT NOT NULL, length INTEGER NOT NULL,
+    metric TEXT NOT NULL, fingerprint TEXT NOT NULL, value REAL, ci_low REAL, ci_high REAL, n INTEGER NOT NULL,
+    status TEXT NOT NULL, reason TEXT, PRIMARY KEY (label, length, metric));
+"""
+_DOCUMENTS = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE documents (
     document INTEGER PRIMARY KEY, id TEXT NOT NULL, title TEXT NOT NULL, kind TEXT NOT NULL, source TEXT NOT NULL,
     licence TEXT NOT NULL, sha256 TEXT NOT NULL, tokens INTEGER NOT NULL);
+"""
+SCHEMAS = {
+    1: f"""{_DOCUMENTS}
 CREATE TABLE rotations (
     fingerprint TEXT PRIMARY KEY, inv_freq TEXT NOT NULL, attention_factor REAL NOT NULL,
     softmax_factor REAL NOT NULL);
@@ -59,14 +68,32 @@ CREATE TABLE trials (
     fingerprint TEXT NOT NULL, length INTEGER NOT NULL, trial INTEGER NOT NULL, key TEXT NOT NULL, depth REAL NOT NULL,
     status TEXT NOT NULL, reason TEXT, success INTEGER, answer TEXT, predicted TEXT, text TEXT, nll TEXT,
     finished_at TEXT NOT NULL, PRIMARY KEY (fingerprint, length, trial));
-CREATE TABLE cells (
-    label TEXT NOT NULL, method TEXT NOT NULL, asked TEXT NOT NULL, resolved TEXT NOT NULL, length INTEGER NOT NULL,
-    metric TEXT NOT NULL, fingerprint TEXT NOT NULL, value REAL, ci_low REAL, ci_high REAL, n INTEGER NOT NULL,
-    status TEXT NOT NULL, reason TEXT, PRIMARY KEY (label, length, metric));
-"""
+{_CELLS}""",
+    2: f"""{_DOCUMENTS}
+CREATE TABLE schemes (fingerprint TEXT PRIMARY KEY, scheme TEXT NOT NULL);
+CREATE TABLE workers (
+    worker INTEGER PRIMARY KEY, device TEXT NOT NULL, attention TEXT NOT NULL, versions TEXT NOT NULL,
+    started_at TEXT NOT NULL);
+CREATE TABLE passes (
+    fingerprint TEXT NOT NULL, document INTEGER NOT NULL, start INTEGER NOT NULL, bos INTEGER NOT NULL,
+    stop INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT, file TEXT, sha256 TEXT, worker INTEGER NOT NULL,
+    finished_at TEXT NOT NULL, PRIMARY KEY (fingerprint, document, start, bos, stop));
+CREATE TABLE prompts (
+    metric TEXT NOT NULL, length INTEGER NOT NULL, place INTEGER NOT NULL, request TEXT NOT NULL, facts TEXT NOT NULL,
+    PRIMARY KEY (metric, length, place));
+CREATE TABLE answers (
+    fingerprint TEXT NOT NULL, request TEXT NOT NULL, status TEXT NOT NULL, reason TEXT, answer TEXT, predicted TEXT,
+    nll TEXT, text TEXT, worker INTEGER NOT NULL, finished_at TEXT NOT NULL, PRIMARY KEY (fingerprint, request));
+{_CELLS}""",
+}
+"""Schema 1 is read and not written: it kept rotations alone, and knew prompts as trials of passkey."""
 
 
-BEFORE_SOFTMAX = SCHEMA.replace(",\n    softmax_factor REAL NOT NULL", "")
+_TRIAL = "'passkey ' || length || ' ' || trial"
+"""What stands for the key of a request in schema 1."""
+
+
+BEFORE_SOFTMAX = SCHEMAS[1].replace(",\n    softmax_factor REAL NOT NULL", "")
 """As runs were made when every softmax factor was 1; they are read as they are."""
 
 
@@ -104,7 +131,9 @@ class Store:
             for name in UNBORN[1:]:
                 remove(directory, name)
             with contextlib.closing(sqlite3.connect(fresh)) as connection:
-                connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+                connection.executescript(
+                    f"BEGIN; {SCHEMAS[SCHEMA_VERSION]} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                )
             os.replace(fresh, directory / DATABASE)
         return cls.open_run(directory)
 
@@ -128,23 +157,30 @@ class Store:
                 )
                 on_error.callback(connection.close)
                 connection.execute("PRAGMA trusted_schema = OFF")
-                cls._require_version(path, connection)
-                require_schema(path, connection, SCHEMA, BEFORE_SOFTMAX)
+                version = cls._require_version(path, connection)
+                older = (BEFORE_SOFTMAX,) if version == 1 else ()
+                require_schema(path, connection, SCHEMAS[version], *older)
             except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter from SQLite's own words on torn names
                 raise cls._unreadable(path, error) from None
+            if version < SCHEMA_VERSION and not read_only:
+                raise StoreError(
+                    f"{directory}: was made by an older ropewalk (schema {version}) and can be read, but not gone on "
+                    "with; finish it with that version, or choose another --out."
+                )
             on_error.pop_all()
         return cls(directory, connection)
 
     @staticmethod
-    def _require_version(path: Path, connection: sqlite3.Connection) -> None:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    def _require_version(path: Path, connection: sqlite3.Connection) -> int:
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise StoreError(
                 f"{path}: has schema {version}, this ropewalk reads up to {SCHEMA_VERSION}; upgrade ropewalk."
             )
         begun = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'cells'").fetchall()
-        if version != SCHEMA_VERSION or not begun:
+        if version not in SCHEMAS or not begun:
             raise StoreError(f"{path}: is not a ropewalk run (schema {version}); name another directory.")
+        return version
 
     @staticmethod
     def _unreadable(path: Path, error: Exception) -> StoreError:
@@ -176,15 +212,82 @@ class Store:
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._unreadable(self.directory / DATABASE, error) from None
 
+    def table(self, name: str, order: str = "rowid") -> list[dict[str, Any]]:
+        """Every row of a table, by column, in the order of one."""
+        return self._named(f"SELECT * FROM {name} ORDER BY {order}")
+
+    def _named(self, query: str) -> list[dict[str, Any]]:
+        rows = self.rows(query)
+        names = [each[0] for each in self._db.execute(query).description] if rows else []
+        return [dict(zip(names, values, strict=True)) for values in rows]
+
+    def count(self, table: str) -> int:
+        """Rows of a table."""
+        return int(self.rows(f"SELECT COUNT(*) FROM {table}")[0][0])
+
+    @property
+    def version(self) -> int:
+        return int(self.rows("PRAGMA user_version")[0][0])
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Rows of the table workers; schema 1 records one for all passes."""
+        if self.version > 1:
+            return [
+                {**row, "versions": self.parsed(row["versions"], "versions of a worker")}
+                for row in self.table("workers")
+            ]
+        model = self.meta("model") or {}
+        facts = {"device": model.get("device"), "attention": self.meta("attention"), "versions": self.meta("versions")}
+        return [{"worker": 1, **facts, "started_at": self.meta("started")}]
+
+    def schemes(self) -> dict[str, dict[str, Any]]:
+        """What passes ran under, as `Scheme.plain` says it, by fingerprint."""
+        if self.version > 1:
+            rows = self.table("schemes")
+            return {row["fingerprint"]: self.parsed(row["scheme"], f"scheme {row['fingerprint']}") for row in rows}
+        found = {}
+        for row in self.table("rotations"):
+            inv_freq = self.parsed(row["inv_freq"], f"rotation {row['fingerprint']}")
+            factors = {"attention_factor": row["attention_factor"], "softmax_factor": row.get("softmax_factor", 1.0)}
+            found[row["fingerprint"]] = {"rotation": {"inv_freq": inv_freq, **factors}}
+        return found
+
+    def prompts(self) -> list[dict[str, Any]]:
+        """Rows of the table prompts, in the order of their places."""
+        if self.version > 1:
+            return self.table("prompts", "place")
+        known = self._named(
+            f"SELECT DISTINCT length, trial, {_TRIAL} AS request, key, depth FROM trials ORDER BY trial"
+        )
+        return [
+            {
+                "metric": "passkey",
+                "length": row["length"],
+                "place": row["trial"],
+                "request": row["request"],
+                "facts": canonical({"key": row["key"], "depth": row["depth"]}),
+            }
+            for row in known
+        ]
+
+    def answers(self) -> list[dict[str, Any]]:
+        """Rows of the table answers."""
+        if self.version > 1:
+            return self.table("answers")
+        return self._named(
+            f"SELECT fingerprint, {_TRIAL} AS request, status, reason, answer, predicted, nll, text FROM trials "
+            "ORDER BY rowid"
+        )
+
     def insert(self, table: str, row: Mapping[str, Any]) -> None:
         """Insert or replace one row; call inside `transaction`."""
         marks = ", ".join("?" for _ in row)
         self._db.execute(f"INSERT OR REPLACE INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
 
     def delete_failures(self) -> None:
-        """Forget passes and trials that did not end well, so that they are tried again; call inside `transaction`."""
+        """Forget passes and answers that did not end well, so that they are tried again; call inside `transaction`."""
         self._db.execute("DELETE FROM passes WHERE status != 'ok'")
-        self._db.execute("DELETE FROM trials WHERE status != 'ok'")
+        self._db.execute("DELETE FROM answers WHERE status != 'ok'")
 
     def delete_lost(self) -> list[str]:
         """Forget what raw files that are gone or torn held, so that it is measured anew, and remove what a kill left
@@ -203,14 +306,14 @@ class Store:
         return lost
 
     def marks(self) -> dict[str, int]:
-        """Where passes and trials stand, and whether documents are there; for `delete_since`."""
-        newest = {name: self.rows(f"SELECT MAX(rowid) FROM {name}")[0][0] or 0 for name in ("passes", "trials")}
+        """Where passes and answers stand, and whether documents are there; for `delete_since`."""
+        newest = {name: self.rows(f"SELECT MAX(rowid) FROM {name}")[0][0] or 0 for name in ("passes", "answers")}
         return newest | {"documents": int(self.meta("documents_sha256") is not None)}
 
     def delete_since(self, marks: Mapping[str, int]) -> None:
         """Forget what was measured since `marks`, and every value, as some are made of it; call inside
         `transaction`."""
-        for name in ("passes", "trials"):
+        for name in ("passes", "answers"):
             self._db.execute(f"DELETE FROM {name} WHERE rowid > ?", [marks[name]])
         self._db.execute("DELETE FROM cells")
         if not marks["documents"]:

@@ -17,18 +17,14 @@ import numpy as np
 
 from ropewalk.errors import StoreError
 from ropewalk.experiment.cells import Measured, row
-from ropewalk.experiment.judge import succeeded
-from ropewalk.experiment.keys import evaluator_file, spans_of
-from ropewalk.experiment.plan import Cell
+from ropewalk.experiment.plan import Cell, Plan
 from ropewalk.experiment.prepare import geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import CELL_COLUMNS
-from ropewalk.experiment.schema import Passkey
 from ropewalk.experiment.store import DOCUMENTS, Store, canonical, sound
-from ropewalk.experiment.trials import yarn_keys
-from ropewalk.metrics import passkey
-from ropewalk.metrics.longppl import KeyRule
-from ropewalk.rope import Rotation
+from ropewalk.metrics.longppl import KeyRule, evaluator_file, spans_of
+from ropewalk.metrics.passkey import found
+from ropewalk.scheme import Scheme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +56,7 @@ def verify_rows(directory: Path) -> tuple[int, list[Mismatch]]:
             return 0, wrong
         raw = Raw.read(store)
         plan = raw.plan()
-        wrong = [*_facts(raw), *_rotations(store, plan.rotations), *_keys(raw), *_trials(raw)]
+        wrong = [*_facts(raw), *_schemes(store, plan.schemes), *_keys(raw), *_prompts(raw, plan)]
         if wrong:
             return 0, wrong
         reported = {(r[0], r[4], r[5]): r for r in store.rows(f"SELECT {', '.join(CELL_COLUMNS)} FROM cells")}
@@ -97,38 +93,33 @@ def _facts(raw: Raw) -> Iterator[Mismatch]:
     for name, digest in raw.store.rows("SELECT id, sha256 FROM documents"):
         if digest not in asked:
             yield Mismatch(what=f"document {name}: sha256", stored=digest, found=f"none of those asked for: {asked}")
-    for table in ("passes", "trials"):
+    for table in ("passes", "answers" if raw.store.version > 1 else "trials"):
         for (reason,) in raw.store.rows(f"SELECT reason FROM {table} WHERE status = 'ok' AND reason IS NOT NULL"):
             yield Mismatch(what=f"{table}: reason of a good one", stored=reason, found=None)
 
 
-def _rotations(store: Store, expected: Mapping[str, Rotation]) -> Iterator[Mismatch]:
-    """Rotations that are not what their fingerprint says; powers differ in the last bit between processors."""
-    rows = store.rows("SELECT * FROM rotations")  # older runs have no softmax_factor, and it was 1
-    stored = {name: (store.parsed(text, f"rotation {name}"), *factors, 1.0)[:3] for name, text, *factors in rows}
+def _schemes(store: Store, expected: Mapping[str, Scheme]) -> Iterator[Mismatch]:
+    """Schemes that are not what their fingerprint says; powers differ in the last bit between processors."""
+    stored = store.schemes()
     for name in stored.keys() | expected.keys():
-        rotation, found = expected.get(name), stored.get(name)
-        if rotation is None or found is None:
-            yield Mismatch(what=f"rotation {name}", stored=found, found=rotation)
-        elif not _close(found, rotation):
-            values = (rotation.inv_freq.tolist(), rotation.attention_factor, rotation.softmax_factor)
-            yield Mismatch(what=f"rotation {name}", stored=found, found=values)
+        scheme, found = expected.get(name), stored.get(name)
+        if scheme is None or found is None or not _close(found, scheme.plain()):
+            yield Mismatch(what=f"scheme {name}", stored=found, found=scheme and scheme.plain())
 
 
-def _close(stored: tuple[Any, ...], rotation: Rotation) -> bool:
-    inv_freq, factor, softmax_factor = stored
-    same_size = len(inv_freq) == rotation.inv_freq.size
+def _close(stored: dict[str, Any], expected: dict[str, Any]) -> bool:
+    there, here = stored.get("rotation") or {}, expected["rotation"]
     return (
-        same_size
-        and np.allclose(inv_freq, rotation.inv_freq, rtol=1e-14, atol=0)
-        and math.isclose(factor, rotation.attention_factor, rel_tol=1e-14)
-        and math.isclose(softmax_factor, rotation.softmax_factor, rel_tol=1e-14)
+        {**stored, "rotation": None} == {**expected, "rotation": None}
+        and len(there.get("inv_freq") or ()) == len(here["inv_freq"])
+        and np.allclose(there["inv_freq"], here["inv_freq"], rtol=1e-14, atol=0)
+        and all(math.isclose(there[name], here[name], rel_tol=1e-14) for name in ("attention_factor", "softmax_factor"))
     )
 
 
 def _keys(raw: Raw) -> Iterator[Mismatch]:
     """Key spans out of the evaluator's losses."""
-    longppl, evaluator = raw.experiment.metrics.longppl, raw.store.meta("evaluator")
+    longppl, evaluator = raw.experiment.options("longppl"), raw.store.meta("evaluator")
     if longppl is None or evaluator is None:
         return
     rule = KeyRule(trunc_len=longppl.trunc_len, stride=longppl.stride, alpha=longppl.alpha, beta=longppl.beta)
@@ -142,30 +133,29 @@ def _keys(raw: Raw) -> Iterator[Mismatch]:
             yield Mismatch(what=f"key spans of document {index}: thresholds", stored=found, found=asdict(rule))
 
 
-def _trials(raw: Raw) -> Iterator[Mismatch]:
-    """Keys out of the seed, success out of what the model said; depths need the tokenizer (`rerun`)."""
-    asked = raw.experiment.metrics.passkey
-    for (fingerprint, length), group in raw.trials.items():
-        expected = dict(enumerate(_asked_keys(asked, length, raw.experiment.seed) if asked else ()))
-        for trial in group:
-            name = f"passkey {fingerprint} @ {length} trial {trial['trial']}"
-            if expected.get(trial["trial"]) != trial["key"]:
-                yield Mismatch(what=f"{name}: key", stored=trial["key"], found=expected.get(trial["trial"]))
-            if trial["status"] == "ok" and _judged(trial) != trial["success"]:
-                yield Mismatch(what=f"{name}: success", stored=trial["success"], found=_judged(trial))
+def _prompts(raw: Raw, plan: Plan) -> Iterator[Mismatch]:
+    """What is known of prompts without a tokenizer, such as keys; and the successes that schema 1 stores."""
+    asked = {metric.name: (metric, options) for metric, options in raw.experiment.asked()}
+    for each in {(each.metric, each.length): each for each in plan.prompts}.values():
+        metric, options = asked[each.metric]
+        expected = metric.facts(options, each.length, raw.experiment.seed) if metric.facts else None
+        for place, prompt in enumerate(raw.index.prompts.get((each.metric, each.length), ())):
+            known = expected[place] if expected is not None and place < len(expected) else None
+            if known is not None and {name: prompt.facts.get(name) for name in known} != dict(known):
+                yield Mismatch(what=f"{each.metric} @ {each.length} prompt {place}", stored=prompt.facts, found=known)
+            if place >= each.prompts.count:
+                yield Mismatch(what=f"{each.metric} @ {each.length} prompt {place}", stored=prompt.facts, found=None)
+    if raw.store.version == 1:
+        yield from _successes(raw)
 
 
-def _asked_keys(asked: Passkey, length: int, seed: int) -> list[str]:
-    if asked.protocol == "yarn":
-        return [key for key, _ in yarn_keys(asked.trials, length, seed)]
-    return passkey.keys(asked.trials, length, seed)
-
-
-def _judged(trial: dict[str, Any]) -> int | None:
-    try:
-        return int(succeeded(trial))
-    except (TypeError, ValueError):
-        return None
+def _successes(raw: Raw) -> Iterator[Mismatch]:
+    for trial in raw.store.table("trials"):
+        prompt = raw.index.prompts["passkey", trial["length"]][trial["trial"]]
+        answer = raw.index.answers[trial["fingerprint"], prompt.request]
+        if trial["status"] == "ok" and int(found(answer.of("", prompt.facts))) != trial["success"]:
+            name = f"passkey {trial['fingerprint']} @ {trial['length']} trial {trial['trial']}: success"
+            yield Mismatch(what=name, stored=trial["success"], found=not trial["success"])
 
 
 def _compare(cell: Cell, stored: tuple[Any, ...] | None, measured: Measured | None) -> list[Mismatch]:

@@ -25,6 +25,7 @@ from ropewalk.methods import (
     reading,
     resolving,
     searched,
+    truncate,
     yarn,
 )
 from ropewalk.methods.method import Extension, Method, Params, Scaled
@@ -64,6 +65,7 @@ METHODS: dict[str, Method] = {
     "mrrope": mrrope.METHOD,
     "proportional": proportional.METHOD,
     "searched": searched.METHOD,
+    "truncate": truncate.METHOD,
 }
 
 OTHER_NAMES = {

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from ropewalk.errors import MethodError
 from ropewalk.methods.parameters import Choice, Kind, Number, Refused, Tokens, short
 from ropewalk.rope import Compose, RopeGeometry, Rotation
+from ropewalk.scheme import Scheme
 
 Auto = Literal["auto"]
 LARGEST_FACTOR = 1e6
@@ -158,7 +159,7 @@ class Method:
 
     name: str
     params: type[Params]
-    function: Callable[[RopeGeometry, Any, int], Rotation]
+    function: Callable[[RopeGeometry, Any, int], Rotation | Scheme]
     paper: str
     summary: str
     formula: str = ""

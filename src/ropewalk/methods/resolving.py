@@ -1,4 +1,4 @@
-"""From (geometry, parameters, length) to one static rotation: fill in numbers, call the method, compose."""
+"""From (geometry, parameters, length) to one static scheme: fill in numbers, call the method, compose."""
 
 from __future__ import annotations
 
@@ -13,37 +13,44 @@ from ropewalk.methods.none import shipped, shipped_varies
 from ropewalk.methods.parameters import short
 from ropewalk.methods.reading import plain
 from ropewalk.rope import RopeGeometry, Rotation
+from ropewalk.scheme import Scheme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """A rotation, and the parameters that made it.
+    """A scheme, and the parameters that made it.
 
     Attributes:
-        rotation: static, for one length.
+        scheme: static, for one length.
         params: JSON values as asked, with `factor: auto` replaced by its number.
     """
 
-    rotation: Rotation
+    scheme: Scheme
     params: dict[str, Any]
+
+    @property
+    def rotation(self) -> Rotation:
+        """The scheme's."""
+        return self.scheme.rotation
 
 
 def resolve_method(entry: Method, geometry: RopeGeometry, params: Params, length: int) -> Resolved:
     """See `ropewalk.methods.resolve`."""
     _check(entry, params, length)
     filled = with_numbers(geometry, params, length)
-    rotation = entry.function(geometry, filled, length)
-    if not isinstance(rotation, Rotation) or rotation.inv_freq.size != geometry.rotary_dim // 2:
+    made = entry.function(geometry, filled, length)
+    scheme = Scheme(rotation=made) if isinstance(made, Rotation) else made
+    if not isinstance(scheme, Scheme) or scheme.rotation.inv_freq.size != geometry.rotary_dim // 2:
         raise MethodError(
-            f"{entry.name}: its function gave {short(rotation)} and not a Rotation of {geometry.rotary_dim // 2} "
+            f"{entry.name}: its function gave {short(made)} and not a Rotation of {geometry.rotary_dim // 2} "
             "pairs; mend the method."
         )
     if isinstance(filled, Extension) and filled.compose == "stack":
-        rotation = stacked(geometry, rotation, length)
+        scheme = dataclasses.replace(scheme, rotation=stacked(geometry, scheme.rotation, length))
     asked = plain(params)
     if "factor" in asked and isinstance(filled, Scaled):
         asked["factor"] = filled.s
-    return Resolved(rotation=rotation, params=asked)
+    return Resolved(scheme=scheme, params=asked)
 
 
 def with_numbers(geometry: RopeGeometry, params: Params, length: int) -> Params:

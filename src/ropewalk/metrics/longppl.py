@@ -8,12 +8,46 @@ models that lean on it pay for (strand: 289.1 instead of 273.2); `without_bos` i
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
+from ropewalk.corpus.spans import merge_adjacent
+from ropewalk.metrics.metric import Documents, Metric, OfDocument, Options, Remark, Sample
+from ropewalk.metrics.perplexity import whole
 from ropewalk.metrics.readings import Reading
+from ropewalk.stats.column import Column
+
+LONGPPL = Column(name="longppl", title="LongPPL", pooling="nll")
+
+REACH = 0.75
+"""Part of a length that key tokens must reach into for its LongPPL to go without a remark."""
+
+
+class LongPPL(Options):
+    """Key tokens from ready spans ("builtin" or a path), or from an evaluator ("self" or a model).
+
+    `reading: package` feeds the scored model no BOS, as the package `longppl` does; null reads as every other metric.
+    """
+
+    spans: str | None = None
+    evaluator: str | None = None
+    trunc_len: Annotated[int, Field(ge=2)] = 4096
+    stride: Annotated[int, Field(ge=1)] = 1024
+    alpha: Annotated[float, Field(allow_inf_nan=False)] = 2.0
+    beta: Annotated[float, Field(allow_inf_nan=False)] = -2.0
+    min_key_tokens: Annotated[int, Field(ge=1)] = 30
+    reading: Literal["package"] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> LongPPL:
+        if (self.spans is None) == (self.evaluator is None):
+            raise ValueError("needs exactly one of `spans` (builtin or a path) and `evaluator` (self or a model)")
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,3 +87,66 @@ def key_tokens(nll_long: NDArray[np.float32], nll_short: NDArray[np.float32], ru
     """
     long, short = nll_long.astype(np.float64), nll_short.astype(np.float64)
     return np.concatenate([[False], (short - long > rule.alpha) & (long < -rule.beta)])
+
+
+def evaluator_file(document: int) -> str:
+    """Where a run keeps what `find` returns beside the spans."""
+    return f"evaluator/{document}.safetensors"
+
+
+def spans_of(arrays: Mapping[str, NDArray[Any]], rule: KeyRule) -> tuple[tuple[int, int], ...]:
+    """Key spans in characters out of what `find` returns with them: the evaluator's losses and offsets."""
+    key = key_tokens(arrays["nll_long"], arrays["nll_short"], rule)
+    return merge_adjacent(arrays["starts"][key], arrays["ends"][key])
+
+
+def asks(column: Column, options: LongPPL, length: int, longest: int) -> Documents:
+    """One pass over the first `length` tokens, under the package's reading without the BOS."""
+    return Documents(readings=without_bos(length) if options.reading == "package" else whole(length))
+
+
+def sample(column: Column, options: LongPPL, readings: Sequence[Reading], unit: OfDocument) -> Sample | Remark:
+    """Summed nats over the document's key tokens."""
+    nats, count, last = 0.0, 0, None
+    for reading in readings:
+        key = np.flatnonzero(unit.arrays["key"][reading.low : reading.high])
+        nats += float(reading.take(unit.losses(reading))[key].sum())
+        count += len(key)
+        last = reading.low + int(key[-1]) if key.size else last
+    return Sample(unit=unit.id, numerator=nats, denominator=float(count), last_token=last)
+
+
+def remark(column: Column, options: LongPPL, length: int, samples: Sequence[Sample]) -> Remark | None:
+    """Too few key tokens are a finding, not a number; and key tokens may end well before the length."""
+    holding = [each for each in samples if each.denominator > 0]
+    count = round(sum(each.denominator for each in holding))
+    if count < options.min_key_tokens:
+        reason = f"{count} key tokens in {len(holding)} documents, fewer than {options.min_key_tokens}"
+        return Remark(status="too_few_key_tokens", reason=reason)
+    last = max((each.last_token for each in holding if each.last_token is not None), default=None)
+    if last is None or last >= REACH * length:
+        return None
+    return Remark(reason=f"the last key token is token {last} of {length}: nothing beyond it is measured here")
+
+
+def fits(options: LongPPL, bos: bool) -> str | None:
+    """The package's reading is one of its own only where there is a BOS."""
+    if options.reading is None or bos:
+        return None
+    return (
+        "metrics.longppl.reading=package: this tokenizer puts no BOS in front, so the package reads as every metric "
+        "does; leave it out"
+    )
+
+
+METRIC = Metric(
+    name="longppl",
+    options=LongPPL,
+    columns=(LONGPPL,),
+    asks=asks,
+    sample=sample,
+    remark=remark,
+    arrays=("key",),
+    fits=fits,
+    same=lambda options, _: {"reading": options.get("reading")},
+)

@@ -139,6 +139,9 @@ class Metric:
         remark: (column, options, length, samples) to what is to be said of the value.
         arrays: names of the facts of documents' tokens that it needs.
         check: (options, shortest length) to what is wrong with them together; None if nothing is.
+        same: (options as JSON values, seed) to what two runs must share for their values to mean the same; None: all
+            options, and the seed where there are prompts.
+        fits: (options, whether documents begin with BOS) to what is wrong with them together; None if nothing is.
     """
 
     name: str
@@ -151,3 +154,5 @@ class Metric:
     remark: Callable[[Column, Any, int, Sequence[Sample]], Remark | None] | None = None
     arrays: tuple[str, ...] = ()
     check: Callable[[Any, int], str | None] | None = None
+    same: Callable[[Mapping[str, Any], Any], Any] | None = None
+    fits: Callable[[Any, bool], str | None] | None = None

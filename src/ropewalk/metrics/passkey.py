@@ -8,13 +8,19 @@ in the prompt, and a place has one key: at doubled lengths half of the shorter p
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from ropewalk.errors import ExperimentError
+from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample
+from ropewalk.metrics.readings import Reading
+from ropewalk.metrics.requests import Forced, Generated
+from ropewalk.stats.column import Column
 
 INSTRUCTION = (
     "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. "
@@ -34,24 +40,34 @@ LONG = 20
 Encode = Callable[[str], Sequence[int]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Trial:
-    """One prompt with its answer fed in.
+PASSKEY = Column(
+    name="passkey",
+    title="passkey",
+    words="share of passkeys found",
+    items="passkeys",
+    pooling="share",
+    unit="trial",
+    higher_is_better=True,
+    at_length=True,
+)
 
-    Attributes:
-        index: 0..trials-1.
-        key: the five digits.
-        depth: where the needle begins, as a share of the prompt: what stands before and after the filler keeps it from
-            0 and 1, at short lengths by a lot (at 256 tokens .12 to .81).
-        ids: int32 `[length]`, the answer's tokens last.
-        answer_tokens: how many of them are the answer.
-    """
+YARN_NEW_TOKENS = 10
+YARN_STEP_CHARACTERS = 128
 
-    index: int
-    key: str
-    depth: float
-    ids: NDArray[np.int32]
-    answer_tokens: int
+
+class Passkey(Options):
+    """`protocol: yarn` generates for real; `exact` feeds the answer in (one pass)."""
+
+    trials: Annotated[int, Field(ge=1, le=10_000)] = 20
+    protocol: Literal["exact", "yarn"] = "exact"
+    template: Literal["none", "chat"] = "none"
+    haystack: Literal["filler", "essay"] = "filler"
+
+    @model_validator(mode="after")
+    def _possible(self) -> Passkey:
+        if self.protocol == "yarn" and (self.template != "none" or self.haystack != "filler"):
+            raise ValueError("protocol yarn has its own prompt; leave out `template` and `haystack`")
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,17 +115,14 @@ def keys(trials: int, length: int, seed: int) -> list[str]:
     return list(found)
 
 
-def require_places(trials: int, length: int) -> None:
-    """Refuse more trials than there are places for a needle, as prompts would repeat and count twice.
-
-    Raises:
-        ExperimentError: with the largest possible number.
-    """
-    if trials > length + 1:
-        raise ExperimentError(
-            f"passkey: {trials} trials at {length} tokens would repeat prompts, which have {length + 1} places for a "
-            f"needle; ask for at most {length + 1} trials, or for no length under {trials - 1}."
-        )
+def too_many(trials: int, length: int) -> str | None:
+    """What is wrong with more trials than there are places for a needle: prompts would repeat and count twice."""
+    if trials <= length + 1:
+        return None
+    return (
+        f"passkey: {trials} trials at {length} tokens would repeat prompts, which have {length + 1} places for a "
+        f"needle; ask for at most {length + 1} trials, or for no length under {trials - 1}"
+    )
 
 
 def depths(trials: int) -> list[float]:
@@ -117,36 +130,29 @@ def depths(trials: int) -> list[float]:
     return [0.5] if trials == 1 else [float(depth) for depth in np.linspace(0.0, 1.0, trials)]
 
 
-def build_trials(
-    encode: Encode,
-    length: int,
-    trials: int,
-    seed: int,
-    bos_id: int | None = None,
-    frame: Frame | None = None,
-    haystack: Sequence[int] | None = None,
-) -> list[Trial]:
-    """All trials of one length.
-
-    Args:
-        encode: text to token ids, without special tokens.
-        length: tokens per prompt, the answer included.
-        trials: how many; their depths are an even grid.
-        seed: of the keys.
-        bos_id: put first where the tokenizer wants one.
-        frame: text of a chat template around the prompt.
-        haystack: token ids of prose to use as filler, in place of the repeated sentences.
+def build(options: Passkey, material: Material, length: int) -> list[Prompt]:
+    """The prompts of one length, that many tokens each, under the `exact` protocol.
 
     Raises:
-        ExperimentError: `length` is too short for the prompt without filler, or has fewer places than trials.
+        ExperimentError: `length` is too short for the prompt without filler, or has fewer places than trials; no chat
+            template though one was asked for; prose that does not fill the length.
     """
-    require_places(trials, length)
-    frame = frame or Frame()
+    if wrong := too_many(options.trials, length):
+        raise ExperimentError(f"{wrong}.")
+    frame, bos_id = Frame(), material.bos_id
+    if options.template == "chat":
+        if material.chat is None:
+            raise ExperimentError(
+                "passkey.template=chat: this model's tokenizer has no chat template; use template: none."
+            )
+        frame, bos_id = chat_frame(material.chat), None
+    encode = material.encode
+    haystack = material.prose if options.haystack == "essay" else None
     sentences = [list(encode(sentence)) for sentence in (*FILLER, " " + FILLER[0])]
     head = ([] if bos_id is None else [bos_id]) + list(encode(frame.before + INSTRUCTION + "\n"))
     question = list(encode("\n" + frame.question))
     built = []
-    for index, (key, depth) in enumerate(zip(keys(trials, length, seed), depths(trials), strict=True)):
+    for key, depth in drawn(options, length, material.seed):
         line, answer = list(encode("\n" + needle(key) + "\n")), list(encode(" " + key))
         room = length - len(head) - len(line) - len(question) - len(answer)
         if room < 0:
@@ -155,7 +161,7 @@ def build_trials(
                 f"raise the length to at least {length - room} or drop the metric passkey."
             )
         target = depth * room
-        if max(trials, LONG) * (length - room) <= length:
+        if max(options.trials, LONG) * (length - room) <= length:
             target = min(depth * length, room)  # at twice the length the same place has half the depth
         before = _sentence_boundary(sentences, target) if haystack is None else round(target)
         filler = _filler(sentences, room) if haystack is None else list(haystack[:room])
@@ -164,9 +170,8 @@ def build_trials(
                 f"passkey haystack: {len(filler)} tokens of prose cannot fill {room}; use a longer document."
             )
         ids = [*head, *filler[:before], *line, *filler[: room - before], *question, *answer]
-        trial_ids = np.array(ids, dtype=np.int32)
-        begins = (len(head) + before) / length
-        built.append(Trial(index=index, key=key, depth=begins, ids=trial_ids, answer_tokens=len(answer)))
+        request = Forced(ids=np.array(ids, dtype=np.int32), answer_tokens=len(answer))
+        built.append(Prompt(request=request, facts={"key": key, "depth": (len(head) + before) / length}))
     return built
 
 
@@ -192,14 +197,102 @@ def _sentence_boundary(sentences: list[list[int]], target: float) -> int:
         steps = [later_first, *middle]
 
 
-def exact(predicted: NDArray[np.int32], answer: NDArray[np.int32], after_text: str) -> bool:
-    """Whether greedy decoding gives the answer and then stops giving digits.
+def build_yarn(options: Passkey, material: Material, length: int) -> list[Prompt]:
+    """Prompts as YaRN's passkey script builds them: grown by 128 characters of filler to at most `length` tokens;
+    the needle's position is uniform in characters, the key in 1..50000 (github.com/jquesnelle/yarn, eval/passkey.py).
+
+    Raises:
+        ExperimentError: `length` is too short for the prompt without filler.
+    """
+    filler = "".join(FILLER)
+    built = []
+    for key, place in drawn(options, length, material.seed):
+
+        def text(characters: int, key: str = key, place: float = place) -> str:
+            before = round(place * characters)
+            all_filler = " ".join([filler] * (characters // len(filler) + 2))
+            lines = [INSTRUCTION, all_filler[:before], needle(key), all_filler[: characters - before], QUESTION]
+            return "\n".join(lines)
+
+        prompt = _longest(text, material.encode_whole, length)
+        ids = np.array(material.encode_whole(prompt), dtype=np.int32)
+        depth = prompt.index(needle(key)) / len(prompt)
+        request = Generated(ids=ids, new_tokens=YARN_NEW_TOKENS)
+        built.append(Prompt(request=request, facts={"key": key, "depth": depth}))
+    return built
+
+
+def _longest(text: Callable[[int], str], encode: Encode, length: int) -> str:
+    """The prompt with the most 128-character steps that stays within `length` tokens, by bisection."""
+
+    def fits(steps: int) -> bool:
+        return len(encode(text(steps * YARN_STEP_CHARACTERS))) <= length
+
+    if not fits(0):
+        raise ExperimentError(
+            f"lengths: {length} tokens are too few for YaRN's passkey prompt under this tokenizer; "
+            "raise the length or drop the metric passkey."
+        )
+    low, high = 0, 1
+    while fits(high):
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return text(low * YARN_STEP_CHARACTERS)
+
+
+def facts(options: Passkey, length: int, seed: int) -> list[Mapping[str, Any]]:
+    """The key of every prompt of a length; where its needle begins depends on the tokenizer."""
+    return [{"key": key} for key, _ in drawn(options, length, seed)]
+
+
+def drawn(options: Passkey, length: int, seed: int) -> list[tuple[str, float]]:
+    """Key of every prompt of a length, and the depth that is asked for, from 0 to 1 of the filler."""
+    if options.protocol == "yarn":
+        draw = random.Random(f"passkey yarn {seed} {length}")
+        return [(str(draw.randint(1, 50000)), draw.random()) for _ in range(options.trials)]
+    return list(zip(keys(options.trials, length, seed), depths(options.trials), strict=True))
+
+
+def asks(column: Column, options: Passkey, length: int, longest: int) -> Prompts:
+    """As many prompts as there are trials."""
+    return Prompts(count=options.trials, new_tokens=YARN_NEW_TOKENS if options.protocol == "yarn" else 0)
+
+
+def prompts(options: Passkey, material: Material, length: int) -> list[Prompt]:
+    """The prompts of one length under the protocol that was asked for. Raises ExperimentError as `build` does."""
+    return (build_yarn if options.protocol == "yarn" else build)(options, material, length)
+
+
+def sample(column: Column, options: Passkey, readings: Sequence[Reading], unit: OfPrompt) -> Sample | Remark:
+    """1 if the key was found, else 0."""
+    return Sample(unit=unit.unit, numerator=float(found(unit)), denominator=1.0, depth=float(unit.facts["depth"]))
+
+
+def found(unit: OfPrompt) -> bool:
+    """Whether greedy decoding gives the key: as the first integer (yarn), or next, and then no more digits (exact).
 
     With the answer fed in, greedy decoding yields it if and only if every position's argmax is the next token.
-
-    Args:
-        predicted: int32 `[A + 1]`, the argmax before each answer token, and after the last.
-        answer: int32 `[A]`.
-        after_text: what the token predicted after the answer adds to the text.
     """
-    return bool((predicted[:-1] == answer).all()) and not after_text[:1].isdigit()
+    if unit.answer is None:
+        said = re.search(r"\d+", unit.text)
+        return said is not None and int(said.group()) == int(unit.facts["key"])
+    return list(unit.predicted[:-1]) == list(unit.answer) and not unit.text[:1].isdigit()
+
+
+def check(options: Passkey, shortest: int) -> str | None:
+    """Every trial needs a place of its own."""
+    return too_many(options.trials, shortest) if options.protocol == "exact" else None
+
+
+METRIC = Metric(
+    name="passkey",
+    options=Passkey,
+    columns=(PASSKEY,),
+    asks=asks,
+    sample=sample,
+    prompts=prompts,
+    facts=facts,
+    check=check,
+)

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from ropewalk.metrics.metric import Documents, Metric, OfDocument, Options, Remark, Sample
 from ropewalk.metrics.readings import Reading
+from ropewalk.stats.column import Column
 
 TAIL_TOKENS = 512
+
+PERPLEXITY = Column(name="perplexity", title="perplexity", pooling="nll")
+TAIL = Column(name="tail", title="tail perplexity", pooling="nll", at_length=True)
+BITS = Column(name="bits_per_byte", title="bits per byte", pooling="bits")
+
+
+class Perplexity(Options):
+    """`stride`: None for one pass over the first L tokens, else sliding windows of L advanced by stride."""
+
+    stride: Annotated[int, Field(ge=1)] | None = None
 
 
 def whole(length: int) -> tuple[Reading, ...]:
@@ -39,24 +55,6 @@ def sliding(length: int, document_length: int, stride: int) -> tuple[Reading, ..
     return tuple(readings)
 
 
-def truncated(length: int, window: int) -> tuple[Reading, ...]:
-    """The tail at `length` of a model that is fed only the last window/2 tokens.
-
-    Where the tail is longer than window/4 (windows under 2048 tokens) it is scored in blocks of at most window/4,
-    each fed the window/2 tokens that end with it: every scored token sees window/4 to window/2 tokens, as it does
-    in a server that drops old context.
-    """
-    fed = max(2, window // 2)
-    block = max(1, fed // 2)
-    low = length - tail_tokens(length)
-    readings = []
-    for start in range(low, length, block):
-        high = min(start + block, length)
-        first = max(0, high - fed)
-        readings.append(Reading(start=first, low=start, high=high, bos=first > 0))
-    return tuple(readings)
-
-
 def position_blocks(length: int, per_octave: int = 4) -> list[tuple[int, int]]:
     """Log-spaced blocks `(low, high)` of scored tokens 1..length-1, for the loss-by-position curve."""
     octaves = np.log2(length)
@@ -69,3 +67,42 @@ def loss_by_position(nll: NDArray[np.float32]) -> list[tuple[int, int, float]]:
     """`(low, high, mean nll)` per block of a pass from token 0; nll float32 `[T - 1]`, nats."""
     values = nll.astype(np.float64)
     return [(low, high, float(values[low - 1 : high - 1].mean())) for low, high in position_blocks(len(nll) + 1)]
+
+
+def asks(column: Column, options: Perplexity, length: int, longest: int) -> Documents:
+    """The readings of a column at a length."""
+    if column == TAIL:
+        return Documents(readings=tail(length))
+    return Documents(readings=whole(length) if options.stride is None else sliding(length, longest, options.stride))
+
+
+def sample(column: Column, options: Perplexity, readings: Sequence[Reading], unit: OfDocument) -> Sample | Remark:
+    """Summed nats over tokens, or summed bits over bytes."""
+    nll = [reading.take(unit.losses(reading)) for reading in readings]
+    nats, tokens = float(sum(float(part.sum()) for part in nll)), sum(len(part) for part in nll)
+    if column != BITS:
+        return Sample(unit=unit.id, numerator=nats, denominator=float(tokens))
+    if "utf8_bytes" not in unit.arrays:
+        return Remark(status="error", reason="the tokenizer gives no character offsets, so bytes cannot be counted")
+    covered = sum(int(unit.arrays["utf8_bytes"][reading.low : reading.high].sum()) for reading in readings)
+    return Sample(unit=unit.id, numerator=nats / math.log(2), denominator=float(covered))
+
+
+def check(options: Perplexity, shortest: int) -> str | None:
+    """Windows have to overlap."""
+    if options.stride is None or options.stride < shortest:
+        return None
+    return (
+        f"metrics.perplexity.stride={options.stride} must be smaller than the shortest length {shortest}, or a "
+        "window would score tokens without context; lower stride or drop that length"
+    )
+
+
+METRIC = Metric(
+    name="perplexity",
+    options=Perplexity,
+    columns=(PERPLEXITY, TAIL, BITS),
+    asks=asks,
+    sample=sample,
+    check=check,
+)

@@ -7,7 +7,6 @@ document and start are served by the longest pass among them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +42,16 @@ def fed_ids(ids: NDArray[np.int32], start: int, stop: int, bos_id: int | None) -
     return fed
 
 
-def total(readings: Sequence[Reading], nll_by_start: dict[int, NDArray[np.float32]]) -> tuple[float, int]:
-    """Summed loss in nats and the number of tokens, over readings of one document."""
-    parts = [reading.take(nll_by_start[reading.start]) for reading in readings]
-    return float(sum(part.sum() for part in parts)), sum(len(part) for part in parts)
+def cut(reading: Reading, context: int) -> tuple[Reading, ...]:
+    """The same losses where only the last `context` tokens are fed.
+
+    More than context/2 tokens are scored in blocks of at most that many, each fed the `context` tokens that end with
+    it: every scored token sees context/2 to context tokens, as it does in a server that drops old context.
+    """
+    block = max(1, context // 2)
+    readings = []
+    for low in range(reading.low, reading.high, block):
+        high = min(low + block, reading.high)
+        start = max(reading.start, high - context)
+        readings.append(Reading(start=start, low=low, high=high, bos=start > 0))
+    return tuple(readings)

@@ -77,18 +77,18 @@ def positions(points: Sequence[Point], styles: Mapping[str, Style], *, window: i
     )
 
 
-def passkeys(points: Sequence[Point]) -> Spec:
+def depths(points: Sequence[Point]) -> Spec:
     """Depth by length map of one configuration."""
     tip = marks.tips(points, ("configuration", "length", "depths", "found"))
     base = alt.Chart(marks.POINTS)
     x = alt.X("length:O", title=None, axis=LABELLED_LENGTHS)
-    depths = list(dict.fromkeys(p["depths"] for p in sorted(points, key=lambda p: p["depth"])))
-    y = alt.Y("depths:N", sort=depths, title=None, axis=alt.Axis(labelOverlap=True))
+    parts = list(dict.fromkeys(p["depths"] for p in sorted(points, key=lambda p: p["depth"])))
+    y = alt.Y("depths:N", sort=parts, title=None, axis=alt.Axis(labelOverlap=True))
     share = alt.Color("share:Q", scale=alt.Scale(scheme="cividis", domain=[0, 1]), legend=None)
     ink = alt.condition("datum.share > 0.55", alt.value("#101418"), alt.value("#ffffff"))
     cells = base.mark_rect(stroke="white", strokeWidth=0.5).encode(x, y, share, tooltip=tip)
     counts = base.mark_text(fontSize=9.5).encode(x, y, alt.Text("short:N"), color=ink, tooltip=tip)
-    chart = alt.layer(cells, counts).properties(height=marks.ROW * len(depths))
+    chart = alt.layer(cells, counts).properties(height=marks.ROW * len(parts))
     return chart.to_dict() | {"datasets": {marks.POINTS.name: list(points)}}
 
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from ropewalk.errors import ExperimentError
+from ropewalk.metrics import columns
 from ropewalk.report.differences import Difference, differences
 from ropewalk.report.study import Study
 from ropewalk.stats.blocks import Block
+from ropewalk.stats.column import Column
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.paired import Paired, holm
 
@@ -30,7 +32,7 @@ class Contrast:
         same_rotation: both ran with one and the same rotation.
     """
 
-    metric: str
+    column: Column
     length: int
     label: str
     a: Interval
@@ -66,11 +68,12 @@ def compare(a: Study, b: Study) -> Compared:
         ExperimentError: they share nothing that can be compared.
     """
     pairs = shared_documents(a, b)
-    refused = {metric: reason for metric in _METRICS if (reason := _refusal(metric, a, b, pairs))}
+    known = {**a.run.columns, **b.run.columns}
+    refused = {column.name: reason for column in known.values() if (reason := _refusal(column, a, b, pairs))}
     found: list[Contrast] = []
-    for metric in _METRICS:
-        if metric not in refused:
-            cells = _cells(metric, a, b, pairs)
+    for column in known.values():
+        if column.name not in refused:
+            cells = _cells(column.name, a, b, pairs)
             adjusted = iter(holm([cell.paired.p for cell in cells if cell.paired.p is not None]))
             found += [c if c.paired.p is None else replace(c, adjusted_p=next(adjusted)) for c in cells]
     if not found:
@@ -88,9 +91,6 @@ def compare(a: Study, b: Study) -> Compared:
     )
 
 
-_METRICS = ("perplexity", "tail", "bits_per_byte", "longppl", "passkey")
-
-
 def shared_documents(a: Study, b: Study) -> dict[str, str]:
     """Ids in A and in B of the texts that both measured, told by their hashes."""
     other = {str(d["sha256"]): str(d["id"]) for d in b.run.meta.get("documents") or ()}
@@ -98,22 +98,24 @@ def shared_documents(a: Study, b: Study) -> dict[str, str]:
     return {name: other[sha256] for name, sha256 in ours.items() if sha256 in other}
 
 
-def _refusal(metric: str, a: Study, b: Study, pairs: Mapping[str, str]) -> str:
+def _refusal(column: Column, a: Study, b: Study, pairs: Mapping[str, str]) -> str:
     """Why a metric cannot be compared at all; empty if it can."""
-    if not all(any(row.metric == metric for row in study.run.rows) for study in (a, b)):
+    if not all(any(row.metric == column.name for row in study.run.rows) for study in (a, b)):
         return NOT_MEASURED
-    settings = [_settings(metric, study.run.experiment) for study in (a, b)]
+    settings = [_settings(column.name, study.run.experiment) for study in (a, b)]
     if settings[0] != settings[1]:
         return f"measured in different ways: {settings[0]} and {settings[1]}"
-    if metric == "passkey":
+    if column.unit != "document":
         return ""
     if not pairs:
         return "no document is in both"
-    if metric == "bits_per_byte":
+    if column.pooling == "bits":
         return ""
     if not same_tokens(a, b, pairs):
         return "the documents have other tokens (another tokenizer); bits per byte can be compared"
-    if metric == "longppl" and any(a.key_hashes.get(x) != b.key_hashes.get(y) for x, y in pairs.items()):
+    if "key" in columns()[column.name][0].arrays and any(
+        a.key_hashes.get(x) != b.key_hashes.get(y) for x, y in pairs.items()
+    ):
         return "other tokens are key (another evaluator, or another rule)"
     return ""
 
@@ -126,31 +128,31 @@ def same_tokens(a: Study, b: Study, pairs: Mapping[str, str]) -> bool:
 
 def _texts(a: Study, b: Study, pairs: Mapping[str, str], cells: Sequence[Contrast]) -> str:
     """With two tokenizers the same number of tokens is not the same text: how much of it each run read."""
-    lengths = [cell.length for cell in cells if cell.metric == "bits_per_byte"]
-    if not lengths or same_tokens(a, b, pairs):
+    cells = [cell for cell in cells if cell.column.pooling == "bits"]
+    if not cells or same_tokens(a, b, pairs):
         return ""
-    length = max(lengths)
-    one, other = (_bytes(study, length, names) for study, names in ((a, list(pairs)), (b, list(pairs.values()))))
+    last = max(cells, key=lambda cell: cell.length)
+    length = last.length
+    one, other = (_bytes(study, last, names) for study, names in ((a, list(pairs)), (b, list(pairs.values()))))
     return (
         f"The tokenizers differ, so {length:,} tokens are not the same text: on average {one:,.0f} bytes of a document "
         f"in A and {other:,.0f} in B."
     )
 
 
-def _bytes(study: Study, length: int, documents: Sequence[str]) -> float:
-    block = study.run.blocks["bits_per_byte", length]
+def _bytes(study: Study, cell: Contrast, documents: Sequence[str]) -> float:
+    block = study.run.blocks[cell.column.name, cell.length]
     scored = [block.units.index(name) for name in documents if name in block.units]
     return float(block.denominators_CN[0, scored].mean())
 
 
-def _settings(metric: str, experiment: Mapping[str, Any]) -> Any:
-    """What must be equal for two values of a metric to mean the same."""
-    metrics = experiment.get("metrics") or {}
-    if metric == "passkey":
-        return {"passkey": metrics.get("passkey"), "seed": experiment.get("seed")}
-    if metric == "longppl":
-        return {"reading": (metrics.get("longppl") or {}).get("reading")}
-    return {"stride": (metrics.get("perplexity") or {}).get("stride")}
+def _settings(column: str, experiment: Mapping[str, Any]) -> Any:
+    """What must be equal for two values of a column to mean the same."""
+    metric, _ = columns()[column]
+    section, seed = (experiment.get("metrics") or {}).get(metric.name) or {}, experiment.get("seed")
+    if metric.same is not None:
+        return metric.same(section, seed)
+    return dict(section) if metric.prompts is None else {metric.name: dict(section), "seed": seed}
 
 
 def _cells(metric: str, a: Study, b: Study, pairs: Mapping[str, str]) -> list[Contrast]:
@@ -170,11 +172,11 @@ def _pair(one: Block, other: Block, label: str, pairs: Mapping[str, str]) -> Blo
     shared = [unit for unit in one.units if names.get(unit) in other.units]
     rows = [_row(one, label, shared), _row(other, label, [names[unit] for unit in shared])]
     numerators_CN, denominators_CN = (np.stack([row[i] for row in rows]) for i in (0, 1))
-    same_tokens = np.array_equal(denominators_CN[0], denominators_CN[1]) or one.metric == "bits_per_byte"
+    same_tokens = np.array_equal(denominators_CN[0], denominators_CN[1]) or one.column.pooling == "bits"
     if not shared or not same_tokens or not (denominators_CN.sum(axis=1) > 0).all():
         return None
     return Block(
-        metric=one.metric,
+        column=one.column,
         lengths=one.lengths,
         labels=(A, B),
         units=tuple(shared),
@@ -192,10 +194,10 @@ def _row(block: Block, label: str, units: Sequence[str]) -> tuple[Any, Any]:
 def _contrast(a: Study, b: Study, label: str, block: Block) -> Contrast:
     prints = [study.run.row(label, block.metric, block.lengths[0]) for study in (a, b)]
     values = [block.interval(name) for name in (A, B)]
-    if block.metric not in ("passkey", "bits_per_byte"):
+    if block.column.is_ratio:
         values = [value.exp() for value in values]
     return Contrast(
-        metric=block.metric,
+        column=block.column,
         length=block.lengths[0],
         label=label,
         a=values[0],

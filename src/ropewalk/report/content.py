@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ropewalk.errors import ExperimentError
@@ -15,6 +16,7 @@ from ropewalk.report.recommend import Recommendation, judged_block, recommend
 from ropewalk.report.study import Study
 from ropewalk.report.tables import Table
 from ropewalk.stats.blocks import Block
+from ropewalk.stats.column import Column
 from ropewalk.stats.findings import Finding, findings
 
 LEVELS = (
@@ -134,6 +136,8 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
     found = parameters.steps(run, block) if block else {}
     labels = list(leading.values())
     bins = figures.bins_of(study)
+    found_items = run.retrieval.items if run.retrieval else "answers"
+    found_title = found_items[:1].upper() + found_items[1:]
     return [
         Section(
             anchor="ratio",
@@ -142,7 +146,7 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             f"documents; below the dashed line is better. Strong lines: each method's best configuration{at}, with its "
             f"95 % band, one by one and not corrected for their number. The axis is stretched around “same”. {LEVELS}",
             figures=(figures.ratio(study, leading, drawn),),
-            tables=_metric_tables(study, ("perplexity", "bits_per_byte", "longppl")),
+            tables=_column_tables(study, [c for c in run.columns.values() if not c.at_length]),
         ),
         Section(
             anchor="tail",
@@ -151,7 +155,7 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             "last half window. Below the line, reading more context pays; what is said of it above is corrected over "
             f"all configurations and lengths, the bands are not. {LEVELS}",
             figures=(figures.tail(study, leading, drawn),),
-            tables=_metric_tables(study, ("tail",)),
+            tables=_column_tables(study, [run.tail] if run.tail else []),
         ),
         Section(
             anchor="position",
@@ -162,11 +166,11 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             figures=(figures.positions(study, leading, drawn),),
         ),
         Section(
-            anchor="passkey",
-            title="Passkeys by depth and length",
-            lead="Share of passkeys found, by where in the prompt the key stood (0 % is the beginning). Exploratory: "
+            anchor="retrieval",
+            title=f"{found_title} by depth and length",
+            lead=f"Share of {found_items} found, by where in the prompt it stood (0 % is the beginning). Exploratory: "
             "lengths share keys and beginnings, so one length does not confirm another.",
-            figures=figures.passkeys(study, labels),
+            figures=figures.retrieval(study, labels),
             tables=(Listing(title="Found by depth", table=tables.depths(study, labels, bins)),) if study.trials else (),
         ),
         Section(
@@ -225,13 +229,8 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
     ]
 
 
-def _metric_tables(study: Study, metrics: tuple[str, ...]) -> tuple[Listing, ...]:
-    known = {row.metric for row in study.run.rows}
-    return tuple(
-        Listing(title=tables.heading(metric), table=tables.by_length(study.run, metric))
-        for metric in metrics
-        if metric in known
-    )
+def _column_tables(study: Study, columns: Sequence[Column]) -> tuple[Listing, ...]:
+    return tuple(Listing(title=tables.heading(each), table=tables.by_length(study.run, each)) for each in columns)
 
 
 def _ranking_tables(study: Study, block: Block | None) -> tuple[Listing, ...]:

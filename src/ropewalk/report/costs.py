@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from ropewalk.stats.best import distinct
 from ropewalk.stats.blocks import Block
+from ropewalk.stats.column import Column
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.measured import NONE, Measured
 
 ALPHA = 0.05
-RATIOS = ("perplexity", "tail", "longppl")
-"""Metrics in which a cost can be a ratio of perplexities, the first that was measured counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,14 +21,14 @@ class Cost:
     Attributes:
         ratio: paired over documents; 1 is no cost.
         length: where it is worst, tokens.
-        metric: what was compared.
+        column: what was compared.
         at_most: upper bound of the cost over all these lengths that holds for all configurations at once in 95 % of
             runs; infinite without an interval.
     """
 
     ratio: Interval
     length: int
-    metric: str
+    column: Column
     at_most: float
 
 
@@ -45,8 +44,8 @@ def short_costs(run: Measured, target: int) -> dict[str, Cost]:
     of different configurations, because a bound is there to choose among them. It says nothing about other lengths.
     """
     lengths = short_lengths(run, target)
-    for metric in RATIOS:
-        blocks = [block for length in lengths if (block := run.block(metric, length)) and NONE in block.labels]
+    for column in (each for each in run.columns.values() if each.is_ratio):
+        blocks = [block for length in lengths if (block := run.block(column.name, length)) and NONE in block.labels]
         if blocks and len(blocks) == len(lengths):
             labels = [label for label in blocks[0].labels if all(label in block.labels for block in blocks)]
             return {label: _worst(blocks, label) for label in labels}
@@ -67,7 +66,7 @@ def _worst(blocks: list[Block], label: str) -> Cost:
     ratios = [(block, block.paired(label, NONE).interval) for block in blocks]
     block, ratio = max(ratios, key=lambda pair: pair[1].value)
     at_most = max(_at_most(block, label) for block in blocks)
-    return Cost(ratio=ratio, length=block.lengths[0], metric=block.metric, at_most=at_most)
+    return Cost(ratio=ratio, length=block.lengths[0], column=block.column, at_most=at_most)
 
 
 def _at_most(block: Block, label: str) -> float:

@@ -12,7 +12,6 @@ from ropewalk.report.marks import Spec
 from ropewalk.report.palette import Style
 from ropewalk.report.points import bins_of
 from ropewalk.report.study import Study
-from ropewalk.report.wording import TITLES
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.measured import NONE, TRUNCATE
 from ropewalk.stats.sensitivity import Step
@@ -60,14 +59,17 @@ def ratio(study: Study, leading: Mapping[str, str], styles: Mapping[str, Style])
 def tail(study: Study, leading: Mapping[str, str], styles: Mapping[str, Style]) -> Figure:
     """Tail perplexity against truncate."""
     title = "Tail perplexity against dropping the context"
-    found = points.ratios(study.run, "tail", TRUNCATE, leading)
-    if found:
-        spec = charts.dots(found, styles, y="tail perplexity against truncate", value=TITLES["tail"])
+    column = study.run.tail
+    found = points.ratios(study.run, column.name, TRUNCATE, leading) if column else []
+    if column and found:
+        spec = charts.dots(found, styles, y="tail perplexity against truncate", value=column.title)
         return Figure(name="tail", title=title, spec=spec, methods=_methods(found))
     window = study.run.shipped_window
     inside = f"no length lies beyond the window of {window:,} tokens, so there is no context to drop"
     beyond = any(length > window for length in study.run.lengths)
-    reason = _absent(study, "tail") or (inside if not beyond else "no tail could be compared with truncate")
+    reason = (_absent(study, column.name) if column else "tail perplexity was not measured") or (
+        inside if not beyond else "no tail could be compared with truncate"
+    )
     return Figure(name="tail", title=title, missing=reason)
 
 
@@ -82,16 +84,17 @@ def positions(study: Study, leading: Mapping[str, str], styles: Mapping[str, Sty
     return Figure(name="position", title=f"Loss by position, up to {length:,}", spec=spec, methods=_methods(found))
 
 
-def passkeys(study: Study, labels: Sequence[str]) -> tuple[Figure, ...]:
+def retrieval(study: Study, labels: Sequence[str]) -> tuple[Figure, ...]:
     """A depth by length map of each label."""
     bins, found = bins_of(study), list[Figure]()
     for index, label in enumerate(labels):
-        cells = points.passkey_map(study, label, bins)
+        cells = points.found_map(study, label, bins)
         if cells:
-            name = f"passkey-{index:02d}"
-            found.append(Figure(name=name, title=label, spec=charts.passkeys(cells), small=True))
-    reason = _absent(study, "passkey") or "no passkey trial is complete"
-    return tuple(found) or (Figure(name="passkey-00", title="Passkeys by depth and length", missing=reason),)
+            name = f"retrieval-{index:02d}"
+            found.append(Figure(name=name, title=label, spec=charts.depths(cells), small=True))
+    column, title = study.run.retrieval, "What is found, by depth and length"
+    reason = (_absent(study, column.name) if column else "nothing asks what is found") or "no trial is complete"
+    return tuple(found) or (Figure(name="retrieval-00", title=title, missing=reason),)
 
 
 def front(study: Study, block: Block | None, leading: Mapping[str, str], styles: Mapping[str, Style]) -> Figure:
@@ -105,8 +108,8 @@ def front(study: Study, block: Block | None, leading: Mapping[str, str], styles:
         return Figure(name="pareto", title=title, missing=why_no_cost(study.run, length))
     dropped = study.run.row(TRUNCATE, block.metric, length)
     value = None if dropped is None or math.isnan(dropped.value) else dropped.value
-    metric = TITLES[block.metric]
-    spec = charts.front(found, styles, value=metric, log=not block.counts, dropping=value, length=length)
+    metric = block.column.title
+    spec = charts.front(found, styles, value=metric, log=block.column.is_ratio, dropping=value, length=length)
     return Figure(name="pareto", title=title, spec=spec, methods=_methods(found))
 
 
@@ -129,8 +132,8 @@ def effects(block: Block | None, steps: Mapping[str, Sequence[Step]], styles: Ma
         return Figure(name="sensitivity", title=title, missing=reason)
     kept = list(dict.fromkeys(p["step"] for p in found))[:MOST_STEPS]
     found = [p for p in found if p["step"] in kept]
-    ratio = block.metric in ("perplexity", "tail", "longppl")
-    spec = charts.effects(found, styles, x=f"change of {TITLES[block.metric]}", ratio=ratio)
+    ratio = block.column.is_ratio
+    spec = charts.effects(found, styles, x=f"change of {block.column.title}", ratio=ratio)
     return Figure(name="sensitivity", title=title, spec=spec, methods=_methods(found))
 
 
@@ -138,9 +141,10 @@ def _absent(study: Study, metric: str) -> str:
     """Why a metric has no chart at all; empty if it was measured."""
     rows = [row for row in study.run.rows if row.metric == metric]
     if not rows:
-        return f"{TITLES[metric]} was not measured"
+        return f"{metric} was not measured"
     if all(row.status != "ok" for row in rows):
-        return f"no {TITLES[metric]} cell has a value; the first: {rows[0].status.replace('_', ' ')}, {rows[0].reason}"
+        title, first = study.run.columns[metric].title, rows[0]
+        return f"no {title} cell has a value; the first: {first.status.replace('_', ' ')}, {first.reason}"
     return ""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from ropewalk.errors import visible
 from ropewalk.report.content import Content, Section
 from ropewalk.report.tables import Table, by_length, heading
-from ropewalk.report.wording import TITLES, confidence, facts, headline, would_change
+from ropewalk.report.wording import confidence, facts, headline, would_change
 
 LONG = 30
 """Rows from which a table is folded away."""
@@ -76,11 +76,10 @@ def _section(section: Section, report: Content) -> Iterator[str]:
 
 def _every_number(report: Content) -> Iterator[str]:
     """The full table, one per metric that no section before has shown."""
-    known = {row.metric for row in report.study.run.rows}
     shown = {listing.title for section in report.sections for listing in section.tables}
-    for metric in TITLES:
-        if metric in known and heading(metric) not in shown:
-            yield from _titled(heading(metric), by_length(report.study.run, metric))
+    for column in report.study.run.columns.values():
+        if heading(column) not in shown:
+            yield from _titled(heading(column), by_length(report.study.run, column))
     yield "The other metrics stand above; `ropewalk results DIR --csv` prints all of them."
 
 

@@ -55,7 +55,7 @@
   };
   const cell = (row, index) => {
     const { kind } = columns[index];
-    const share = kind === "value" && row[data.table.metric] === "passkey" && row[index] !== null;
+    const share = kind === "value" && data.table.shares.includes(row[data.table.metric]) && row[index] !== null;
     return share ? `${Math.round(100 * row[index])} %` : text(row[index], kind === "value" ? "number" : kind);
   };
   columns.forEach(({ name, kind }, index) => {

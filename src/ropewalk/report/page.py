@@ -15,7 +15,6 @@ from markupsafe import Markup, escape
 from ropewalk import __version__
 from ropewalk.report import wording
 from ropewalk.report.content import Content
-from ropewalk.report.costs import RATIOS
 from ropewalk.report.marks import without_legends
 from ropewalk.report.palette import Style
 from ropewalk.report.theme import page_config
@@ -91,7 +90,8 @@ def table(run: Measured) -> dict[str, Any]:
     columns = [{"name": name, "kind": kind} for name, kind in COLUMNS]
     ratios = _against_none(run)
     rows = [compact(_row(row, ratios.get((row.metric, row.length, row.label)))) for row in run.rows]
-    return {"columns": columns, "rows": rows} | places
+    shares = [column.name for column in run.columns.values() if column.counts]
+    return {"columns": columns, "rows": rows, "shares": shares} | places
 
 
 def _row(row: Row, ratio: float | None) -> list[Any]:
@@ -104,7 +104,7 @@ def _against_none(run: Measured) -> dict[tuple[str, int, str], float]:
     """Ratios of perplexities to `none` on the same documents."""
     found: dict[tuple[str, int, str], float] = {}
     for (metric, length), block in run.blocks.items():
-        if metric in RATIOS and NONE in block.labels:
+        if block.column.is_ratio and NONE in block.labels:
             logs_C = block.values_C - block.values_C[block.labels.index(NONE)]
             found |= {(metric, length, x): math.exp(min(v, 700.0)) for x, v in zip(block.labels, logs_C, strict=True)}
     return found

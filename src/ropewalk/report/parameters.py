@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ropewalk.methods import describe, registered
 from ropewalk.report.tables import Table
-from ropewalk.report.wording import MISSING, TITLES, apart, probability
+from ropewalk.report.wording import MISSING, apart, probability
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.measured import NONE, TRUNCATE, Measured
 from ropewalk.stats.sensitivity import Step, sensitivity
@@ -30,13 +30,13 @@ def table(block: Block, found: Mapping[str, Sequence[Step]]) -> Table:
             method,
             moved(step),
             others(step),
-            apart(block.metric, step.paired.interval),
+            apart(block.column, step.paired.interval),
             probability(step.adjusted_p),
         )
         for method, all_steps in found.items()
         for step in all_steps
     )
-    columns = ("method", "step", "others fixed at", f"change of {TITLES[block.metric]}", "p (Holm)")
+    columns = ("method", "step", "others fixed at", f"change of {block.column.title}", "p (Holm)")
     return Table(columns=columns, rows=rows, numeric=frozenset({"p (Holm)"}))
 
 

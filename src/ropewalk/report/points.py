@@ -11,7 +11,7 @@ from ropewalk.report.parameters import moved
 from ropewalk.report.recommend import value_of
 from ropewalk.report.study import Study
 from ropewalk.report.tables import depth_bin, depth_names
-from ropewalk.report.wording import TITLES, apart, change, measure
+from ropewalk.report.wording import apart, change, measure
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.effective import pareto_front
 from ropewalk.stats.intervals import Interval
@@ -58,10 +58,10 @@ def ratios(run: Measured, metric: str, reference: str, leading: Mapping[str, str
                 continue
             interval = block.paired(label, reference).interval
             if math.isfinite(interval.value) and interval.value > 0:
-                value = measure(metric, block.interval(label).exp())
+                value = measure(block.column, block.interval(label).exp())
                 found.append(
                     _known(label, methods, leading)
-                    | {"length": length, "ratio": interval.value, TITLES[metric]: value}
+                    | {"length": length, "ratio": interval.value, block.column.title: value}
                     | _ends(interval)
                     | {"change": change(interval), "documents": interval.n}
                 )
@@ -84,8 +84,8 @@ def curve(study: Study, leading: Mapping[str, str]) -> list[Point]:
     ]
 
 
-def passkey_map(study: Study, label: str, bins: int) -> list[Point]:
-    """Share of passkeys found by depth and length of one configuration."""
+def found_map(study: Study, label: str, bins: int) -> list[Point]:
+    """Share found by depth and length of one configuration."""
     groups: dict[tuple[int, int], list[bool]] = {}
     for trial in study.trials:
         if trial.label == label:
@@ -119,12 +119,12 @@ def pareto(run: Measured, block: Block, leading: Mapping[str, str]) -> list[Poin
     known = [label for label in block.labels if label in costs and math.isfinite(costs[label].ratio.value)]
     values = {label: value_of(block, label).value for label in known}
     known = [label for label in known if math.isfinite(values[label])]
-    losses = [-values[label] if block.counts else values[label] for label in known]
+    losses = [-values[label] if block.column.higher_is_better else values[label] for label in known]
     front = {known[i] for i in pareto_front([costs[x].ratio.value for x in known], losses)}
     return [
         _known(label, methods, leading)
         | {"cost": costs[label].ratio.value, "cost at short lengths": _cost(costs[label])}
-        | {"value": values[label], TITLES[block.metric]: measure(block.metric, value_of(block, label))}
+        | {"value": values[label], block.column.title: measure(block.column, value_of(block, label))}
         | {"front": label in front, "length": length}
         for label in known
     ]
@@ -161,7 +161,7 @@ def effects(block: Block, found: Mapping[str, Iterable[Step]]) -> list[Point]:
                     {"method": method, "step": f"{method} {moved(step)}"}
                     | {"from": step.labels[0], "to": step.labels[1], "ratio": interval.value}
                     | _ends(interval)
-                    | {"change": apart(block.metric, interval), "p (Holm)": step.adjusted_p, "documents": interval.n}
+                    | {"change": apart(block.column, interval), "p (Holm)": step.adjusted_p, "documents": interval.n}
                 )
     return points
 

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from ropewalk.metrics import column
 from ropewalk.report import wording
 from ropewalk.report.compare import NOT_MEASURED, Compared, Contrast
 from ropewalk.report.costs import Cost
 from ropewalk.report.recommend import Candidate, Recommendation
 from ropewalk.report.tables import Table
-from ropewalk.report.wording import TITLES, apart, measure, probability
+from ropewalk.report.wording import apart, measure, probability
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.paired import Paired
 
@@ -22,14 +23,15 @@ def recommendation_json(answer: Recommendation, command: str | None, missing: in
         "target": answer.target,
         "judged_at": answer.judged_at,
         "cells_missing": missing,
-        "metric": answer.metric,
+        "metric": answer.column.name,
+        "retrieval": None if answer.retrieval is None else answer.retrieval.name,
         "max_short_cost_percent": answer.bound_percent,
         "choice": _candidate(answer.choice),
         "tied": [_candidate(c) for c in answer.tied],
         "by": answer.by,
-        "find_fewer_passkeys": [_candidate(c) | {"p_holm": p} for c, p in answer.outdone],
-        "min_passkey": answer.min_passkey,
-        "below_min_passkey": [_candidate(c) for c in answer.too_few_found],
+        "find_less": [_candidate(c) | {"p_holm": p} for c, p in answer.outdone],
+        "min_found": answer.min_found,
+        "below_min_found": [_candidate(c) for c in answer.too_few_found],
         "same_measurement": list(answer.same),
         "against_dropping_the_context": answer.dropping,
         "too_costly": [_candidate(c) for c in answer.too_costly],
@@ -50,7 +52,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "against_none": _paired(candidate.against_none),
         "against_truncate": _paired(candidate.against_truncate),
         "short_cost": _cost(candidate.cost),
-        "passkey": None if candidate.passkey is None else _interval(candidate.passkey),
+        "found": None if candidate.found is None else _interval(candidate.found),
     }
 
 
@@ -64,7 +66,7 @@ def recommendation_lines(answer: Recommendation, command: str | None, missing: s
     if answer.tied:
         yield "Not told apart from it:"
         for c in answer.tied[:10]:
-            yield f"  {c.label}: {measure(answer.metric, c.value)}; cost at short lengths {wording.cost(c)}"
+            yield f"  {c.label}: {measure(answer.column, c.value)}; cost at short lengths {wording.cost(c)}"
         if len(answer.tied) > 10:
             yield f"  and {len(answer.tied) - 10} more (--json lists all)"
     changes = wording.would_change(answer)
@@ -94,9 +96,9 @@ def compared_lines(found: Compared) -> Iterator[str]:
         yield "Differs in provenance (A, B):"
         yield from (f"  {d.what}: {d.a}, {d.b}" for d in found.differences)
     yield f"Documents in both: {found.documents}"
-    for metric, reason in found.not_compared.items():
+    for name, reason in found.not_compared.items():
         if reason != NOT_MEASURED:
-            yield f"Not compared: {TITLES[metric]}, {reason}."
+            yield f"Not compared: {column(name).title}, {reason}."
     if found.remark:
         yield found.remark
     yield ""
@@ -106,12 +108,12 @@ def compared_table(found: Compared) -> Table:
     """The cells of a comparison."""
     rows = tuple(
         (
-            TITLES[c.metric],
+            c.column.title,
             f"{c.length:,}",
             c.label + ("" if c.same_rotation else " (another rotation)"),
-            measure(c.metric, c.a),
-            measure(c.metric, c.b),
-            apart(c.metric, c.paired.interval),
+            measure(c.column, c.a),
+            measure(c.column, c.b),
+            apart(c.column, c.paired.interval),
             probability(c.adjusted_p),
             str(c.paired.interval.n),
         )
@@ -122,7 +124,7 @@ def compared_table(found: Compared) -> Table:
 
 
 def _contrast(c: Contrast) -> dict[str, Any]:
-    known = {"metric": c.metric, "length": c.length, "label": c.label, "same_rotation": c.same_rotation}
+    known = {"metric": c.column.name, "length": c.length, "label": c.label, "same_rotation": c.same_rotation}
     return known | {
         "a": _interval(c.a),
         "b": _interval(c.b),
@@ -143,7 +145,9 @@ def _paired(paired: Paired | None) -> dict[str, Any] | None:
 def _cost(cost: Cost | None) -> dict[str, Any] | None:
     if cost is None:
         return None
-    return {"metric": cost.metric, "length": cost.length} | _interval(cost.ratio) | {"at_most": _finite(cost.at_most)}
+    return (
+        {"metric": cost.column.name, "length": cost.length} | _interval(cost.ratio) | {"at_most": _finite(cost.at_most)}
+    )
 
 
 def _finite(x: float | None) -> float | None:

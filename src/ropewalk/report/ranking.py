@@ -9,9 +9,9 @@ from itertools import combinations
 from ropewalk.report.costs import Cost, short_costs
 from ropewalk.report.recommend import value_of
 from ropewalk.report.tables import Table, cell
-from ropewalk.report.wording import MISSING, TITLES, change, measure
+from ropewalk.report.wording import MISSING, change, measure
 from ropewalk.stats.best import BestSet, best_set
-from ropewalk.stats.blocks import BITS, PASSKEY, Block
+from ropewalk.stats.blocks import Block
 from ropewalk.stats.correlation import rank_agreement
 from ropewalk.stats.crossfit import cross_fit
 from ropewalk.stats.effective import THRESHOLD, TOLERANCE, against_reference, effective_length
@@ -32,7 +32,7 @@ def by_method(run: Measured, block: Block) -> Table:
         (
             entry.method,
             entry.best,
-            measure(block.metric, value_of(fitted.block, entry.method)),
+            measure(block.column, value_of(fitted.block, entry.method)),
             _optimism(block, entry.optimism),
             _verdict(run.configurations[entry.method], best),
             _cost(costs.get(entry.best)),
@@ -40,7 +40,7 @@ def by_method(run: Measured, block: Block) -> Table:
         )
         for entry in fitted.methods
     )
-    columns = ("method", "best configuration", f"held-out {TITLES[block.metric]}", "optimism", "verdict")
+    columns = ("method", "best configuration", f"held-out {block.column.title}", "optimism", "verdict")
     return Table(columns=(*columns, "cost at short lengths", "effective length"), rows=rows)
 
 
@@ -51,35 +51,40 @@ def _not_held_out(run: Measured, block: Block, costs: Mapping[str, Cost]) -> Tab
         own = block.only(labels)
         if own.labels:
             best = own.labels[int(own.losses_C.argmin())]
-            value = measure(block.metric, value_of(block, best))
+            value = measure(block.column, value_of(block, best))
             rows.append((method, best, value, _cost(costs.get(best)), reach(run, best)))
-    columns = ("method", "best configuration", f"{TITLES[block.metric]}, not held out")
+    columns = ("method", "best configuration", f"{block.column.title}, not held out")
     return Table(columns=(*columns, "cost at short lengths", "effective length"), rows=tuple(rows))
 
 
 def reach(run: Measured, label: str) -> str:
     """Effective length of a configuration: `16,384 (tail)`, `at least 16,384`, or a dash where it is unknown."""
-    asked = {row.length for row in run.rows if row.label == label and row.metric == "tail"}
-    tails = {length: block for (metric, length), block in run.blocks.items() if metric == "tail"}
+    tail, retrieval = run.tail, run.retrieval
+    if tail is None:
+        return MISSING
+    asked = {row.length for row in run.rows if row.label == label and row.metric == tail.name}
+    tails = {length: block for (metric, length), block in run.blocks.items() if metric == tail.name}
     ratios = against_reference(tails, label, run.shipped_window)
     if not ratios:
         return MISSING
-    found = {row.length: row.value for row in run.rows if row.label == label and row.metric == PASSKEY}
+    own = [row for row in run.rows if row.label == label and retrieval and row.metric == retrieval.name]
+    found = {row.length: row.value for row in own}
     effective = effective_length(dict.fromkeys(asked) | ratios, found or None)
+    stop = retrieval.title if effective.stopped_by == "found" and retrieval else effective.stopped_by
     if effective.length is None:
-        return f"below {effective.stopped_at:,} ({effective.stopped_by})"
+        return f"below {effective.stopped_at:,} ({stop})"
     if effective.stopped_at is None:
         return f"at least {effective.length:,}"
-    return f"{effective.length:,} ({effective.stopped_by})"
+    return f"{effective.length:,} ({stop})"
 
 
 def effective_note(run: Measured) -> str:
     """What effective length means in this run."""
-    trials = any(row.metric == PASSKEY for row in run.rows)
-    passkey = f" and at least {100 * THRESHOLD:.0f} % of passkeys are found" if trials else ""
+    found = run.retrieval
+    more = f" and at least {100 * THRESHOLD:.0f} % of {found.items} are found" if found else ""
     return (
         "Effective length: the longest measured length up to which tail perplexity is shown, by its whole paired 95 % "
-        f"interval, to stay within {100 * TOLERANCE:.0f} % of the unscaled model's on the same tokens{passkey}, and "
+        f"interval, to stay within {100 * TOLERANCE:.0f} % of the unscaled model's on the same tokens{more}, and "
         "what ended it; beyond the window the unscaled model is fed the last half window."
     )
 
@@ -88,16 +93,16 @@ def best_per_length(run: Measured) -> Table:
     """The winner of every length and metric, and how many cannot be told apart from it."""
     rows: list[tuple[str, ...]] = []
     for length in run.lengths:
-        for metric in TITLES:
-            block = run.block(metric, length)
+        for column in run.columns.values():
+            block = run.block(column.name, length)
             best = best_set(block) if block is not None and block.labels else None
             if block is None or best is None or best.winner is None:
                 continue
             alone = (
                 "only one measurement" if best.distinct < 2 else f"{len(best.members) - 1} of {len(block.labels) - 1}"
             )
-            value = measure(metric, value_of(block, best.winner))
-            rows.append((f"{length:,}", TITLES[metric], best.winner, value, alone, str(best.n)))
+            value = measure(column, value_of(block, best.winner))
+            rows.append((f"{length:,}", column.title, best.winner, value, alone, str(best.n)))
     columns = ("length", "metric", "best", "value [95 % interval]", "not told apart", "n")
     return Table(columns=columns, rows=tuple(rows), numeric=frozenset({"length", "n"}))
 
@@ -105,26 +110,29 @@ def best_per_length(run: Measured) -> Table:
 def top(run: Measured, block: Block, count: int = 10) -> Table:
     """The best configurations at one length, with their other metrics beside the deciding one."""
     length = block.lengths[0]
-    metrics = [metric for metric in TITLES if any(r.metric == metric and r.length == length for r in run.rows)]
+    at = {row.metric for row in run.rows if row.length == length}
+    columns = [column for column in run.columns.values() if column.name in at]
     order = [block.labels[i] for i in block.losses_C.argsort(kind="stable")][:count]
     rows = tuple(
-        (str(place), label, *(cell(run.row(label, metric, length)) for metric in metrics))
+        (str(place), label, *(cell(column, run.row(label, column.name, length)) for column in columns))
         for place, label in enumerate(order, 1)
     )
     return Table(
-        columns=("rank", "configuration", *(TITLES[m] for m in metrics)), rows=rows, numeric=frozenset({"rank"})
+        columns=("rank", "configuration", *(column.title for column in columns)), rows=rows, numeric=frozenset({"rank"})
     )
 
 
 def correlations(run: Measured) -> Table:
     """Spearman's rank correlation of each pair of metrics over the configurations, one column per length."""
-    blocks = {(m, x): b for x in run.lengths for m in TITLES if (b := run.block(m, x)) is not None and b.labels}
-    apart = [metric for metric in TITLES if metric != BITS]  # bits per byte order the configurations as perplexity does
+    blocks = {(m, x): b for x in run.lengths for m in run.columns if (b := run.block(m, x)) is not None and b.labels}
+    apart = [
+        c for c in run.columns.values() if c.pooling != "bits"
+    ]  # which order the configurations as perplexity does
     rows: list[tuple[str, ...]] = []
     for one, other in combinations(apart, 2):
-        found = [_agreement(blocks.get((one, x)), blocks.get((other, x))) for x in run.lengths]
+        found = [_agreement(blocks.get((one.name, x)), blocks.get((other.name, x))) for x in run.lengths]
         if any(text != MISSING for text in found):
-            rows.append((f"{TITLES[one]}, {TITLES[other]}", *found))
+            rows.append((f"{one.title}, {other.title}", *found))
     return Table(columns=("metrics", *(f"{x:,}" for x in run.lengths)), rows=tuple(rows))
 
 
@@ -153,6 +161,6 @@ def _cost(cost: Cost | None) -> str:
 
 def _optimism(block: Block, optimism: float) -> str:
     """How much too good the in-sample best looked."""
-    if block.metric in (PASSKEY, BITS):
+    if not block.column.is_ratio:
         return f"{100 * optimism:.1f} points" if block.counts else f"{optimism:.3g}"
     return f"{100 * math.expm1(min(optimism, 50.0)):+.2f} %"

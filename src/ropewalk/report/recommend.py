@@ -10,16 +10,16 @@ from typing import Any
 from ropewalk.errors import ExperimentError
 from ropewalk.report.costs import Cost, short_costs, why_no_cost
 from ropewalk.stats.best import BestSet, best_set
-from ropewalk.stats.blocks import PASSKEY, Block
-from ropewalk.stats.findings.finding import QUALITY
+from ropewalk.stats.blocks import Block
+from ropewalk.stats.column import Column
 from ropewalk.stats.findings.quality import Direction, against_dropping, deciding_block, direction
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.measured import NONE, TRUNCATE, Measured
 from ropewalk.stats.paired import Paired
 
-BY = ("perplexity", "passkey", "both")
-"""What decides: the first quality metric that was measured, passkeys found, or that metric and then, among those that
-it cannot tell apart, passkeys."""
+LOSSES, BOTH = "perplexity", "both"
+"""What decides: the weightiest loss that was measured (LOSSES), what is found (by its column's name), or that loss and
+then, among those that it cannot tell apart, what is found (BOTH)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +27,10 @@ class Candidate:
     """One configuration with what speaks for and against it at the judged length.
 
     Attributes:
-        value: in the unit of the results table (perplexity, bits per byte, share of passkeys), with its interval.
+        value: in the unit of the results table (perplexity, bits per byte, a share), with its interval.
         against_none, against_truncate: paired on the same documents; None where that was not measured.
         cost: at lengths inside the window; None where unknown.
-        passkey: share found at the judged length; None where not measured.
+        found: share found at the judged length; None where not measured.
     """
 
     label: str
@@ -40,7 +40,7 @@ class Candidate:
     against_none: Paired | None
     against_truncate: Paired | None
     cost: Cost | None
-    passkey: Interval | None
+    found: Interval | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +50,17 @@ class Recommendation:
     Attributes:
         target: what was asked for, tokens.
         judged_at: the shortest measured length at or beyond it.
-        metric: which metric decided.
-        choice: the best value within the bounds, among those tied that no other finds more passkeys than.
+        column: what decided.
+        retrieval: what says how much is found; None if nothing in the run does.
+        choice: the best value within the bounds, among those tied that no other finds more than.
         tied: all others that cannot be told apart from it, best first.
-        outdone: those tied in the metric that were shown to find fewer passkeys than another of them, best first, each
+        outdone: those tied in the metric that were shown to find less than another of them, best first, each
             with its p (exact McNemar, Holm over the pairs of the tied).
-        best: the procedure's result over the configurations within the bounds, before passkeys.
+        best: the procedure's result over the configurations within the bounds, before retrieval.
         too_costly: better values at the judged length, but beyond the bound, best first.
-        too_few_found: better values at the judged length, but fewer passkeys than `min_passkey`, best first.
+        too_few_found: better values at the judged length, but less found than `min_found`, best first.
         bound_percent: largest allowed cost at short lengths, per cent; None if any.
-        min_passkey: smallest allowed share of passkeys found at the judged length; None if any.
+        min_found: smallest allowed share found at the judged length; None if any.
         by: what was asked to decide.
         no_cost: why costs are unknown; empty where they are known.
         rotates: the choice has different rotations at different lengths.
@@ -70,7 +71,8 @@ class Recommendation:
 
     target: int
     judged_at: int
-    metric: str
+    column: Column
+    retrieval: Column | None
     choice: Candidate
     tied: tuple[Candidate, ...]
     outdone: tuple[tuple[Candidate, float], ...]
@@ -78,7 +80,7 @@ class Recommendation:
     too_costly: tuple[Candidate, ...]
     too_few_found: tuple[Candidate, ...]
     bound_percent: float | None
-    min_passkey: float | None
+    min_found: float | None
     by: str
     no_cost: str
     rotates: bool
@@ -91,11 +93,11 @@ def recommend(
     target: int,
     bound_percent: float | None = None,
     *,
-    by: str = "both",
-    min_passkey: float | None = None,
+    by: str = BOTH,
+    min_found: float | None = None,
 ) -> Recommendation:
     """The best value at the target among the configurations within the bounds; with `by="both"`, of those that the
-    value cannot tell apart, the best of those that no other is shown to find more passkeys than.
+    value cannot tell apart, the best of those that no other is shown to find more than.
 
     Raises:
         ExperimentError: nothing that decides was measured at or beyond the target, or what a bound needs was not.
@@ -104,10 +106,10 @@ def recommend(
     length = block.lengths[0]
     costs = short_costs(run, length)
     cheap = _within(run, block, costs, bound_percent)
-    allowed = _finding(run, cheap, min_passkey)
+    allowed = _finding(run, cheap, min_found)
     best = best_set(allowed)
     assert best.winner is not None
-    gone = _outdone(run, allowed.only(best.members)) if by == "both" else {}
+    gone = _outdone(run, allowed.only(best.members)) if by == BOTH else {}
     label, *tied = [name for name in best.members if name not in gone]
 
     def candidates(labels: Sequence[str]) -> tuple[Candidate, ...]:
@@ -118,7 +120,8 @@ def recommend(
     return Recommendation(
         target=target,
         judged_at=length,
-        metric=block.metric,
+        column=block.column,
+        retrieval=run.retrieval,
         choice=_candidate(run, block, label, costs),
         tied=candidates(tied),
         outdone=tuple((_candidate(run, block, name, costs), gone[name]) for name in best.members if name in gone),
@@ -126,7 +129,7 @@ def recommend(
         too_costly=candidates([name for name in ahead if name not in cheap.labels]),
         too_few_found=candidates([name for name in ahead if name in cheap.labels and name not in allowed.labels]),
         bound_percent=bound_percent,
-        min_passkey=min_passkey,
+        min_found=min_found,
         by=by,
         no_cost="" if label in costs else why_no_cost(run, length),
         rotates=len({row.fingerprint for row in run.rows if row.label == label}) > 1,
@@ -136,9 +139,14 @@ def recommend(
 
 
 def _outdone(run: Measured, tied: Block) -> dict[str, float]:
-    """Those of the tied that are shown to find fewer passkeys than another of them, each with its p."""
-    passkey = run.block(PASSKEY, tied.lengths[0])
-    return {} if passkey is None or tied.counts else dict(best_set(passkey.only(tied.labels)).excluded)
+    """Those of the tied that are shown to find less than another of them, each with its p."""
+    found = _retrieved(run, tied.lengths[0])
+    return {} if found is None or tied.counts else dict(best_set(found.only(tied.labels)).excluded)
+
+
+def _retrieved(run: Measured, length: int) -> Block | None:
+    """What is found at a length."""
+    return None if run.retrieval is None else run.block(run.retrieval.name, length)
 
 
 def _same_rotation(run: Measured, label: str, length: int) -> set[str]:
@@ -149,27 +157,28 @@ def _same_rotation(run: Measured, label: str, length: int) -> set[str]:
 
 
 def _dropping(run: Measured, block: Block, label: str) -> Direction | None:
-    rows = against_dropping(run).get(block.lengths[0], ()) if block.metric == "tail" else ()
+    rows = against_dropping(run).get(block.lengths[0], ()) if block.column == run.tail else ()
     return next((direction(row) for row in rows if row.label == label), None)
 
 
-def judged_block(run: Measured, target: int, by: str = "both") -> Block:
+def judged_block(run: Measured, target: int, by: str = BOTH) -> Block:
     """Outcomes that decide about a target: of the shortest measured length at or beyond it that has any.
 
-    With `by="passkey"` equal shares stand in the order of the metric that would decide otherwise.
+    By what is found, equal shares stand in the order of the metric that would decide otherwise.
 
     Raises:
         ExperimentError: there is none; says what to run.
     """
-    if by not in BY:
-        raise ExperimentError(f"--by {by}: must be one of {', '.join(BY)}.")
+    known = [LOSSES, *(c.name for c in run.columns.values() if c.counts), BOTH]
+    if by not in known:
+        raise ExperimentError(f"--by {by}: must be one of {', '.join(known)}.")
     beyond = [length for length in run.lengths if length >= target]
     for length in beyond:
         block = _deciding(run, length, by)
         if block is not None and block.labels:
             return block
-    if beyond and by != "both" and any(_deciding(run, length, "both") for length in beyond):
-        lacks = "passkeys" if by == "passkey" else "perplexities"
+    if beyond and by != BOTH and any(_deciding(run, length, BOTH) for length in beyond):
+        lacks = "perplexities" if by == LOSSES else run.columns[by].items
         raise ExperimentError(
             f"--by {by}: there are no {lacks} at {target} tokens or beyond; run with metrics: {{{by}: {{}}}} as well."
         )
@@ -188,34 +197,36 @@ def judged_block(run: Measured, target: int, by: str = "both") -> Block:
 
 
 def _deciding(run: Measured, length: int, by: str) -> Block | None:
-    if by == "passkey":
-        found, order = run.block(PASSKEY, length), _deciding(run, length, "perplexity")
+    if by not in (LOSSES, BOTH):
+        found, order = run.block(by, length), _deciding(run, length, LOSSES)
         if found is None or order is None:
             return found
         ranked = _ranked(order)
         return found.only([*ranked, *(label for label in found.labels if label not in ranked)])
     block = deciding_block(run, length)
-    single = (run.block(metric, length) for metric in QUALITY)
+    single = (run.block(column.name, length) for column in run.weightiest)
     found = block or next((b for b in single if b is not None and b.labels), None)
-    return None if found is not None and by == "perplexity" and found.counts else found
+    return None if found is not None and by == LOSSES and found.counts else found
 
 
 def _finding(run: Measured, block: Block, least: float | None) -> Block:
-    """The block without what finds fewer passkeys than a share."""
+    """The block without what finds less than a share."""
     if least is None:
         return block
     if not 0 <= least <= 1:
-        raise ExperimentError(f"min-passkey {least}: must be a share from 0 to 1, for example 0.9.")
+        raise ExperimentError(f"min-found {least}: must be a share from 0 to 1, for example 0.9.")
     length = block.lengths[0]
-    passkey = run.block(PASSKEY, length)
-    if passkey is None or not passkey.labels:
-        raise ExperimentError(f"min-passkey {least:g}: no passkeys were measured at {length}; leave it out.")
-    shares = dict(zip(passkey.labels, passkey.values_C, strict=True))
+    found = _retrieved(run, length)
+    if found is None or not found.labels:
+        raise ExperimentError(
+            f"min-found {least:g}: nothing that counts what is found was measured at {length}; leave it out."
+        )
+    shares = dict(zip(found.labels, found.values_C, strict=True))
     kept = [label for label in block.labels if shares.get(label, -1.0) >= least]
     if not kept:
         most = max(shares.values())
         raise ExperimentError(
-            f"min-passkey {least:g}: no configuration finds so many at {length} (the most is {most:g}); lower it or "
+            f"min-found {least:g}: no configuration finds so many at {length} (the most is {most:g}); lower it or "
             "leave it out."
         )
     return block.only(kept)
@@ -242,7 +253,7 @@ def _candidate(run: Measured, block: Block, label: str, costs: Mapping[str, Cost
     length = block.lengths[0]
     row = next(r for r in run.rows if r.label == label)
     whole = run.blocks.get((block.metric, length))
-    passkey = run.block(PASSKEY, length)
+    found = _retrieved(run, length)
     return Candidate(
         label=label,
         method=row.method,
@@ -251,14 +262,14 @@ def _candidate(run: Measured, block: Block, label: str, costs: Mapping[str, Cost
         against_none=block.paired(label, NONE) if label != NONE and NONE in block.labels else None,
         against_truncate=whole.paired(label, TRUNCATE) if whole is not None and TRUNCATE in whole.labels else None,
         cost=costs.get(label),
-        passkey=passkey.interval(label) if passkey is not None and label in passkey.labels else None,
+        found=found.interval(label) if found is not None and label in found.labels else None,
     )
 
 
 def value_of(block: Block, label: str) -> Interval:
-    """A configuration's value as the results table shows it (perplexity, bits per byte, share), with its interval."""
+    """A configuration's value as the results table shows it (perplexity, bits per byte, a share), with its interval."""
     interval = block.interval(label)
-    return interval if block.metric in ("passkey", "bits_per_byte") else interval.exp()
+    return interval.exp() if block.column.is_ratio else interval
 
 
 def _loss(block: Block, label: str) -> float:

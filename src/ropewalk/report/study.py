@@ -14,6 +14,8 @@ from ropewalk.errors import ExperimentError
 from ropewalk.experiment.missing import Missing
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import DOCUMENTS, Store
+from ropewalk.metrics import columns
+from ropewalk.stats.column import Column
 from ropewalk.stats.measured import Measured, measured
 
 COMPLETE = Missing(cells=0, asked=0, remedy="")
@@ -21,7 +23,7 @@ COMPLETE = Missing(cells=0, asked=0, remedy="")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One passkey trial: where the key stood (0 to 1) and whether it was found."""
+    """One trial: where what is asked for stood (0 to 1) and whether it was found."""
 
     label: str
     length: int
@@ -47,7 +49,7 @@ class Study:
 
     Attributes:
         run: table, raw outcomes and provenance.
-        trials: every passkey trial.
+        trials: every trial of what is found.
         curve: loss by position.
         rotations: inv_freq (rad/token) and attention_factor by fingerprint.
         token_hashes: document id to a hash of its token ids; two runs with equal hashes scored the same tokens.
@@ -80,9 +82,10 @@ def read(directory: Path) -> Study:
         token_hashes, key_hashes = (_hashes(store, name) for name in ("ids", "key"))
     finally:
         store.close()
+    run = measured(found.frame(), samples, found.meta, known())
     return Study(
-        run=measured(found.frame(), samples, found.meta),
-        trials=trials(samples),
+        run=run,
+        trials=trials(samples, run.retrieval),
         curve=positions(found.curve()),
         rotations=rotations,
         token_hashes=token_hashes,
@@ -105,12 +108,17 @@ def read_to_choose(directory: Path, *, partial: bool = False) -> tuple[Measured,
     missing = found.missing
     if missing.cells and not partial:
         raise ExperimentError(f"{directory}: {str(missing).rstrip('.')}; --partial chooses from what there is.")
-    return measured(found.frame(), found.samples(), found.meta), missing
+    return measured(found.frame(), found.samples(), found.meta, known()), missing
 
 
-def trials(samples: pd.DataFrame) -> tuple[Trial, ...]:
-    """The passkey trials among `run.samples()`."""
-    chosen = samples[samples["metric"] == "passkey"]
+def known() -> Mapping[str, Column]:
+    """Every column of every metric, by name."""
+    return {name: column for name, (_, column) in columns().items()}
+
+
+def trials(samples: pd.DataFrame, column: Column | None) -> tuple[Trial, ...]:
+    """The trials of a column among `run.samples()`."""
+    chosen = samples[samples["metric"] == (column.name if column else "")]
     columns = [chosen[name].tolist() for name in ("label", "length", "depth", "numerator")]
     return tuple(
         Trial(label=str(label), length=int(length), depth=float(depth), found=success > 0)
@@ -130,11 +138,8 @@ def positions(curve: pd.DataFrame) -> tuple[Position, ...]:
 
 
 def _rotations(store: Store) -> dict[str, tuple[tuple[float, ...], float]]:
-    rows = store.rows("SELECT fingerprint, inv_freq, attention_factor FROM rotations")
-    return {
-        str(name): (tuple(float(f) for f in store.parsed(inv_freq, f"rotation {name}")), float(factor))
-        for name, inv_freq, factor in rows
-    }
+    of = {name: scheme["rotation"] for name, scheme in store.schemes().items()}
+    return {name: (tuple(float(f) for f in r["inv_freq"]), float(r["attention_factor"])) for name, r in of.items()}
 
 
 def _hashes(store: Store, kind: str) -> dict[str, str]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ropewalk.report.study import Study
-from ropewalk.report.wording import MISSING, TITLES, measure
+from ropewalk.report.wording import MISSING, measure
+from ropewalk.stats.column import Column
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.measured import TRUNCATE, Measured, Row
 
@@ -21,24 +22,24 @@ class Table:
     numeric: frozenset[str] = frozenset()
 
 
-def heading(metric: str) -> str:
+def heading(column: Column) -> str:
     """`Tail perplexity by length`."""
-    return f"{TITLES[metric][:1].upper()}{TITLES[metric][1:]} by length"
+    return f"{column.title[:1].upper()}{column.title[1:]} by length"
 
 
-def by_length(run: Measured, metric: str) -> Table:
-    """One metric: configurations down, lengths across."""
-    lengths = tuple(sorted({row.length for row in run.rows if row.metric == metric}))
+def by_length(run: Measured, column: Column) -> Table:
+    """One column: configurations down, lengths across."""
+    lengths = tuple(sorted({row.length for row in run.rows if row.metric == column.name}))
     cells: dict[str, dict[int, Row]] = {}
     for row in run.rows:
-        if row.metric == metric:
+        if row.metric == column.name:
             cells.setdefault(row.label, {})[row.length] = row
     names = tuple(f"{length:,}" for length in lengths)
-    rows = tuple((label, *(cell(found.get(length)) for length in lengths)) for label, found in cells.items())
+    rows = tuple((label, *(cell(column, found.get(length)) for length in lengths)) for label, found in cells.items())
     return Table(columns=("configuration", *names), rows=rows, numeric=frozenset(names))
 
 
-def cell(row: Row | None) -> str:
+def cell(column: Column, row: Row | None) -> str:
     """A value with its interval, or its status where there is none."""
     if row is None:
         return MISSING
@@ -46,11 +47,11 @@ def cell(row: Row | None) -> str:
         return row.status.replace("_", " ") if row.status != "ok" else MISSING
     bounded = not (math.isnan(row.ci_low) or math.isnan(row.ci_high))
     low, high = (min(row.ci_low, row.value), max(row.ci_high, row.value)) if bounded else (None, None)
-    return measure(row.metric, Interval(value=row.value, low=low, high=high, n=row.n))
+    return measure(column, Interval(value=row.value, low=low, high=high, n=row.n))
 
 
 def depths(study: Study, labels: Sequence[str], bins: int) -> Table:
-    """Passkeys found by depth and length, `found/trials`."""
+    """What was found by depth and length, `found/trials`."""
     counts: dict[tuple[str, int, int], list[bool]] = {}
     for trial in study.trials:
         if trial.label in labels:
@@ -78,7 +79,7 @@ def depth_names(bins: int) -> tuple[str, ...]:
 def failures(run: Measured) -> Table:
     """Every cell without a value, and why."""
     rows = tuple(
-        (row.label, f"{row.length:,}", TITLES.get(row.metric, row.metric), row.status.replace("_", " "), row.reason)
+        (row.label, f"{row.length:,}", run.columns[row.metric].title, row.status.replace("_", " "), row.reason)
         for row in run.rows
         if row.status != "ok"
     )

@@ -6,18 +6,12 @@ import math
 
 from ropewalk.report.recommend import Candidate, Recommendation
 from ropewalk.stats.best import ASSUMING
+from ropewalk.stats.column import Column
 from ropewalk.stats.findings.finding import listed, percent, shown
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.measured import NONE
 
 MISSING = "–"
-TITLES = {
-    "perplexity": "perplexity",
-    "tail": "tail perplexity",
-    "bits_per_byte": "bits per byte",
-    "longppl": "LongPPL",
-    "passkey": "passkey",
-}
 
 
 def number(value: float | None) -> str:
@@ -27,17 +21,17 @@ def number(value: float | None) -> str:
     return "infinite" if math.isinf(value) else f"{value:.4g}" if abs(value) < 1e5 else f"{value:.2e}"
 
 
-def measure(metric: str, interval: Interval) -> str:
+def measure(column: Column, interval: Interval) -> str:
     """A value with its 95 % interval: `12.31 [11.2, 13.5]`; without one, the value alone."""
     low, high = interval.low, interval.high
-    value = _scaled(metric, interval.value)
+    value = _scaled(column, interval.value)
     if low is None or high is None or not math.isfinite(high):
         return value
-    return f"{value} [{_scaled(metric, low)}, {_scaled(metric, high)}]"
+    return f"{value} [{_scaled(column, low)}, {_scaled(column, high)}]"
 
 
-def _scaled(metric: str, value: float) -> str:
-    return shown(metric, value) if metric == "passkey" else number(value)
+def _scaled(column: Column, value: float) -> str:
+    return shown(column, value) if column.counts else number(value)
 
 
 def change(interval: Interval) -> str:
@@ -51,11 +45,11 @@ def change(interval: Interval) -> str:
     return f"{percent(interval.value)} [{percent(interval.low)}, {percent(interval.high)}]"
 
 
-def apart(metric: str, interval: Interval) -> str:
+def apart(column: Column, interval: Interval) -> str:
     """A paired comparison in the unit of its metric: change of a perplexity, difference of bits or of shares."""
-    if metric in ("perplexity", "tail", "longppl"):
+    if column.is_ratio:
         return change(interval)
-    scale, unit = (100.0, " points") if metric == "passkey" else (1.0, "")
+    scale, unit = (100.0, " points") if column.counts else (1.0, "")
     ends = ""
     if interval.low is not None and interval.high is not None:
         ends = f" [{scale * interval.low:+.3g}, {scale * interval.high:+.3g}]"
@@ -65,11 +59,6 @@ def apart(metric: str, interval: Interval) -> str:
 def probability(p: float | None) -> str:
     """A p value; a dash where there is no test."""
     return MISSING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def units(metric: str, n: int) -> str:
-    """`8 documents`, `1 trial`."""
-    return f"{n} {'trial' if metric == 'passkey' else 'document'}{'s' * (n != 1)}"
 
 
 def headline(answer: Recommendation) -> str:
@@ -94,14 +83,14 @@ def headline(answer: Recommendation) -> str:
 
 
 def preferred(answer: Recommendation) -> str:
-    """What passkeys decided: `chosen over llama3 factor=4 for its passkeys (100 % against 45 %)`; empty if nothing."""
-    if not answer.outdone or answer.choice.passkey is None:
+    """What retrieval decided: `chosen over llama3 factor=4 for its passkeys (100 % against 45 %)`; empty if nothing."""
+    column = answer.retrieval
+    if not answer.outdone or column is None:
         return ""
     (first, _), *rest = answer.outdone
-    assert first.passkey is not None
-    own, other = (shown("passkey", c.passkey.value) for c in (answer.choice, first) if c.passkey is not None)
+    own, other = (shown(column, c.found.value) for c in (answer.choice, first) if c.found is not None)
     more = f" and {len(rest)} more" if rest else ""
-    return f"chosen over {first.label}{more} for its passkeys ({own} against {other})"
+    return f"chosen over {first.label}{more} for its {column.items} ({own} against {other})"
 
 
 def confidence(answer: Recommendation) -> str:
@@ -110,25 +99,25 @@ def confidence(answer: Recommendation) -> str:
     others = len(best.members) + len(best.excluded) - 1
     if best.distinct < 2 and not tied and not answer.outdone:
         return "There is nothing to compare it with."
-    if best.n == 1 and answer.metric != "passkey":
-        return f"Unknown: with {units(answer.metric, 1)} no test is possible."
+    if best.n == 1 and not answer.column.counts:
+        return f"Unknown: with {answer.column.units(1)} no test is possible."
     said = list[str]()
     if tied:
         said.append(
             f"Not certain: {len(tied)} of {others} other{'s' * (others > 1)} cannot be told apart from it with "
-            f"{units(answer.metric, best.n)} ({listed(tied)})."
+            f"{answer.column.units(best.n)} ({listed(tied)})."
         )
     elif best.excluded:
         many = len(best.excluded) > 1
         rest = f"Each of the {len(best.excluded)} others" if many else f"The other, {best.excluded[0][0]},"
-        said.append(f"{rest} is worse, at most 5 % chance of any error, {ASSUMING} ({units(answer.metric, best.n)}).")
-    if answer.outdone:
+        said.append(f"{rest} is worse, at most 5 % chance of any error, {ASSUMING} ({answer.column.units(best.n)}).")
+    if answer.outdone and answer.retrieval is not None:
         names, worst = [c.label for c, _ in answer.outdone], probability(max(p for _, p in answer.outdone))
         one = len(names) == 1
         said.append(
-            f"{listed(names)} {'is' if one else 'are'} not told apart in {TITLES[answer.metric]}, and "
-            f"{'finds' if one else 'find'} fewer passkeys, p {worst if worst.startswith('<') else f'= {worst}'} "
-            "(exact McNemar, Holm)."
+            f"{listed(names)} {'is' if one else 'are'} not told apart in {answer.column.title}, and "
+            f"{'finds' if one else 'find'} fewer {answer.retrieval.items}, "
+            f"p {worst if worst.startswith('<') else f'= {worst}'} (exact McNemar, Holm)."
         )
     if answer.same:
         said.append(f"{listed(answer.same)} {'is' if len(answer.same) == 1 else 'are'} the same measurement.")
@@ -142,8 +131,8 @@ def cost(candidate: Candidate) -> str:
     if candidate.cost is None:
         return MISSING
     if candidate.cost.ratio.low == candidate.cost.ratio.high == 1:
-        return f"nothing, the same {TITLES[candidate.cost.metric]} as unscaled"
-    return f"{change(candidate.cost.ratio)} {TITLES[candidate.cost.metric]}, at worst, at {candidate.cost.length:,}"
+        return f"nothing, the same {candidate.cost.column.title} as unscaled"
+    return f"{change(candidate.cost.ratio)} {candidate.cost.column.title}, at worst, at {candidate.cost.length:,}"
 
 
 _SHOWN = {"better": "", "worse": ": worse", "unknown": ": not shown to be better", None: ""}
@@ -151,19 +140,19 @@ _SHOWN = {"better": "", "worse": ": worse", "unknown": ": not shown to be better
 
 def facts(answer: Recommendation) -> dict[str, str]:
     """What supports the answer, term by term."""
-    choice, metric = answer.choice, answer.metric
+    choice, column = answer.choice, answer.column
     found = {
-        f"{TITLES[metric].capitalize()} at {answer.judged_at:,}": f"{measure(metric, choice.value)} "
-        f"({units(metric, choice.value.n)})"
+        f"{column.title.capitalize()} at {answer.judged_at:,}": f"{measure(column, choice.value)} "
+        f"({column.units(choice.value.n)})"
     }
     if choice.against_none is not None:
-        found["Against the unscaled model"] = apart(metric, choice.against_none.interval)
+        found["Against the unscaled model"] = apart(column, choice.against_none.interval)
     if choice.against_truncate is not None:
         found["Against dropping the context"] = change(choice.against_truncate.interval) + _SHOWN[answer.dropping]
     found["Cost at short lengths"] = cost(choice) if not answer.no_cost else f"unknown: {answer.no_cost}"
-    if choice.passkey is not None and metric != "passkey":
-        found[f"Passkeys found at {answer.judged_at:,}"] = (
-            f"{measure('passkey', choice.passkey)} ({units('passkey', choice.passkey.n)})"
+    if choice.found is not None and answer.retrieval is not None and answer.retrieval != column:
+        found[f"{answer.retrieval.items.capitalize()} found at {answer.judged_at:,}"] = (
+            f"{measure(answer.retrieval, choice.found)} ({answer.retrieval.units(choice.found.n)})"
         )
     return found
 
@@ -180,28 +169,29 @@ def would_change(answer: Recommendation) -> list[str]:
         best = min(cheaper, key=lambda c: c.cost.ratio.value if c.cost else math.inf)
         said.append(
             f"If cost at short lengths decides among the tied: {best.label} ({cost(best)}; "
-            f"{TITLES[answer.metric]} {measure(answer.metric, best.value)})."
+            f"{answer.column.title} {measure(answer.column, best.value)})."
         )
-    finders = [c for c in answer.tied if c.passkey and choice.passkey and c.passkey.value > choice.passkey.value]
-    if finders and answer.metric != "passkey":
-        best = max(finders, key=lambda c: c.passkey.value if c.passkey else 0.0)
-        assert best.passkey is not None
-        said.append(f"If retrieval decides: {best.label} finds {measure('passkey', best.passkey)} of passkeys.")
+    finders = [c for c in answer.tied if c.found and choice.found and c.found.value > choice.found.value]
+    retrieval = answer.retrieval
+    if finders and retrieval is not None and retrieval != answer.column:
+        best = max(finders, key=lambda c: c.found.value if c.found else 0.0)
+        assert best.found is not None
+        said.append(f"If retrieval decides: {best.label} finds {measure(retrieval, best.found)} of {retrieval.items}.")
     if answer.too_costly:
         named = ", ".join(f"{c.label} ({cost(c)})" for c in answer.too_costly[:3])
         said.append(
             f"A larger bound than {answer.bound_percent:g} % at short lengths, or more documents, would allow {named}."
         )
-    if answer.too_few_found:
+    if answer.too_few_found and retrieval is not None:
         named = ", ".join(
-            f"{c.label} ({measure('passkey', c.passkey) if c.passkey else MISSING})" for c in answer.too_few_found[:3]
+            f"{c.label} ({measure(retrieval, c.found) if c.found else MISSING})" for c in answer.too_few_found[:3]
         )
-        said.append(f"Fewer passkeys than {100 * (answer.min_passkey or 0):g} % would allow {named}.")
+        said.append(f"Fewer {retrieval.items} than {100 * (answer.min_found or 0):g} % would allow {named}.")
     if answer.outdone:
         best = answer.outdone[0][0]
         said.append(
-            f"If {TITLES[answer.metric]} alone decides (--by perplexity): {best.label} "
-            f"({measure(answer.metric, best.value)})."
+            f"If {answer.column.title} alone decides (--by perplexity): {best.label} "
+            f"({measure(answer.column, best.value)})."
         )
     if answer.rotates:
         said.append(
@@ -209,5 +199,5 @@ def would_change(answer: Recommendation) -> list[str]:
             "exported fixed rotation was not measured at the other lengths."
         )
     if len(answer.tied) > len(answer.same) or answer.best.n == 1:
-        said.append(f"More {'trials' if answer.metric == 'passkey' else 'documents'} may separate those that tie.")
+        said.append(f"More {answer.column.unit}s may separate those that tie.")
     return said

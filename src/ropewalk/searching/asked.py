@@ -96,7 +96,7 @@ def checked(experiment: Experiment, request: Request, loaded: LoadedModel | None
             f"--length {request.length} lies inside the trained window of {window} tokens, where there is nothing to "
             f"extend; give a length above {window}."
         )
-    passkey = experiment.metrics.passkey
+    passkey = experiment.options("passkey")
     if passkey is not None and passkey.protocol != "exact":
         raise ExperimentError("metrics.passkey.protocol=yarn generates text, which has no loss; use protocol: exact.")
     if passkey is None and ((section.weights.retrieval or 0) > 0 or section.max_retrieval is not None):
@@ -108,7 +108,7 @@ def checked(experiment: Experiment, request: Request, loaded: LoadedModel | None
                 f"search.probe_lengths: {length} is none of the lengths from the window to the searched one; choose "
                 f"from {', '.join(map(str, probed))}."
             )
-    longppl = experiment.metrics.longppl
+    longppl = experiment.options("longppl")
     if section.weights.keys > 0 and (longppl is None or longppl.spans is None):
         raise ExperimentError("search.weights.keys counts key tokens; add longppl: {spans: builtin} to metrics.")
     return known
@@ -121,7 +121,7 @@ def scene(prepared: Prepared, request: Request) -> Scene:
         ExperimentError: too few documents, or a family without anything to vary.
     """
     experiment, geometry = prepared.asked.experiment, prepared.asked.geometry
-    section, passkey = experiment.search or Search(), experiment.metrics.passkey
+    section, passkey = experiment.search or Search(), experiment.options("passkey")
     window = geometry.window().length
     probed = section.probe_lengths or [n for n in experiment.lengths if window <= n <= request.length]
     cost = section.max_short_cost if request.max_short_cost is None else request.max_short_cost

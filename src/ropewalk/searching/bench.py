@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ropewalk.metrics.passkey import Trial
+from ropewalk.metrics.requests import Forced
 from ropewalk.rope import Rotation
 from ropewalk.scoring import AnswerRow, Answers, Failure, NllRow, Split, score, score_shared
 from ropewalk.searching.objective import Outcome
@@ -34,7 +34,7 @@ class Bench:
     batch: int
     documents: tuple[NDArray[np.int32], ...]
     keys: tuple[NDArray[np.bool_], ...] = ()
-    trials: Mapping[int, Sequence[Trial]] = field(default_factory=dict)
+    trials: Mapping[int, Sequence[Forced]] = field(default_factory=dict)
 
     def losses(self, rotations: Sequence[Rotation], document: int) -> list[NDArray[np.float32] | Failure]:
         """Token losses of one document under each rotation, float32 `[T - 1]`, nats."""

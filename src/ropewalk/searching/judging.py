@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from ropewalk.corpus import Tokens, key_token_mask
 from ropewalk.errors import ExperimentError
-from ropewalk.experiment import trials
-from ropewalk.experiment.prepare import ready_spans
-from ropewalk.metrics import passkey
-from ropewalk.metrics.passkey import Trial
+from ropewalk.execution.worker import said
+from ropewalk.experiment.prepare import material, ready_spans
+from ropewalk.metrics.metric import OfPrompt
+from ropewalk.metrics.passkey import build, found
+from ropewalk.metrics.requests import Forced
 from ropewalk.rope import Rotation
 from ropewalk.scoring import Answers, Failure, Split
 from ropewalk.scoring.budget import batch_tokens
@@ -40,7 +41,7 @@ def search_bench(scene: Scene, parts: Split) -> Bench:
 def judge_bench(scene: Scene, parts: Split) -> Bench:
     """What is judged on: the other documents up to the longest length, and the passkeys of a sweep."""
     tokens = [scene.prepared.tokens[i] for i in scene.parts.judge]
-    asked = scene.prepared.asked.experiment.metrics.passkey
+    asked = scene.prepared.asked.experiment.options("passkey")
     longest = scene.lengths[-1]
     return Bench(
         model=scene.prepared.model.model,
@@ -71,14 +72,13 @@ def _some(scene: Scene, masks: tuple[NDArray[np.bool_], ...]) -> tuple[NDArray[n
 
 def _passkeys(
     scene: Scene, lengths: Sequence[int], count: int, seed: int, haystack: Tokens
-) -> Mapping[int, Sequence[Trial]]:
-    asked = scene.prepared.asked.experiment.metrics.passkey
+) -> Mapping[int, Sequence[Forced]]:
+    asked = scene.prepared.asked.experiment.options("passkey")
     if asked is None or count == 0:
         return {}
-    tokenizer = scene.prepared.model.tokenizer
-    bos_id = tokenizer.bos_token_id if haystack.bos else None
     some = asked.model_copy(update={"trials": count})
-    return {n: trials.build(tokenizer, some, n, seed, bos_id, haystack) for n in lengths}
+    of = material(scene.prepared.model.tokenizer, haystack, seed)
+    return {n: [p.request for p in build(some, of, n) if isinstance(p.request, Forced)] for n in lengths}
 
 
 def verdict(scene: Scene, bench: Bench, rows: Mapping[str, Rotation]) -> Verdict:
@@ -95,8 +95,8 @@ def verdict(scene: Scene, bench: Bench, rows: Mapping[str, Rotation]) -> Verdict
         for label, place in zip(labels, places, strict=True):
             losses[label].append(_sound(label, measured[place]))
     units = [scene.prepared.tokens[i].document.id for i in scene.parts.judge]
-    found = bench.answers(list(distinct.values()))
-    answers = [found[place] for place in places]
+    answered = bench.answers(list(distinct.values()))
+    answers = [answered[place] for place in places]
     return Verdict(
         labels=labels,
         length=scene.request.length,
@@ -112,14 +112,16 @@ def verdict(scene: Scene, bench: Bench, rows: Mapping[str, Rotation]) -> Verdict
 
 def _found(scene: Scene, bench: Bench, length: int, label: str, own: Mapping[tuple[int, int], Any]) -> list[bool]:
     tokenizer = scene.prepared.model.tokenizer
-    found = []
-    for index, trial in enumerate(bench.trials[length]):
+    judged = []
+    for index, request in enumerate(bench.trials[length]):
         outcome = _sound(label, own[length, index])
         assert isinstance(outcome, Answers)
-        answer = trial.ids[-trial.answer_tokens :]
-        after = trials.said(tokenizer, answer.tolist(), outcome.predicted.tolist())
-        found.append(passkey.exact(outcome.predicted, answer, after))
-    return found
+        predicted = outcome.predicted.tolist()
+        text = said(tokenizer, request.answer, predicted)
+        nll = outcome.nll.tolist()
+        said_so = OfPrompt(unit="", facts={}, answer=request.answer, predicted=predicted, nll=nll, text=text)
+        judged.append(found(said_so))
+    return judged
 
 
 def _sound(label: str, outcome: Any) -> Any:

@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 
 from ropewalk.errors import StoreError
-from ropewalk.experiment.measure import Progress
+from ropewalk.execution.run import first_difference, locked
 from ropewalk.experiment.plan import Configuration
-from ropewalk.experiment.prepare import prepare, versions
-from ropewalk.experiment.run import first_difference, locked
+from ropewalk.experiment.prepare import Progress, prepare, versions
 from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.store import require_empty, writing
 from ropewalk.files import write_whole

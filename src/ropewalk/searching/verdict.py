@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ropewalk.metrics.longppl import LONGPPL
+from ropewalk.metrics.passkey import PASSKEY
+from ropewalk.metrics.perplexity import PERPLEXITY
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.paired import Paired
 
@@ -77,7 +80,7 @@ def losses_block(
         [[float(nll[low - 1 : high - 1].astype(np.float64).sum()) for nll in each] for each in losses.values()]
     )
     return Block(
-        metric="perplexity",
+        column=PERPLEXITY,
         lengths=(high,),
         labels=tuple(losses),
         units=tuple(units),
@@ -100,7 +103,7 @@ def keys_block(
         return None
     sums = np.array([[float(each[i][chosen[i]].astype(np.float64).sum()) for i in kept] for each in losses.values()])
     return Block(
-        metric="longppl",
+        column=LONGPPL,
         lengths=(high,),
         labels=tuple(losses),
         units=tuple(units[i] for i in kept),
@@ -113,7 +116,7 @@ def found_block(found: Mapping[str, Sequence[bool]], length: int) -> Block:
     """Passkeys found by label and trial."""
     successes = np.array([list(each) for each in found.values()], dtype=np.float64)
     return Block(
-        metric="passkey",
+        column=PASSKEY,
         lengths=(length,),
         labels=tuple(found),
         units=tuple(str(i) for i in range(successes.shape[1])),

@@ -11,12 +11,10 @@ from types import MappingProxyType
 
 import numpy as np
 
+from ropewalk.stats.column import Column
 from ropewalk.stats.intervals import FloatArray, Interval, wilson
 from ropewalk.stats.paired import Paired, mcnemar_exact, paired_difference, paired_ratio
 from ropewalk.stats.pooled import ratio_interval
-
-PASSKEY = "passkey"
-BITS = "bits_per_byte"
 
 
 def _none_left_out() -> Mapping[str, str]:
@@ -28,17 +26,17 @@ class Block:
     """Raw outcomes that can be compared pair by pair.
 
     Attributes:
-        metric: `perplexity`, `tail`, `bits_per_byte`, `longppl` or `passkey`.
+        column: what was measured: how it is pooled, compared and shown.
         lengths: what was fed, tokens: one length. Longer prompts go on where shorter ones of the same key end, and
             longer texts hold the shorter ones, so lengths side by side would not be independent units.
         labels: C configurations, in the order of the run.
         units: N document ids or trials, the same for every label.
-        numerators_CN: float64 `[C, N]`, summed nll in nats (bits for bits_per_byte), or 1 for a passkey found, else 0.
-        denominators_CN: float64 `[C, N]`, scored tokens (bytes for bits_per_byte), 1 for a trial.
+        numerators_CN: float64 `[C, N]`, summed nats or bits, or 1 for a success, else 0.
+        denominators_CN: float64 `[C, N]`, scored tokens or bytes, 1 for a trial.
         left_out: configurations that were asked for and cannot be compared, with the reason.
     """
 
-    metric: str
+    column: Column
     lengths: tuple[int, ...]
     labels: tuple[str, ...]
     units: tuple[str, ...]
@@ -49,7 +47,7 @@ class Block:
     def __post_init__(self) -> None:
         if len(self.lengths) != 1:
             raise ValueError(
-                f"{self.metric} at {self.lengths}: a block is of one length, as lengths share documents and passkeys; "
+                f"{self.metric} at {self.lengths}: a block is of one length, as lengths share documents and prompts; "
                 "compare at each length"
             )
         shape = (len(self.labels), len(self.units))
@@ -67,13 +65,18 @@ class Block:
             raise ValueError(f"{self.metric} at {self.lengths}: a configuration without any scored unit has no ratio")
 
     @property
+    def metric(self) -> str:
+        """The column's name."""
+        return self.column.name
+
+    @property
     def counts(self) -> bool:
-        """True for proportions of trials (higher is better), False for mean nll (lower is better)."""
-        return self.metric == PASSKEY
+        """Whether units are 0 or 1."""
+        return self.column.counts
 
     @property
     def values_C(self) -> FloatArray:
-        """`[C]` pooled ratios: mean nll in nats/token, bits/byte, or the share of passkeys found."""
+        """`[C]` pooled ratios: mean nll in nats/token, bits/byte, a share, or a mean."""
         if not self.units:
             return np.full(len(self.labels), np.nan)
         return self.numerators_CN.sum(axis=1) / self.denominators_CN.sum(axis=1)
@@ -81,7 +84,7 @@ class Block:
     @property
     def losses_C(self) -> FloatArray:
         """`[C]` values turned so that lower is better."""
-        return -self.values_C if self.counts else self.values_C
+        return -self.values_C if self.column.higher_is_better else self.values_C
 
     def row(self, label: str) -> tuple[FloatArray, FloatArray]:
         """Numerators and denominators `[N]` of one configuration."""
@@ -89,19 +92,19 @@ class Block:
         return self.numerators_CN[index], self.denominators_CN[index]
 
     def interval(self, label: str, confidence: float = 0.95) -> Interval:
-        """The configuration's value with its interval: mean nll or bits per byte (t), or a share of trials (Wilson)."""
+        """The configuration's pooled value with its interval: by t, of a share by Wilson."""
         numerators_N, denominators_N = self.row(label)
         if self.counts:
             return wilson(int(numerators_N.sum()), numerators_N.size, confidence)
         return ratio_interval(numerators_N, denominators_N, confidence)
 
     def paired(self, label: str, reference: str, confidence: float = 0.95) -> Paired:
-        """label against reference: ratio of perplexities, difference of bits per byte, or difference of shares."""
+        """label against reference: a ratio of perplexities, else a difference."""
         numerators_N, denominators_N = self.row(label)
         others_N, other_denominators_N = self.row(reference)
         if self.counts:
             return mcnemar_exact(numerators_N, others_N, confidence)
-        compare = paired_difference if self.metric == BITS else paired_ratio
+        compare = paired_ratio if self.column.is_ratio else paired_difference
         return compare(numerators_N, denominators_N, others_N, other_denominators_N, confidence)
 
     def same(self, label: str) -> tuple[str, ...]:
@@ -113,7 +116,7 @@ class Block:
         """The same block with these configurations alone, in the order given; those it lacks are skipped."""
         index = [self.labels.index(label) for label in labels if label in self.labels]
         return Block(
-            metric=self.metric,
+            column=self.column,
             lengths=self.lengths,
             labels=tuple(self.labels[i] for i in index),
             units=self.units,

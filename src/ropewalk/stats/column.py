@@ -1,7 +1,9 @@
-"""What a metric reports: a column of the results, and how its units are pooled and compared."""
+"""What a metric reports: a column of the results, and how its units are pooled, compared and shown."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +18,9 @@ class Column:
 
     Attributes:
         name: as in `ropewalk results`, unique over all metrics.
-        title: in a sentence, such as `tail perplexity`.
+        title: over a table, such as `tail perplexity`.
+        words: in a sentence, where that is another; see `phrase`.
+        items: what a share counts, in the plural, such as `passkeys`.
         pooling: decides interval, pairing, sign and rounding.
         unit: what it is a sample of, in the singular: `document` or `trial`.
         higher_is_better: of the values; a share's always is.
@@ -26,6 +30,8 @@ class Column:
     name: str
     title: str
     pooling: Pooling
+    words: str = ""
+    items: str = "answers"
     unit: str = "document"
     higher_is_better: bool = False
     at_length: bool = False
@@ -35,3 +41,32 @@ class Column:
             raise ValueError(f"column {self.name!r}: of pooling {self.pooling!r} less is better")
         if not self.higher_is_better and self.pooling == "share":
             raise ValueError(f"column {self.name!r}: of a share more is better; count what succeeds")
+
+    @property
+    def phrase(self) -> str:
+        """What a sentence calls it."""
+        return self.words or self.title
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether two values are compared as a ratio of perplexities."""
+        return self.pooling == "nll"
+
+    @property
+    def counts(self) -> bool:
+        """Whether a unit is 0 or 1."""
+        return self.pooling == "share"
+
+    def value(self, pooled: float) -> float:
+        """A pooled ratio as the results table shows it: the perplexity of a mean nll; nats where no float holds it."""
+        return math.exp(pooled) if self.is_ratio and pooled <= 700 else pooled
+
+    def units(self, n: int) -> str:
+        """`8 documents`, `1 trial`."""
+        return f"{n} {self.unit}{'s' * (n != 1)}"
+
+
+def by_weight(columns: Iterable[Column]) -> list[Column]:
+    """Columns in the order in which they decide about a length: losses at it, losses up to it, bits, means, shares."""
+    order = ("nll", "bits", "mean", "share")
+    return sorted(columns, key=lambda column: (order.index(column.pooling), not column.at_length))

@@ -13,7 +13,7 @@ class Comparison:
     """One configuration against a reference, corrected for all the comparisons made beside it.
 
     Attributes:
-        paired: ratio (perplexities) or difference (passkey) of label to reference.
+        paired: ratio or difference of label to reference.
         adjusted_p: Holm over the comparisons of the same call; None where there is no test.
     """
 

@@ -51,8 +51,8 @@ class CrossFit:
 def cross_fit(block: Block, configurations: Mapping[str, Sequence[str]]) -> CrossFit | None:
     """Cross-fit every method over its configurations; None where there are not two units to make halves of.
 
-    Halves are the units at even and at odd places: documents come one kind after another and passkey depths in order,
-    so both halves see every kind and every depth.
+    Halves are the units at even and at odd places: documents come one kind after another and depths of prompts in
+    order, so both halves see every kind and every depth.
 
     Args:
         block: outcomes at one length.
@@ -68,7 +68,7 @@ def cross_fit(block: Block, configurations: Mapping[str, Sequence[str]]) -> Cros
         return None
     rows = [_swap(block, str(on_even), str(on_odd), even_N) for on_even, on_odd in chosen.values()]
     held_out = Block(
-        metric=block.metric,
+        column=block.column,
         lengths=block.lengths,
         labels=tuple(methods),
         units=block.units,
@@ -86,7 +86,7 @@ def _best_on(block: Block, chosen_N: np.ndarray[tuple[int], np.dtype[np.bool_]])
     if (y_C == 0).any():
         return None
     value_C = block.numerators_CN[:, chosen_N].sum(axis=1) / y_C
-    return block.labels[int((-value_C if block.counts else value_C).argmin())]
+    return block.labels[int((-value_C if block.column.higher_is_better else value_C).argmin())]
 
 
 def _swap(

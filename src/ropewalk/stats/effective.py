@@ -14,8 +14,8 @@ from ropewalk.stats.measured import NONE, TRUNCATE
 TOLERANCE = 0.1
 """Tail perplexity may exceed the reference's by this share."""
 THRESHOLD = 0.8
-"""Share of passkeys that must be found; YaRN's summary uses the same (PROTOCOLS.md, Passkey)."""
-Stop = Literal["tail", "not shown", "passkey", "missing"]
+"""Share that must be found; YaRN's summary uses the same."""
+Stop = Literal["tail", "not shown", "found", "missing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +25,10 @@ class EffectiveLength:
     Attributes:
         length: tokens; None if not even the shortest measured length holds.
         stopped_at: the first measured length that does not hold; None if all do ("at least `length`").
-        stopped_by: which condition failed there: the tail is too high, or it is not shown to be low enough, or too few
-            passkeys are found, or a value was not measured.
+        stopped_by: which condition failed there: the tail is too high, or it is not shown to be low enough, or too
+            little is found, or a value was not measured.
         tolerance: allowed excess of tail perplexity, as a share.
-        threshold: required share of passkeys; None if passkey was not measured and only the tail decides.
+        threshold: required share; None if nothing says what is found and only the tail decides.
     """
 
     length: int | None
@@ -57,20 +57,20 @@ def against_reference(tails: Mapping[int, Block], label: str, window: int) -> di
 
 def effective_length(
     tail: Mapping[int, Interval | None],
-    passkey: Mapping[int, float] | None,
+    retrieval: Mapping[int, float] | None,
     *,
     tolerance: float = TOLERANCE,
     threshold: float = THRESHOLD,
 ) -> EffectiveLength:
     """The longest L such that at L and at every shorter measured length the whole interval of the tail's ratio lies
-    within `1 + tolerance`, and `passkey >= threshold`.
+    within `1 + tolerance`, and `retrieval >= threshold`.
 
     As far as the tail goes, a length too far is claimed in at most 2.5 % of runs: every length up to it must have
-    passed, so there is nothing to correct. Passkeys are judged on the share found, not on its interval.
+    passed, so there is nothing to correct. Retrieval is judged on the share found, not on its interval.
 
     Args:
         tail: ratio of tail perplexity to the reference by length in tokens; None or absent where it was not measured.
-        passkey: share of passkeys found by length; None if the run has no passkey at all.
+        retrieval: share found by length; None if the run has none at all.
         tolerance: allowed excess as a share, >= 0.
         threshold: required share in [0, 1].
 
@@ -80,8 +80,8 @@ def effective_length(
     if not tolerance >= 0 or not 0 <= threshold <= 1:
         raise ValueError(f"tolerance={tolerance!r} must be >= 0, threshold={threshold!r} a share in [0, 1]")
     reached: int | None = None
-    for length in sorted({*tail, *(passkey or ())}):
-        found = math.inf if passkey is None else passkey.get(length, math.nan)
+    for length in sorted({*tail, *(retrieval or ())}):
+        found = math.inf if retrieval is None else retrieval.get(length, math.nan)
         stop = _stop(tail.get(length), found, 1 + tolerance, threshold)
         if stop is not None:
             return EffectiveLength(
@@ -89,7 +89,7 @@ def effective_length(
                 stopped_at=length,
                 stopped_by=stop,
                 tolerance=tolerance,
-                threshold=None if passkey is None else threshold,
+                threshold=None if retrieval is None else threshold,
             )
         reached = length
     return EffectiveLength(
@@ -97,7 +97,7 @@ def effective_length(
         stopped_at=None,
         stopped_by=None,
         tolerance=tolerance,
-        threshold=None if passkey is None else threshold,
+        threshold=None if retrieval is None else threshold,
     )
 
 
@@ -109,7 +109,7 @@ def _stop(ratio: Interval | None, found: float, most: float, threshold: float) -
         return "tail"
     if ratio.high is None or ratio.high > most:
         return "not shown"
-    return "passkey" if found < threshold else None
+    return "found" if found < threshold else None
 
 
 def pareto_front(costs: Sequence[float], losses: Sequence[float]) -> list[int]:

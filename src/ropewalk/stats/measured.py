@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ropewalk.stats.blocks import Block
+from ropewalk.stats.column import Column, by_weight
 
 Status = Literal["ok", "too_few_key_tokens", "out_of_memory", "error"]
 NONE, TRUNCATE = "none", "truncate"
@@ -42,11 +43,28 @@ class Measured:
         rows: the results table.
         blocks: raw outcomes by (metric, length).
         meta: provenance, as stored.
+        columns: what was measured, by name, in the order of the results.
     """
 
     rows: tuple[Row, ...]
     blocks: Mapping[tuple[str, int], Block]
     meta: Mapping[str, Any]
+    columns: Mapping[str, Column]
+
+    @property
+    def weightiest(self) -> list[Column]:
+        """Columns in the order in which they decide about a length."""
+        return by_weight(self.columns.values())
+
+    @property
+    def retrieval(self) -> Column | None:
+        """The column that says what is found at a length; None if the run has none."""
+        return next((c for c in self.columns.values() if c.counts and c.at_length), None)
+
+    @property
+    def tail(self) -> Column | None:
+        """The column of losses at a length; None if the run has none."""
+        return next((c for c in self.columns.values() if c.is_ratio and c.at_length), None)
 
     @property
     def window(self) -> int:
@@ -91,15 +109,19 @@ class Measured:
         return block and block.only([label for label in block.labels if label != TRUNCATE])
 
 
-def measured(frame: pd.DataFrame, samples: pd.DataFrame, meta: Mapping[str, Any]) -> Measured:
-    """Frames and provenance of a run as one frozen value."""
+def measured(
+    frame: pd.DataFrame, samples: pd.DataFrame, meta: Mapping[str, Any], columns: Mapping[str, Column]
+) -> Measured:
+    """Frames and provenance of a run as one frozen value; `columns` are all that are known, by name."""
     rows = tuple(_row(record) for record in frame.to_dict("records"))
     refused = {(r.metric, r.length, r.label): f"{r.status}: {r.reason}" for r in rows if r.status != "ok"}
-    return Measured(rows=rows, blocks=blocks(samples, refused), meta=meta)
+    present = {row.metric for row in rows}
+    own = {name: column for name, column in columns.items() if name in present}
+    return Measured(rows=rows, blocks=blocks(samples, columns, refused), meta=meta, columns=own)
 
 
 def blocks(
-    samples: pd.DataFrame, refused: Mapping[tuple[str, int, str], str] | None = None
+    samples: pd.DataFrame, known: Mapping[str, Column], refused: Mapping[tuple[str, int, str], str] | None = None
 ) -> dict[tuple[str, int], Block]:
     """One block per metric and length that has raw outcomes, from the columns of `run.samples()`.
 
@@ -108,6 +130,7 @@ def blocks(
 
     Args:
         samples: one row per label, length, metric and unit, with numerator and denominator.
+        known: columns by name.
         refused: cells (metric, length, label) whose status is not `ok`, with the reason.
     """
     refused = refused or {}
@@ -116,23 +139,28 @@ def blocks(
     for metric, length, label, unit, numerator, denominator in zip(*columns, strict=True):
         cell = cells.setdefault((str(metric), int(length)), {}).setdefault(str(label), {})
         cell[str(unit)] = (float(numerator), float(denominator))
-    return {(metric, length): _block(metric, length, cell, refused) for (metric, length), cell in sorted(cells.items())}
+    return {
+        (metric, length): _block(known[metric], length, cell, refused)
+        for (metric, length), cell in sorted(cells.items())
+    }
 
 
 def _block(
-    metric: str,
+    column: Column,
     length: int,
     cell: Mapping[str, Mapping[str, tuple[float, float]]],
     refused: Mapping[tuple[str, int, str], str],
 ) -> Block:
     """Raw outcomes of one metric and length, label by label and unit by unit, as arrays."""
     units = tuple(max(cell.values(), key=len))
-    flaws = {label: refused.get((metric, length, label)) or _flaw(outcomes, units) for label, outcomes in cell.items()}
+    flaws = {
+        label: refused.get((column.name, length, label)) or _flaw(outcomes, units) for label, outcomes in cell.items()
+    }
     labels = tuple(label for label, flaw in flaws.items() if flaw is None)
     pairs_CN2 = np.array([[cell[label][unit] for unit in units] for label in labels], dtype=np.float64)
     pairs_CN2 = pairs_CN2.reshape(len(labels), len(units), 2)
     return Block(
-        metric=metric,
+        column=column,
         lengths=(length,),
         labels=labels,
         units=units,

@@ -75,7 +75,7 @@ def detectable(n: int, standard_deviation: float, *, alpha: float = 0.05, chance
 
 
 def smallest_mcnemar_p(trials: int) -> float:
-    """The p of exact McNemar when one configuration finds every passkey and the other none: no result can be clearer.
+    """The p of exact McNemar when one configuration succeeds at every trial and the other at none: none is clearer.
 
     Raises:
         ValueError: trials < 1.

@@ -1,6 +1,6 @@
 """How far the best set hangs on a single document, and what ranks, which no document can sway far, say of it.
 
-Both are second opinions about blocks of losses; passkeys are counts, in which every trial weighs the same.
+Both are second opinions about blocks of losses; counts are left alone, as every trial weighs the same.
 """
 
 from __future__ import annotations

@@ -7,19 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ropewalk.stats.column import Column
 from ropewalk.stats.intervals import Interval
 
 Severity = Literal["note", "caution", "warning"]
-
-QUALITY = ("tail", "perplexity", "longppl", "bits_per_byte", "passkey")
-"""Which metric decides about a length, the first that was measured."""
-WORDS = {
-    "tail": "tail perplexity",
-    "perplexity": "perplexity",
-    "longppl": "LongPPL",
-    "bits_per_byte": "bits per byte",
-    "passkey": "share of passkeys found",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +59,6 @@ def as_json(interval: Interval) -> dict[str, float | int | None]:
     return kept | {"n": interval.n, "confidence": 0.95}
 
 
-def shown(metric: str, value: float) -> str:
-    """A value as a reader knows it: perplexity of a mean nll, a share of passkeys in per cent."""
-    return f"{100 * value:.0f} %" if metric == "passkey" else f"{value:.4g}"
+def shown(column: Column, value: float) -> str:
+    """A value of the results table as a reader knows it: a share in per cent."""
+    return f"{100 * value:.0f} %" if column.counts else f"{value:.4g}"

@@ -116,9 +116,7 @@ def few_key_tokens(run: Measured) -> list[Finding]:
 
 def key_tokens_end_early(run: Measured) -> list[Finding]:
     """LongPPL of a long text whose last key token comes long before its end: the evaluator saw no further."""
-    remarks = {
-        row.length: row.reason for row in run.rows if row.metric == "longppl" and row.status == "ok" and row.reason
-    }
+    remarks = {row.length: row.reason for row in run.rows if row.status == "ok" and row.reason}
     if not remarks:
         return []
     length, remark = min(remarks.items())

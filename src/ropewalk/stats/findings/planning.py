@@ -9,7 +9,7 @@ from scipy import special
 
 from ropewalk.stats.best import best_set, distinct
 from ropewalk.stats.blocks import Block
-from ropewalk.stats.findings.finding import WORDS, Finding, percent
+from ropewalk.stats.findings.finding import Finding, percent
 from ropewalk.stats.findings.quality import ALPHA, deciding_block
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.measured import Measured
@@ -78,7 +78,7 @@ def documents_needed(run: Measured, difference_percent: float = 1.0) -> list[Fin
     found: list[Finding] = []
     for length in run.lengths:
         block = deciding_block(run, length)
-        if block is not None and block.metric in ("tail", "perplexity", "longppl"):
+        if block is not None and block.column.is_ratio:
             found += _needed(block, difference_percent)
     return found
 
@@ -100,7 +100,7 @@ def _needed(block: Block, difference_percent: float) -> list[Finding]:
     return [
         Finding(
             kind="documents_needed",
-            sentence=f"To tell {members[0]} from {rival} at {block.lengths[0]:,} if their {WORDS[block.metric]} truly "
+            sentence=f"To tell {members[0]} from {rival} at {block.lengths[0]:,} if their {block.column.phrase} truly "
             f"differs by {difference_percent:g} % takes {f'about {needed:,}' if needed else f'over {MOST_UNITS:,}'} "
             f"documents like these ({100 * CHANCE:.0f} % chance, one planned comparison); the {estimate.n} at hand "
             f"find differences of {percent(seen).lstrip('+') if math.isfinite(seen) else 'any number'} or more.",

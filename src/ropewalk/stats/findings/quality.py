@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from typing import Any, Literal
 from ropewalk.stats.best import ASSUMING, best_set
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.compare import Comparison, compare_to
-from ropewalk.stats.findings.finding import QUALITY, WORDS, Finding, as_json, listed, percent, shown, spread
+from ropewalk.stats.findings.finding import Finding, as_json, listed, percent, shown, spread
 from ropewalk.stats.measured import NONE, TRUNCATE, Measured
 from ropewalk.stats.paired import holm
 
@@ -19,8 +18,8 @@ Direction = Literal["better", "worse", "unknown"]
 
 
 def deciding_block(run: Measured, length: int) -> Block | None:
-    """Outcomes of the metric that decides about a length: the first of QUALITY that compares two configurations."""
-    blocks = (run.block(metric, length) for metric in QUALITY)
+    """Outcomes of what decides about a length: the weightiest column that compares two configurations."""
+    blocks = (run.block(column.name, length) for column in run.weightiest)
     return next((block for block in blocks if block is not None and len(block.labels) > 1), None)
 
 
@@ -63,7 +62,7 @@ def _winner(block: Block, alpha: float, lengths: int) -> list[Finding]:
         "alpha": best.alpha,
         "lengths_sharing_alpha": lengths,
     }
-    opening = f"At {length:,}, {best.winner} has the best {WORDS[metric]} ({shown(metric, value)})"
+    opening = f"At {length:,}, {best.winner} has the best {block.column.phrase} ({shown(block.column, value)})"
     if same:
         opening += (
             f", as have {listed(same)}, the same measurement"
@@ -73,7 +72,7 @@ def _winner(block: Block, alpha: float, lengths: int) -> list[Finding]:
     if tied:
         sentence = (
             f"{opening}, but {len(tied)} of {others} others cannot be told apart from it with {best.n} "
-            f"{'trials' if block.counts else 'documents'}: {listed(tied)}."
+            f"{block.column.unit}s: {listed(tied)}."
         )
         return [Finding(kind="tied_winner", sentence=sentence, evidence=evidence, severity="caution")]
     rest = f"each of the {others - len(same)} others is" if others - len(same) > 1 else f"{best.excluded[0][0]} is"
@@ -87,7 +86,7 @@ def smaller_than_interval(run: Measured) -> list[Finding]:
     found = []
     for length in run.lengths:
         block = deciding_block(run, length)
-        if block is None or block.metric in ("passkey", "bits_per_byte") or NONE not in block.labels:
+        if block is None or not block.column.is_ratio or NONE not in block.labels:
             continue
         winner = block.labels[int(block.losses_C.argmin())]
         interval = block.paired(winner, NONE).interval
@@ -99,7 +98,7 @@ def smaller_than_interval(run: Measured) -> list[Finding]:
             Finding(
                 kind="smaller_than_interval",
                 sentence=f"At {length:,} even the best, {winner}, differs from none by {percent(interval.value)} in "
-                f"{WORDS[block.metric]}, less than its uncertainty ({spread(interval)}, {interval.n} documents).",
+                f"{block.column.phrase}, less than its uncertainty ({spread(interval)}, {interval.n} documents).",
                 evidence={"length": length, "metric": block.metric, "winner": winner, "ratio": as_json(interval)},
                 severity="caution",
             )
@@ -113,14 +112,18 @@ def dropping_the_context(run: Measured) -> list[Finding]:
     return [
         finding
         for length, rows in found.items()
-        for finding in _dropping(run.blocks["tail", length], rows, sum(map(len, found.values())))
+        for finding in _dropping(run.blocks[_tail(run), length], rows, sum(map(len, found.values())))
     ]
+
+
+def _tail(run: Measured) -> str:
+    return "" if run.tail is None else run.tail.name
 
 
 def against_dropping(run: Measured) -> dict[int, tuple[Comparison, ...]]:
     """Every extended configuration against `truncate` by length beyond the window, Holm over all of them: whether
     extending beats dropping the context is one question."""
-    tails = {length: block for (metric, length), block in run.blocks.items() if metric == "tail"}
+    tails = {length: block for (metric, length), block in run.blocks.items() if metric == _tail(run)}
     extended = {x: [label for label in block.labels if label not in (NONE, TRUNCATE)] for x, block in tails.items()}
     found = {
         length: compare_to(block.only([*extended[length], TRUNCATE]), TRUNCATE)
@@ -176,5 +179,4 @@ def _dropping(block: Block, rows: Sequence[Comparison], corrected: int) -> list[
 
 def _value(block: Block, label: str) -> float:
     """The configuration's value as the results table shows it."""
-    value = float(block.values_C[block.labels.index(label)])
-    return value if block.metric in ("passkey", "bits_per_byte") or value > 700 else math.exp(value)
+    return block.column.value(float(block.values_C[block.labels.index(label)]))

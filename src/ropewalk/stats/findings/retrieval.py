@@ -1,7 +1,8 @@
-"""Findings about passkey retrieval."""
+"""Findings about what is found at a distance."""
 
 from __future__ import annotations
 
+from ropewalk.stats.column import Column
 from ropewalk.stats.effective import THRESHOLD
 from ropewalk.stats.findings.finding import Finding
 from ropewalk.stats.measured import NONE, Measured, Row
@@ -12,11 +13,14 @@ ALPHA = 0.05
 
 
 def baseline_fails(run: Measured) -> list[Finding]:
-    """The unscaled model misses passkeys inside its own window; with it, what an unused chat template may explain."""
+    """The unscaled model misses much inside its own window; with it, what an unused chat template may explain."""
+    column = run.retrieval
+    if column is None:
+        return []
     failing = [
         row
         for row in run.rows
-        if row.label == NONE and row.metric == "passkey" and row.length <= run.shipped_window and row.value < THRESHOLD
+        if (row.label, row.metric) == (NONE, column.name) and row.length <= run.shipped_window and row.value < THRESHOLD
     ]
     if not failing:
         return []
@@ -25,28 +29,28 @@ def baseline_fails(run: Measured) -> list[Finding]:
     evidence |= {"window": run.shipped_window}
     found = [
         Finding(
-            kind="baseline_fails_passkey",
-            sentence=f"The unscaled model finds {100 * first.value:.0f} % of {first.n} passkeys at {first.length:,}, "
-            f"inside its window of {run.shipped_window:,}: below {100 * THRESHOLD:.0f} % passkey says little about "
-            "scaling this model, at this length and beyond.",
+            kind="baseline_fails_retrieval",
+            sentence=f"The unscaled model finds {100 * first.value:.0f} % of {first.n} {column.items} at "
+            f"{first.length:,}, inside its window of {run.shipped_window:,}: below {100 * THRESHOLD:.0f} % "
+            f"{column.title} says little about scaling this model, at this length and beyond.",
             evidence=evidence,
             severity="warning",
         )
     ]
-    return found + _chat_template(run, first)
+    return found + _chat_template(run, column, first)
 
 
-def _chat_template(run: Measured, row: Row) -> list[Finding]:
+def _chat_template(run: Measured, column: Column, row: Row) -> list[Finding]:
     """The tokenizer has a chat template and the prompts did not use it."""
-    passkey = (run.experiment.get("metrics") or {}).get("passkey") or {}
-    if not run.meta.get("model", {}).get("chat_template") or passkey.get("template", "none") != "none":
+    section = (run.experiment.get("metrics") or {}).get(column.name) or {}
+    if not run.meta.get("model", {}).get("chat_template") or section.get("template", "none") != "none":
         return []
     return [
         Finding(
-            kind="passkey_without_chat_template",
+            kind="retrieval_without_chat_template",
             sentence=f"This looks like an instruct model: its tokenizer has a chat template that the prompts did not "
-            f"use, and it finds {100 * row.value:.0f} % of passkeys at {row.length:,}; "
-            "try metrics: {passkey: {template: chat}}.",
+            f"use, and it finds {100 * row.value:.0f} % of {column.items} at {row.length:,}; "
+            f"try metrics: {{{column.name}: {{template: chat}}}}.",
             evidence={"chat_template": True, "template": "none", "length": row.length, "value": row.value, "n": row.n},
             severity="caution",
         )
@@ -55,8 +59,9 @@ def _chat_template(run: Measured, row: Row) -> list[Finding]:
 
 def few_trials(run: Measured) -> list[Finding]:
     """Trials with which no result, or only a very clear one, survives correction over the grid."""
-    cells = [row for row in run.rows if row.metric == "passkey" and row.status == "ok" and row.n > 0]
-    if not cells:
+    column = run.retrieval
+    cells = [row for row in run.rows if column and row.metric == column.name and row.status == "ok" and row.n > 0]
+    if column is None or not cells:
         return []
     trials = min(row.n for row in cells)
     distinct = max(
@@ -79,9 +84,9 @@ def few_trials(run: Measured) -> list[Finding]:
         return [
             Finding(
                 kind="few_trials",
-                sentence=f"{trials} passkey trials cannot tell any two of {distinct} different configurations apart: "
-                f"even all against none has p = {evidence['clearest_adjusted_p']:.2g} after correction over {pairs} "
-                f"pairs; at least {needed} trials are needed, {ENOUGH_TRIALS} or more are advised.",
+                sentence=f"{trials} {column.title} trials cannot tell any two of {distinct} different configurations "
+                f"apart: even all against none has p = {evidence['clearest_adjusted_p']:.2g} after correction over "
+                f"{pairs} pairs; at least {needed} trials are needed, {ENOUGH_TRIALS} or more are advised.",
                 evidence=evidence,
                 severity="warning",
             )
@@ -90,8 +95,8 @@ def few_trials(run: Measured) -> list[Finding]:
         return [
             Finding(
                 kind="few_trials",
-                sentence=f"With {trials} passkey trials, two of {distinct} configurations differ significantly only if "
-                f"at least {needed} trials go one way and none the other; {ENOUGH_TRIALS} or more are advised.",
+                sentence=f"With {trials} {column.title} trials, two of {distinct} configurations differ significantly "
+                f"only if at least {needed} trials go one way and none the other; {ENOUGH_TRIALS} or more are advised.",
                 evidence=evidence,
                 severity="caution",
             )

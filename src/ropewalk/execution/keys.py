@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ropewalk.corpus import KeySpans, Tokens, merge_adjacent
+from ropewalk.corpus import KeySpans, Tokens
 from ropewalk.errors import ExperimentError
 from ropewalk.methods import make_params, resolve
-from ropewalk.metrics.longppl import KeyRule, key_tokens, short_readings
+from ropewalk.metrics.longppl import KeyRule, short_readings, spans_of
 from ropewalk.metrics.readings import Reading
 from ropewalk.models import LoadedModel
 from ropewalk.scoring import Failure, NllRow, Split, score
@@ -76,17 +76,6 @@ def find(
         spans=spans_of(arrays, rule),
     )
     return spans, arrays
-
-
-def evaluator_file(document: int) -> str:
-    """Where a run keeps what `find` returns beside the spans."""
-    return f"evaluator/{document}.safetensors"
-
-
-def spans_of(arrays: Mapping[str, NDArray[Any]], rule: KeyRule) -> tuple[tuple[int, int], ...]:
-    """Key spans in characters out of what `find` returns with them: the evaluator's losses and offsets."""
-    key = key_tokens(arrays["nll_long"], arrays["nll_short"], rule)
-    return merge_adjacent(arrays["starts"][key], arrays["ends"][key])
 
 
 def _short(length: int, readings: Sequence[Reading], losses: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

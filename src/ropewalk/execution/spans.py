@@ -10,40 +10,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.corpus import KeySpans, key_token_mask, tokenize_all
-from ropewalk.experiment import keys
-from ropewalk.experiment.measure import Progress, Work, pass_row
+from ropewalk.execution import keys
+from ropewalk.execution.worker import Result, Worker
 from ropewalk.experiment.plan import Feed
-from ropewalk.experiment.prepare import Prepared, ready_spans
-from ropewalk.experiment.schema import LongPPL
+from ropewalk.experiment.prepare import Prepared, Progress, ready_spans
 from ropewalk.experiment.store import DOCUMENTS, Store
+from ropewalk.experiment.todo import PassTask, Task
 from ropewalk.methods import make_params, resolve
-from ropewalk.metrics.longppl import KeyRule
+from ropewalk.metrics.longppl import KeyRule, LongPPL, evaluator_file
 from ropewalk.models import ModelSpec, load
-from ropewalk.scoring import Split, split
+from ropewalk.scoring import split
 
 
-def keep_documents(store: Store, prepared: Prepared, parts: Split, budget: int, report: Progress) -> None:
-    """Store ids, byte counts and key tokens of every document, once, and the passes that finding them took anyway."""
+def keep_documents(store: Store, worker: Worker, report: Progress) -> list[tuple[Task, Result]]:
+    """Store ids, byte counts and key tokens of every document, once; returns passes that finding them took anyway."""
+    prepared = worker.prepared
     if store.meta("documents_sha256") is not None:
-        return
-    longppl = prepared.asked.experiment.metrics.longppl
+        return []
+    longppl: LongPPL | None = prepared.asked.experiment.options("longppl")
     spans: Sequence[KeySpans] = ()
     evaluator = None
-    passes: list[dict[str, Any]] = []
+    passes: list[tuple[Task, Result]] = []
     if longppl is not None:
         report("finding key tokens", 0, 0)
         ready = ready_spans(prepared.asked, [tokens.document for tokens in prepared.tokens])
         if ready is not None:
             spans = ready
         else:
-            spans, evaluator, passes = _evaluated(store, prepared, longppl, parts, budget)
+            spans, evaluator, passes = _evaluated(store, worker, longppl)
     digest = store.write_arrays(DOCUMENTS, document_arrays(prepared, spans))
     with store.transaction():
         store.set_meta("documents_sha256", digest)
         store.set_meta("key_spans", [asdict(each) for each in spans])
         store.set_meta("evaluator", evaluator)
-        for row in passes:
-            store.insert("passes", row)
+    return passes
 
 
 def document_arrays(prepared: Prepared, spans: Sequence[KeySpans]) -> dict[str, NDArray[Any]]:
@@ -62,10 +62,11 @@ def document_arrays(prepared: Prepared, spans: Sequence[KeySpans]) -> dict[str, 
 
 
 def _evaluated(
-    store: Store, prepared: Prepared, asked: LongPPL, parts: Split, budget: int
-) -> tuple[list[KeySpans], dict[str, Any], list[dict[str, Any]]]:
+    store: Store, worker: Worker, asked: LongPPL
+) -> tuple[list[KeySpans], dict[str, Any], list[tuple[Task, Result]]]:
     """Key spans under an evaluator; what the run records of it: its model, and its raw files with their hashes; and
-    rows of passes that need not be done again."""
+    passes that need not be done again."""
+    prepared, parts = worker.prepared, worker.parts
     rule = KeyRule(trunc_len=asked.trunc_len, stride=asked.stride, alpha=asked.alpha, beta=asked.beta)
     evaluator, documents = prepared.model, prepared.tokens
     if asked.evaluator != "self":
@@ -75,20 +76,21 @@ def _evaluated(
     longest = prepared.asked.experiment.lengths[-1]
     found: list[KeySpans] = []
     files: dict[str, str] = {}
-    passes: list[dict[str, Any]] = []
+    passes: list[tuple[Task, Result]] = []
     for index, (own, tokens) in enumerate(zip(prepared.tokens, documents, strict=True)):
         characters = len(own.document.text) if own.ends is None else int(own.ends[longest - 1])
-        spans, losses = keys.find(evaluator, parts, tokens, rule, budget, characters)
-        name = keys.evaluator_file(index)
+        spans, losses = keys.find(evaluator, parts, tokens, rule, worker.budget, characters)
+        name = evaluator_file(index)
         files[name] = store.write_arrays(name, losses)
         found.append(spans)
         if asked.evaluator == "self" and (work := _of_plan(prepared, index, len(losses["nll_long"]) + 1)) is not None:
-            passes.append(pass_row(store, work, losses["nll_long"]))
+            passes.append((work, losses["nll_long"]))
     return found, {"model": asdict(evaluator.provenance), "files": files}, passes
 
 
-def _of_plan(prepared: Prepared, document: int, stop: int) -> Work | None:
+def _of_plan(prepared: Prepared, document: int, stop: int) -> PassTask | None:
     """The plan's pass over a document to `stop` under the model's own rotation, if it has one."""
     own = resolve(prepared.model.geometry, "none", make_params("none", {}), stop).rotation
     feed = Feed(fingerprint=own.fingerprint, start=0, bos=False)
-    return Work(feed=feed, document=document, stop=stop) if prepared.plan.feeds.get(feed, (0,))[-1] == stop else None
+    whole = prepared.plan.feeds.get(feed, (0,))[-1] == stop
+    return PassTask(feed=feed, document=document, stop=stop) if whole else None

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ropewalk.errors import ModelError, StoreError
-from ropewalk.experiment.measure import now
-from ropewalk.experiment.prepare import Prepared
+from ropewalk.execution.worker import Worker
+from ropewalk.execution.writer import now
+from ropewalk.experiment.prepare import Prepared, encoder
 from ropewalk.experiment.store import Store
-from ropewalk.experiment.trials import encoder
 from ropewalk.methods import make_params, resolve
 from ropewalk.models.reread import reread
 from ropewalk.scoring import NllRow, Split, score
@@ -61,7 +61,7 @@ def difference(one: dict[str, Any], other: dict[str, Any]) -> float:
 
 
 @contextmanager
-def watched(store: Store, prepared: Prepared, parts: Split) -> Iterator[None]:
+def watched(store: Store, worker: Worker) -> Iterator[None]:
     """Score the canary before and after the block, and watch the rotations that the layers get inside it.
 
     Raises:
@@ -70,6 +70,7 @@ def watched(store: Store, prepared: Prepared, parts: Split) -> Iterator[None]:
         ModelError: the layers do not get the rotations that are asked for.
     """
     before = store.marks()
+    prepared, parts = worker.prepared, worker.parts
     model = prepared.model.model
     with reread(model) as right:
         first = _check(store, prepared, parts, "start")

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.errors import StoreError
-from ropewalk.experiment import canary, measure, spans
-from ropewalk.experiment.measure import Progress, now
-from ropewalk.experiment.prepare import Asked, Prepared, geometry_facts, prepare, versions
+from ropewalk.execution import canary, local, spans
+from ropewalk.execution.worker import Worker, ready
+from ropewalk.execution.writer import Writer, now
+from ropewalk.experiment import todo
+from ropewalk.experiment.prepare import Asked, Prepared, Progress, geometry_facts, prepare
+from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import LOCK, Store, canonical, require_empty, writing
 from ropewalk.files import open_own
-from ropewalk.scoring import Split, fast, split
-from ropewalk.scoring.budget import batch_tokens, pays_to_compile
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,21 +52,13 @@ def sweep(asked: Asked, out: Path, *, source: str = "", exact: bool = False, pro
         _require_ours(out, identity)
         store = Store.open_run(out) if Store.exists(out) else Store.create(out)
         try:
-            _begin(store, prepared, identity, source, exact)
+            _begin(store, prepared, identity, source)
             started = time.monotonic()
-            model, parts = prepared.model.model, split(prepared.model.model)
-            longest = asked.experiment.lengths[-1]
-            budget = 1 if exact else batch_tokens(model, longest)
-            compiled = pays_to_compile(model, prepared.plan.tokens)
-            with (
-                contextlib.nullcontext(parts)
-                if exact
-                else fast(model, parts, compiled=compiled, longest=longest) as parts,
-                canary.watched(store, prepared, parts),
-            ):
-                _record_paths(store, parts, exact)
-                spans.keep_documents(store, prepared, parts, budget, report)
-                measure.all_passes(store, prepared, parts, budget, report, exact=exact)
+            with ready(prepared, exact=exact) as worker, canary.watched(store, worker):
+                with store.transaction():  # every fast path that was left out in this or an earlier session
+                    left_out = [*(store.meta("left_out") or ()), *worker.parts.left_out]
+                    store.set_meta("left_out", list(dict.fromkeys(left_out)))
+                _measure(store, worker, report)
             with store.transaction():
                 store.set_meta("wall_s", (store.meta("wall_s") or 0.0) + time.monotonic() - started)
         finally:
@@ -73,11 +66,24 @@ def sweep(asked: Asked, out: Path, *, source: str = "", exact: bool = False, pro
     return Run.open(out)
 
 
-def _record_paths(store: Store, parts: Split, exact: bool) -> None:
-    """Record which attention ran, and every fast path that was left out in this or an earlier session."""
-    with store.transaction():
-        store.set_meta("attention", "eager" if exact else parts.attention)
-        store.set_meta("left_out", list(dict.fromkeys([*(store.meta("left_out") or ()), *parts.left_out])))
+def _measure(store: Store, worker: Worker, report: Progress) -> None:
+    """Do everything that the plan asks for and the store does not hold."""
+    found = spans.keep_documents(store, worker, report)
+    plan = worker.prepared.plan
+    writer = Writer(store, plan, Raw.read(store))
+    number = writer.add_worker(worker.facts)
+    for each in plan.prompts:
+        writer.add_prompts(each.metric, each.length, worker.prompts(each.metric, each.length))
+    if found:
+        writer.add(number, found)
+    done = plan.tokens - sum(chunk.tokens for chunk in todo.todo(plan, writer.index))
+    while chunks := todo.todo(plan, writer.index):
+        writer.expect(chunks)
+        for batch in local.run(worker, chunks):
+            writer.add(number, batch)
+            done += sum(task.tokens for task, _ in batch)
+            report(batch[0][0].said, done, plan.tokens)
+    writer.finish()
 
 
 def _identity(asked: Asked, exact: bool) -> Mapping[str, Any]:
@@ -131,7 +137,7 @@ def locked(out: Path) -> Iterator[None]:
         yield
 
 
-def _begin(store: Store, prepared: Prepared, identity: Mapping[str, Any], source: str, exact: bool) -> None:
+def _begin(store: Store, prepared: Prepared, identity: Mapping[str, Any], source: str) -> None:
     """Record what is run, or check that a resumed run is the same down to weights, dtype and device."""
     model = asdict(prepared.model.provenance)
     known = store.meta("model")
@@ -150,7 +156,6 @@ def _begin(store: Store, prepared: Prepared, identity: Mapping[str, Any], source
             "identity": identity,
             "source": source,
             "model": model,
-            "versions": versions(),
             "started": now(),
             "geometry": geometry_facts(prepared.asked.geometry),
             "bos": prepared.tokens[0].bos,
@@ -172,13 +177,5 @@ def _begin(store: Store, prepared: Prepared, identity: Mapping[str, Any], source
                     "tokens": len(tokens.ids),
                 },
             )
-        for fingerprint, rotation in prepared.plan.rotations.items():
-            store.insert(
-                "rotations",
-                {
-                    "fingerprint": fingerprint,
-                    "inv_freq": canonical(rotation.inv_freq.tolist()),
-                    "attention_factor": rotation.attention_factor,
-                    "softmax_factor": rotation.softmax_factor,
-                },
-            )
+        for fingerprint, scheme in prepared.plan.schemes.items():
+            store.insert("schemes", {"fingerprint": fingerprint, "scheme": canonical(scheme.plain())})
