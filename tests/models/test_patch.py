@@ -12,7 +12,7 @@ from tiny_models import ARCHITECTURES, WINDOW, config_of, logits, model_of, toke
 
 from ropewalk.errors import ModelError
 from ropewalk.methods import make_params, resolve
-from ropewalk.models import geometry_of, patched
+from ropewalk.models import geometry_of, layout, patched
 from ropewalk.models.layout import rotary_module
 from ropewalk.models.patch import check_patchable
 from ropewalk.rope import Rotation
@@ -326,3 +326,20 @@ def test_a_cut_context_is_no_business_of_the_patch() -> None:
         pass
     with patched(model, scheme.fed):
         pass
+
+
+def test_a_layout_is_proven_once_until_what_was_read_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    proofs = []
+    proof = layout._proof
+    monkeypatch.setattr(layout, "_proof", lambda *read: proofs.append(1) or proof(*read))
+    model, other = copy.deepcopy(model_of("llama")), copy.deepcopy(model_of("llama"))
+    for each, count in ((model, 1), (model, 1), (other, 2), (model, 2)):
+        with patched(each, rotations(each)[1]):
+            pass
+        assert len(proofs) == count
+    rotary_module(model).inv_freq.mul_(0.5)
+    rotary_module(other).inv_freq = rotary_module(other).inv_freq.clone()
+    for each, count in ((model, 3), (other, 4), (model, 4)):
+        with patched(each, rotations(each)[1]):
+            pass
+        assert len(proofs) == count
