@@ -11,8 +11,10 @@ from torch import nn
 from ropewalk.errors import ModelError
 from ropewalk.models.forward import forward_of
 from ropewalk.models.geometry import geometry_of
+from ropewalk.models.heeding import heeded, passing_of
 from ropewalk.models.layout import layout_of, rotary_modules, stock_forward
 from ropewalk.models.softmax import attentions, scaled_softmax
+from ropewalk.models.turning import Passing
 from ropewalk.rope import RopeGeometry, Rotation
 from ropewalk.scheme import Scheme
 
@@ -31,24 +33,30 @@ def patched(model: Any, scheme: Rotation | Scheme | Sequence[Rotation | Scheme])
             factor; inside the block, a batch has another number of rows than there are rotations.
     """
     geometry = geometry_of(model.config)
-    rotations = tuple(each.rotation for each in as_schemes(scheme))
+    schemes = as_schemes(scheme)
+    rotations = tuple(each.rotation for each in schemes)
     modules = rotary_modules(model)
     _check_rotations(rotations, geometry)
+    helped = None if all(each.only_rotates for each in schemes) else passing_of(model, schemes, geometry, modules)
     with ExitStack() as stack:
         for module in modules:
-            stack.enter_context(_replaced(module, rotations, geometry.layer_type))
+            stack.enter_context(_replaced(module, rotations, geometry.layer_type, helped))
         stack.enter_context(scaled_softmax(model, geometry, rotations))
+        if helped is not None:
+            stack.enter_context(heeded(model, helped))
         yield
 
 
 @contextmanager
-def _replaced(module: nn.Module, rotations: tuple[Rotation, ...], layer_type: str | None) -> Iterator[None]:
+def _replaced(
+    module: nn.Module, rotations: tuple[Rotation, ...], layer_type: str | None, helped: Passing | None
+) -> Iterator[None]:
     """Our forward in the place of a rotary module's own."""
     stock = stock_forward(module)
     layout, casts = layout_of(module, stock, layer_type)
     device = next(module.buffers()).device
     before = module.__dict__.get("forward")  # accelerate's hooks live here
-    module.forward = forward_of(rotations, stock, layer_type, layout=layout, casts=casts, device=device)
+    module.forward = forward_of(rotations, stock, layer_type, layout=layout, casts=casts, device=device, passing=helped)
     try:
         yield
     finally:

@@ -139,9 +139,9 @@ def _take(rows: Sequence[Row], order: Sequence[int], batch_tokens: int) -> list[
     return list(order[: even_part(count, max(1, batch_tokens // len(first.ids)))])
 
 
-def _shape(row: Row) -> tuple[int, bool, float]:
-    """What the rows of a batch have in common: length, kind, and the softmax scale, of which attention has one."""
-    return -len(row.ids), isinstance(row, AnswerRow), row.scheme.rotation.softmax_factor
+def _shape(row: Row) -> tuple[int, bool, str]:
+    """What the rows of a batch have in common: length, kind, the softmax scale and the branches of attention."""
+    return -len(row.ids), isinstance(row, AnswerRow), row.scheme.batch
 
 
 def even_part(count: int, most: int) -> int:

@@ -91,11 +91,11 @@ def score_shared(
 
 
 def _chunks(rows: Sequence[AnswerRow], groups: list[list[int]], limit: int) -> list[list[list[int]]]:
-    """Schemes, as their rows, that go through together: with the same prompts and softmax scale, and no more
+    """Schemes, as their rows, that go through together: with the same prompts and attention, and no more
     than `limit` tokens."""
-    alike: dict[tuple[float, ...], list[list[int]]] = {}
+    alike: dict[tuple[str | int, ...], list[list[int]]] = {}
     for own in sorted(groups, key=lambda own: -_longest(rows, own)):
-        key = (rows[own[0]].scheme.rotation.softmax_factor, *(id(rows[i].ids) for i in own))
+        key = (rows[own[0]].scheme.batch, *(id(rows[i].ids) for i in own))
         alike.setdefault(key, []).append(own)
     chunks = []
     for same in alike.values():
