@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from typing_extensions import override
+
 from ropewalk.errors import MethodError
 from ropewalk.methods import abf, dynamic_ntk, linear, llama3, longrope, mrrope, ntk_aware, ntk_by_parts, yarn
 from ropewalk.methods.method import KIND, Method, Params
@@ -27,13 +29,16 @@ class Named(Kind):
     """A frequency method with its parameters, as an experiment file writes it: `{yarn: {factor: 4}}`."""
 
     @property
+    @override
     def type(self) -> str:
         return "mapping"
 
     @property
+    @override
     def range(self) -> str:
         return f"one of {', '.join(FAR)} with its parameters, such as {{yarn: {{factor: 4}}}}"
 
+    @override
     def admit(self, value: object) -> Params:
         if isinstance(value, Params) and value.method in FAR:
             return value
@@ -44,6 +49,7 @@ class Named(Kind):
             raise MethodError(f"bifocal: far={name!r} is no frequency method{nearest(str(name), FAR, {})}.")
         return read(FAR[name], raw or {})
 
+    @override
     def plain(self, value: Any) -> Any:
         return {value.method: plain(value)}
 
