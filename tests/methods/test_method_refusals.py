@@ -26,11 +26,11 @@ FACTOR = (
 )
 ALL = (
     "all: none, linear, ntk_aware, ntk_by_parts, dynamic_ntk, yarn, llama3, longrope, abf, mrrope, proportional, "
-    "searched"
+    "searched, rerope, leaky_rerope, self_extend, dca, string, jet_long, bifocal, streaming"
 )
 YARN = (
     "all: factor, beta_fast, beta_slow, attention_factor, mscale, mscale_all_dim, truncate, ramp, "
-    "original_max_position_embeddings, compose"
+    "original_max_position_embeddings, compose, temperature"
 )
 FAST = "(turns in the window from which a pair is kept); leave beta_fast out for the default, 32.0."
 LONG = (

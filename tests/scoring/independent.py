@@ -16,7 +16,7 @@ Told = tuple[np.ndarray, np.ndarray, np.ndarray, float]
 def logits_of(
     model: Any, ids: np.ndarray, told: Sequence[Told], *, tau: np.ndarray | None = None, gains: np.ndarray | None = None
 ) -> Tensor:
-    """`[T, V]` by the formula: a logit is A^2 tau(i) / sqrt(D) times the sum of Re(q conj(k) exp(i distance inv_freq))."""
+    """`[T, V]` by the formula: a logit is A^2 tau / sqrt(D) times the sum of Re(q conj(k) exp(i distance inv_freq))."""
     config, state = model.config, {name: value.double() for name, value in model.state_dict().items()}
     hidden = state["model.embed_tokens.weight"][torch.from_numpy(ids.astype(np.int64))]
     for layer in range(config.num_hidden_layers):
