@@ -17,7 +17,7 @@ from ropewalk.methods import make_params, resolve
 from ropewalk.models import geometry_of, patched
 from ropewalk.rope import RopeGeometry, Rotation
 from ropewalk.scheme import Branch, Gains, Positions, Scheme, Temperature
-from ropewalk.scoring import AnswerRow, NllRow, fast, score_shared, split
+from ropewalk.scoring import AnswerRow, NllRow, attention, fast, score_shared, split
 from ropewalk.scoring.attention import installed
 
 LENGTH, WINDOW = 61, 32
@@ -316,3 +316,26 @@ def test_fingerprints_tell_schemes_apart() -> None:
     ]
     assert schemes[0].fingerprint == OWN.fingerprint
     assert len({scheme.fingerprint for scheme in schemes}) == len(schemes) == len(set(schemes))
+
+
+def test_attention_that_is_wrong_for_schemes_is_left_for_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model("Llama", num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=WINDOW)
+    right = attention.branched
+    monkeypatch.setattr(attention, "branched", lambda query, *rest: 1.01 * right(query, *rest))
+    plain, scheme = Scheme(rotation=OWN), scheme_of(*METHODS["self"][:2])
+    prompts = [np.concatenate([ids(60, 9), ids(12, seed)]) for seed in range(2)]
+    with fast(model, split(model), compiled=False) as parts:
+        (found,) = losses(model, parts, [NllRow(ids=ids(LENGTH), scheme=scheme)])
+        assert model.config._attn_implementation == "ropewalk"
+        (same,) = losses(model, parts, [NllRow(ids=ids(LENGTH), scheme=plain)])
+        rows = [AnswerRow(ids=prompt, scheme=scheme, answer_tokens=4) for prompt in prompts]
+        answers = outcomes(model, parts, rows, 256, score_shared)
+        assert "schemes that change attention run under 'eager': hidden states differ" in str(parts.schemes())
+    assert np.abs(found - stock_nll(model, ids(LENGTH), scheme)).max() < FLOAT_NOISE
+    assert np.abs(same - stock_nll(model, ids(LENGTH), OWN)).max() < FLOAT_NOISE
+    for answer, row in zip(answers, rows, strict=True):
+        assert np.abs(answer.nll - stock_nll(model, row.ids, scheme)[-4:]).max() < FLOAT_NOISE
+
+
+def test_right_attention_is_proven_right(quick: Any) -> None:
+    assert quick.schemes() is None
