@@ -245,7 +245,10 @@ def test_ministrals_temperature_is_what_transformers_ships() -> None:
     assert np.abs(found - expected).max() < FLOAT_NOISE
     with fast(shipped, split(shipped), compiled=False) as parts:  # what ships is there, once
         (measured,) = losses(shipped, parts, [NllRow(ids=text, scheme=Scheme(rotation=OWN))])
+        (branched,) = losses(shipped, parts, [NllRow(ids=text, scheme=scheme_of(*METHODS["self"][:2], 64))])
+        assert parts.schemes() is None
     assert np.abs(measured - expected).max() < FLOAT_NOISE
+    assert np.abs(branched - exact_nll(shipped, text, scheme_of(*METHODS["self"][:2], 64))).max() < FLOAT_NOISE
     with (
         pytest.raises(ModelError, match=r"ships a temperature of its own \(llama_4_scaling_beta\)"),
         patched(shipped, Scheme(rotation=OWN, temperature=temperature)),

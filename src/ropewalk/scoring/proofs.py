@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ropewalk.models import patched
 from ropewalk.models.pairs import Call, calls_of
 from ropewalk.rope import Rotation
-from ropewalk.scheme import Branch, Positions, Scheme, Temperature
+from ropewalk.scheme import Branch, Gains, Positions, Scheme
 from ropewalk.scoring.attention import MASKED, NAME, Held, continuing, in_use, installed, name_for, only_last
 from ropewalk.scoring.comparing import REFUSALS, apart, said, two_rotations
 from ropewalk.scoring.foreign_errors import is_out_of_memory, release
@@ -207,7 +208,8 @@ def schemes_differ(model: Any, parts: Split, exact: str) -> str | None:
     """
     weight = parts.head.weight
     ids = torch.randint(weight.shape[0], (1, TOKENS), generator=torch.Generator().manual_seed(TOKENS)).to(weight.device)
-    for scheme in schemes_to_prove(two_rotations(model), calls_of(model)):
+    layers = model.config.get_text_config(decoder=True).num_hidden_layers
+    for scheme in schemes_to_prove(two_rotations(model), calls_of(model), layers):
         with installed(model, exact), patched(model, scheme):
             expected = parts.body(ids)
         try:
@@ -222,12 +224,13 @@ def schemes_differ(model: Any, parts: Split, exact: str) -> str | None:
     return None
 
 
-def schemes_to_prove(rotations: tuple[Rotation, Rotation], calls: Sequence[Call]) -> Iterator[Scheme]:
-    """A temperature, and branches by tokens and by blocks, with gaps and with cuts off every grid."""
+def schemes_to_prove(rotations: tuple[Rotation, Rotation], calls: Sequence[Call], layers: int) -> Iterator[Scheme]:
+    """Gains (a temperature takes the same way), and branches by tokens and by blocks, with gaps, cut off every grid."""
     own, other = rotations
-    yield Scheme(rotation=own, temperature=Temperature(kind="constant", beta=1.2))
-    if not any(call.pairs.turns for call in calls):
-        return
+    shape = layers, max(call.heads for call in calls), own.inv_freq.size
+    log = np.random.default_rng(0).normal(0, 0.2, shape).astype(np.float32)
+    log[sorted(set(range(layers)) - {call.layer for call in calls if call.pairs.turns})] = 0
+    yield Scheme(rotation=own, gains=Gains(log=log))
     near, step = Branch(rotation=own, stop=7), Positions(group=3, offset=4)
     middle = Branch(rotation=other, start=7, stop=30, query=step, key=Positions(group=3))
     first = Branch(rotation=own, start=30, keys=5, query=Positions(limit=34))
