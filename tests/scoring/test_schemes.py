@@ -342,3 +342,27 @@ def test_attention_that_is_wrong_for_schemes_is_left_for_the_exact_one(monkeypat
 
 def test_right_attention_is_proven_right(quick: Any) -> None:
     assert quick.schemes() is None
+
+
+@pytest.mark.parametrize(
+    ("stem", "changes"),
+    [
+        ("Glm4", {"partial_rotary_factor": 0.5}),
+        ("GPTNeoX", {"rotary_pct": 0.5}),
+        ("Gemma3", {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8}),
+        ("SmolLM3", {"no_rope_layers": [0, 1]}),
+    ],
+)
+def test_branches_in_other_architectures(stem: str, changes: dict[str, Any]) -> None:
+    """In parts of heads, neighbours, layers of one type, and beside layers that do not turn."""
+    model, text = random_model(stem, **changes), ids(40)
+    geometry = geometry_of(model.config)
+    own = Rotation(inv_freq=geometry.unscaled_inv_freq)
+    one = Scheme(rotation=own, branches=(Branch(rotation=own, stop=6), Branch(rotation=own, start=6)))
+    far = Branch(rotation=own, start=6, query=Positions(group=3, offset=4), key=Positions(group=3))
+    with fast(model, split(model), compiled=False) as parts:
+        for scheme in (one, dataclasses.replace(one, branches=(one.branches[0], far))):
+            (found,) = losses(model, parts, [NllRow(ids=text, scheme=scheme)])
+            assert np.abs(found - exact_nll(model, text, scheme)).max() < FLOAT_NOISE
+            off = np.abs(found - exact_nll(model, text, Scheme(rotation=own))).max()
+            assert off < FLOAT_NOISE if scheme is one else off > 10 * FLOAT_NOISE
