@@ -15,6 +15,7 @@ from ropewalk.methods import make_params, resolve
 from ropewalk.metrics import passkey
 from ropewalk.metrics.metric import Material, OfPrompt
 from ropewalk.models import ModelSpec, load
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, score, split
 from ropewalk.scoring.generate import generate
 
@@ -54,7 +55,8 @@ def test_exact_is_what_generate_gives(strand, length, method):
     built = passkey.prompts(asked, of, length)
     parts = split(strand.model)
     rows = [
-        AnswerRow(ids=prompt.request.ids, rotation=turn, answer_tokens=prompt.request.answer_tokens) for prompt in built
+        AnswerRow(ids=each.ids, scheme=Scheme(rotation=turn), answer_tokens=each.answer_tokens)
+        for each in (prompt.request for prompt in built)
     ]
     forced = dict(pair for batch in score(strand.model, parts, rows, 2048) for pair in batch)
     judged = []

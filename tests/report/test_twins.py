@@ -41,7 +41,7 @@ TWINS = [
     ("charts", 'y = alt.Y("nll:Q"', 'y = alt.Y("position:Q"'),
     ("charts", 'return alt.Y("log_ratio:Q"', 'return alt.Y("ratio:Q"'),
     ("marks", "? log(datum.{name})", "? -log(datum.{name})"),
-    ("figures", 'points.ratios(study.run, column.name, TRUNCATE', 'points.ratios(study.run, column.name, NONE'),
+    ("figures", "points.ratios(study.run, column.name, TRUNCATE", "points.ratios(study.run, column.name, NONE"),
     ("ranking", 'return "worse"', 'return "tied with the best"'),
     ("ranking", "math.expm1(min(optimism, 50.0))", "math.expm1(min(-optimism, 50.0))"),
     (

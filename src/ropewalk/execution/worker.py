@@ -87,14 +87,14 @@ class Worker:
         tokens = self.prepared.tokens[task.document]
         bos_id = self.prepared.model.tokenizer.bos_token_id if task.feed.bos and tokens.bos else None
         ids = fed_ids(tokens.ids, task.feed.start, task.stop, bos_id)
-        return NllRow(ids=ids, rotation=self.prepared.plan.schemes[task.fingerprint].rotation)
+        return NllRow(ids=ids, scheme=self.prepared.plan.schemes[task.fingerprint])
 
     def answer_row(self, task: PromptTask) -> AnswerRow:
         """What a prompt is fed, its answer included."""
         request = self.prompt(task).request
         assert isinstance(request, Forced)
-        rotation = self.prepared.plan.schemes[task.fingerprint].rotation
-        return AnswerRow(ids=request.ids, rotation=rotation, answer_tokens=request.answer_tokens)
+        scheme = self.prepared.plan.schemes[task.fingerprint]
+        return AnswerRow(ids=request.ids, scheme=scheme, answer_tokens=request.answer_tokens)
 
     def _answers(self, tasks: Sequence[PromptTask]) -> Iterator[list[tuple[Task, Result]]]:
         """Answers that are fed in, in batches that share the beginnings of their prompts."""
@@ -130,9 +130,9 @@ class Worker:
         """What the model goes on to say after a prompt, one prompt at a time."""
         request = self.prompt(task).request
         assert isinstance(request, Generated)
-        rotation = self.prepared.plan.schemes[task.fingerprint].rotation
+        scheme = self.prepared.plan.schemes[task.fingerprint]
         try:
-            new = generate(self.prepared.model.model, request.ids, rotation, request.new_tokens).tolist()
+            new = generate(self.prepared.model.model, request.ids, scheme, request.new_tokens).tolist()
         except ForwardError as error:
             return Failure(status="error", reason=str(error))
         except (MemoryError, RuntimeError) as error:

@@ -123,7 +123,7 @@ def _forced(prepared: Prepared, sets: Sequence[PromptSet], budget: int, *, whole
         requests = built[each.metric, each.length]
         own.setdefault(each.fingerprint, []).extend(request for request in requests if isinstance(request, Forced))
     rows = [
-        AnswerRow(ids=r.ids, rotation=prepared.plan.schemes[name].rotation, answer_tokens=r.answer_tokens)
+        AnswerRow(ids=r.ids, scheme=prepared.plan.schemes[name], answer_tokens=r.answer_tokens)
         for name, requests in own.items()
         for r in requests
     ]

@@ -13,7 +13,7 @@ from ropewalk.methods.none import shipped, shipped_varies
 from ropewalk.methods.parameters import short
 from ropewalk.methods.reading import plain
 from ropewalk.rope import RopeGeometry, Rotation
-from ropewalk.scheme import Scheme
+from ropewalk.scheme import Scheme, Temperature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,16 @@ class Resolved:
 
     @property
     def rotation(self) -> Rotation:
-        """The scheme's."""
+        """The scheme's.
+
+        Raises:
+            MethodError: there is more to the scheme, which would be lost.
+        """
+        if not self.scheme.only_rotates:
+            raise MethodError(
+                "this method changes attention as well (branches, a temperature or gains), and only rotations are "
+                "taken here; choose a frequency method without a temperature."
+            )
         return self.scheme.rotation
 
 
@@ -45,12 +54,45 @@ def resolve_method(entry: Method, geometry: RopeGeometry, params: Params, length
             f"{entry.name}: its function gave {short(made)} and not a Rotation of {geometry.rotary_dim // 2} "
             "pairs; mend the method."
         )
-    if isinstance(filled, Extension) and filled.compose == "stack":
-        scheme = dataclasses.replace(scheme, rotation=stacked(geometry, scheme.rotation, length))
+    if isinstance(filled, Extension):
+        scheme = _composed(geometry, filled, scheme, length)
+    _check_reach(entry, geometry, filled, length)
     asked = plain(params)
     if "factor" in asked and isinstance(filled, Scaled):
         asked["factor"] = filled.s
     return Resolved(scheme=scheme, params=asked)
+
+
+def _composed(geometry: RopeGeometry, params: Extension, scheme: Scheme, length: int) -> Scheme:
+    """The scheme over what ships, if it is to be stacked, and with its temperature."""
+    if params.compose == "stack":
+        turned = [
+            dataclasses.replace(branch, rotation=stacked(geometry, branch.rotation, length))
+            for branch in scheme.branches
+        ]
+        rotation = stacked(geometry, scheme.rotation, length)
+        scheme = dataclasses.replace(scheme, rotation=rotation, branches=tuple(turned))
+    if params.temperature is None:
+        return scheme
+    return dataclasses.replace(scheme, temperature=temperature(params))
+
+
+def temperature(params: Extension) -> Temperature:
+    """tau of resolved parameters: `logn` and `ministral` count from the trained window, `llama4` from 8192 tokens."""
+    asked = params.temperature
+    if not isinstance(asked, str):
+        return Temperature(kind="constant", beta=float(asked or 1.0))
+    if asked == "llama4":
+        return Temperature(kind="llama4")
+    return Temperature(kind="logn" if asked == "logn" else "ministral", scale=max(2, params.window))
+
+
+def _check_reach(entry: Method, geometry: RopeGeometry, params: Params, length: int) -> None:
+    if entry.reach is not None and length > (most := entry.reach(geometry, params)):
+        raise MethodError(
+            f"{entry.name}: these parameters reach {most:,.0f} tokens and not {length:,}, beyond which distances grow "
+            "out of the trained window; divide far distances by more, or make the near window smaller."
+        )
 
 
 def with_numbers(geometry: RopeGeometry, params: Params, length: int) -> Params:
