@@ -14,6 +14,7 @@ ROOT = Path(ropewalk.__file__).parent
 ORDER = (
     "errors",
     "files",
+    "validation",
     "plugins",
     "rope",
     "scheme",

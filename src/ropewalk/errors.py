@@ -1,5 +1,11 @@
 """What can go wrong, as types. Every message is one sentence: the value, its place, and the remedy."""
 
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Iterable, Mapping
+
 from typing_extensions import override
 
 
@@ -9,6 +15,30 @@ def visible(text: str, kept: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
+
+
+def short(value: object) -> str:
+    """A value as an error message shows it: `repr`, cut to a line."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return f"a very large {type(value).__name__}"
+
+
+def nearest(
+    word: object, names: Iterable[str], other_names: Mapping[str, tuple[str, ...]] | None = None, cutoff: float = 0.6
+) -> str | None:
+    """The name that a misspelt or foreign word means, or None.
+
+    Args:
+        word: as the user wrote it.
+        names: which exist.
+        other_names: what other tools call them, where spelling would not find them; the first that exists counts.
+        cutoff: least likeness of the spelling, 0 to 1.
+    """
+    known = list(names)
+    meant = [name for name in (other_names or {}).get(str(word), ()) if name in known]
+    return next(iter(meant or difflib.get_close_matches(str(word), known, n=1, cutoff=cutoff)), None)
 
 
 class RopewalkError(Exception):

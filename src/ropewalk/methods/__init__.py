@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ropewalk.errors import MethodError
+from ropewalk.errors import MethodError, short
 from ropewalk.methods import (
     abf,
     dynamic_ntk,
@@ -28,7 +28,6 @@ from ropewalk.methods import (
     yarn,
 )
 from ropewalk.methods.method import Extension, Method, Params, Scaled
-from ropewalk.methods.parameters import short
 from ropewalk.methods.resolving import Resolved
 from ropewalk.rope import RopeGeometry
 
@@ -87,7 +86,7 @@ def find(method: str) -> Method:
         return METHODS[method]
     known = registered()
     if method not in known:
-        close = reading.nearest(str(method), known, OTHER_NAMES)
+        close = reading.did_you_mean(method, known, OTHER_NAMES)
         raise MethodError(f"there is no method {short(method)}{close} (all: {', '.join(known)}).")
     return known[method]
 
