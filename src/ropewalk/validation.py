@@ -15,7 +15,8 @@ Place: TypeAlias = tuple[int | str, ...]
 SENTENCES: Mapping[str, str] = {
     "bool_type": "{where}={value}: must be true or false.",
     "dict_type": "{where}={value}: must be a mapping.",
-    "extra_forbidden": "unknown key {where}={value}; {hint}",
+    "known": "known keys: {known}.",
+    "near": "did you mean {near}?",
     "finite_number": "{where}={value}: must be a finite number.",
     "float_type": "{where}={value}: must be a number.",
     "int_type": "{where}={value}: must be a whole number.",
@@ -23,9 +24,12 @@ SENTENCES: Mapping[str, str] = {
     "missing": "the key {where} is missing; add it.",
     "model_type": "{where}={value}: must be a mapping, {{}} for the defaults.",
     "string_type": "{where}={value}: must be text.",
+    "unknown": "unknown key {where}={value}; {hint}",
     "too_short": "{where}={value}: must hold at least one value.",
 }
-"""Sentences by pydantic's type of error, where its own would speak of classes."""
+"""Sentences by pydantic's type of error, where its own would speak of classes; `near` and `known` make the hint."""
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+"""What pydantic calls a key that does not exist: in a model, and in a dataclass; `unknown` in SENTENCES."""
 OTHERWISE = "{where}={value}: {message}."
 
 
@@ -40,19 +44,20 @@ def sentence(
         words: sentences that replace those of SENTENCES, as format strings with where, value, message and hint.
     """
     mistakes = error.errors(include_url=False)
-    first = next((each for each in mistakes if each["type"] == "extra_forbidden"), mistakes[0])
+    first = next((each for each in mistakes if each["type"] in UNKNOWN), mistakes[0])
+    kind = "unknown" if first["type"] in UNKNOWN else first["type"]
     *_, last = place = first["loc"] or ("",)
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if not first["loc"]:
         return f"{message}."
-    said = {**SENTENCES, **(words or {})}.get(first["type"], OTHERWISE)
-    names = list(known(place[:-1])) if first["type"] == "extra_forbidden" else []
+    said = {**SENTENCES, **(words or {})}
+    names = list(known(place[:-1])) if kind == "unknown" else []
     near = nearest(last, names)
-    return said.format(
+    return said.get(kind, OTHERWISE).format(
         where=".".join(map(str, place)),
         value=shown(first.get("input")),
         message=message,
-        hint=f"did you mean {near}?" if near else f"known keys: {', '.join(names)}.",
+        hint=said["near" if near else "known"].format(near=near, known=", ".join(names)),
     )
 
 

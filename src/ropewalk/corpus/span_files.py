@@ -13,7 +13,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ropewalk.corpus.documents import Document, nearest, on_disk
+from ropewalk.corpus.documents import Document, choices, on_disk
 from ropewalk.corpus.spans import KeySpans, require_spans_fit
 from ropewalk.errors import CorpusError
 from ropewalk.files import read_regular, write_whole
@@ -98,7 +98,7 @@ def builtin_spans(
     """
     names = sorted(item.name.removesuffix(".json") for item in folder.iterdir()) if folder.is_dir() else []
     if set_name not in names:
-        raise CorpusError(f"built-in key spans {set_name!r} are unknown; {nearest(set_name, names)}")
+        raise CorpusError(f"built-in key spans {set_name!r} are unknown; {choices(set_name, names)}")
     spans = _parse((folder / f"{set_name}.json").read_bytes(), f"built-in set {set_name!r}")
     return select_spans(spans, documents, place=f"built-in set {set_name!r}")
 

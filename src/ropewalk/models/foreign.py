@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_b
 from safetensors import SafetensorError
 from transformers.utils import logging
 
-from ropewalk.errors import ModelError
+from ropewalk.errors import ModelError, nearest
 from ropewalk.models import builtin
 
 _TYPES = (
@@ -78,10 +77,8 @@ def _sentence(name: str, revision: str | None, error: BaseException) -> str:
         return (
             f"model {name!r} has no revision {revision!r} on the Hugging Face Hub; give a branch, tag or commit of it."
         )
-    near = "".join(
-        f"write {close!r} for the built-in model, or "
-        for close in difflib.get_close_matches(name.lower(), builtin.NAMES, n=1)
-    )
+    close = nearest(name.lower(), builtin.NAMES)
+    near = f"write {close!r} for the built-in model, or " if close else ""
     if caused_by(hub.RepositoryNotFoundError, hub.HFValidationError):
         return (
             f"model {name!r} is no built-in name ({', '.join(builtin.NAMES)}), no directory, and not on the Hugging "
