@@ -16,6 +16,7 @@ ORDER = (
     "files",
     "validation",
     "plugins",
+    "model_spec",
     "rope",
     "scheme",
     "methods",

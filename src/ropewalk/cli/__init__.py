@@ -13,7 +13,7 @@ import sys
 from ropewalk.cli import looking, measuring, answering, verifying, searching, exporting
 
 # isort: on
-from ropewalk.cli.arguments import parse_lengths, parse_parameters
+from ropewalk.cli.arguments import parse_bytes, parse_lengths, parse_parameters
 from ropewalk.cli.options import app, err
 from ropewalk.errors import RopewalkError
 
@@ -37,6 +37,7 @@ __all__ = [
     "looking",
     "main",
     "measuring",
+    "parse_bytes",
     "parse_lengths",
     "parse_parameters",
     "searching",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from ropewalk.errors import ExperimentError
+
+UNITS = {"B": 1, "MB": 10**6, "MIB": 2**20, "GB": 10**9, "GIB": 2**30, "TB": 10**12, "TIB": 2**40}
 
 
 def parse_parameters(pairs: list[str] | None) -> dict[str, Any]:
@@ -31,8 +34,26 @@ def parse_lengths(asked: list[str] | None) -> list[int] | None:
     return [int(part) for part in parts]
 
 
+def parse_bytes(text: str, place: str) -> int:
+    """`12GB`, `12 GiB` or `800MB` as bytes.
+
+    Raises:
+        ExperimentError: it is no amount, or has no unit: `12` is nobody's memory.
+    """
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?I?B?)", text.strip().upper())
+    if found is None or found[2] not in UNITS or float(found[1]) * UNITS[found[2]] < 1:
+        raise ExperimentError(f"{place} {text!r}: must be an amount of memory, such as 12GB, 16GiB or 800MB.")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
 def read_experiment(file: str, model: str | None, lengths: list[str] | None) -> tuple[Any, str]:
-    from ropewalk.experiment import presets, schema
+    """An experiment file or preset, checked as far as that needs no model, and its text.
+
+    Raises:
+        RopewalkError: one sentence with key, value and remedy.
+    """
+    from ropewalk.experiment import plan, presets, schema
+    from ropewalk.model_spec import ModelSpec
 
     preset = file.startswith("preset:")
     text = presets.text(file.removeprefix("preset:")) if preset else schema.read(Path(file))
@@ -40,4 +61,7 @@ def read_experiment(file: str, model: str | None, lengths: list[str] | None) -> 
     asked = {"model": model, "lengths": parse_lengths(lengths)}
     if isinstance(raw, dict):
         raw |= {key: value for key, value in asked.items() if value is not None}
-    return schema.parse(raw, file), text
+    experiment = schema.parse(raw, file)
+    ModelSpec.parse(experiment.model)
+    plan.configurations(experiment.methods)
+    return experiment, text

@@ -17,10 +17,13 @@ from ropewalk.errors import ExperimentError
 @app.command(rich_help_panel=LOOK, epilog=example("inspect strand"))
 def inspect(model: str, as_json: JsonFlag = False) -> None:
     """Show a model's RoPE geometry: window, wavelengths, dimensions that never complete a turn in the window."""
-    from ropewalk.experiment.inspect import facts, lines
-    from ropewalk.models import ModelSpec, read_geometry
+    from ropewalk.model_spec import ModelSpec
 
-    found = facts(read_geometry(ModelSpec.parse(model)))
+    spec = ModelSpec.parse(model)
+    from ropewalk.experiment.inspect import facts, lines
+    from ropewalk.models import read_geometry  # imports torch
+
+    found = facts(read_geometry(spec))
     if as_json:
         return print_json(found)
     print("\n".join(lines(model, found)))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ropewalk.cli.arguments import read_experiment
+from ropewalk.cli.arguments import parse_bytes, read_experiment
 from ropewalk.cli.options import (
     MEASURE,
     JsonFlag,
@@ -33,12 +33,12 @@ def demo(
     out: Annotated[Path, typer.Option(help="Run directory; one that holds the demo goes on.")] = DEMO_DIRECTORY,
 ) -> None:
     """Run the built-in sweep on the built-in model, and print what it says."""
+    experiment, source = read_experiment("preset:demo", None, None)
     from ropewalk.experiment.results import Run
     from ropewalk.report import study, wording, write
     from ropewalk.report.recommend import recommend
     from ropewalk.terminal import results_table, say
 
-    experiment, source = read_experiment("preset:demo", None, None)
     _sweep(experiment, source, out, False)
     longest = experiment.lengths[-1]
     rows = [row for row in Run.open(out).labelled_rows() if row["length"] == longest and row["metric"] in DEMO_METRICS]
@@ -62,14 +62,14 @@ def plan(
     as_json: JsonFlag = False,
 ) -> None:
     """Show cells, duplicates, passes, tokens, memory and, from a short probe, time of an experiment not yet run."""
-    from ropewalk.experiment import estimate
+    given = None if memory is None else parse_bytes(memory, "--memory")
+    experiment, _ = read_experiment(file, model, lengths)
+    from ropewalk.experiment import estimate  # imports torch, as the others do
     from ropewalk.experiment import memory as needs
     from ropewalk.experiment.overview import lines, overview, time_line
     from ropewalk.experiment.prepare import ask
     from ropewalk.terminal import progress, say
 
-    given = None if memory is None else needs.parse_bytes(memory, "--memory")
-    experiment, _ = read_experiment(file, model, lengths)
     asked = ask(experiment)
     memory_needed, expected = needs.of(asked, given), None
     if not as_json:

@@ -42,13 +42,22 @@ class Verbs(TyperGroup):
         err.quiet = bool(ctx.params["quiet"])
         try:
             return super().invoke(ctx)
-        except RopewalkError:
+        except RopewalkError as error:
             err.quiet = False
             if ctx.params["debug"]:
-                err.print(traceback.format_exc(), markup=False, end="")
+                err.print(_traceback(error), markup=False, end="")
             raise
         finally:
             err.quiet = False
+
+
+def _traceback(error: BaseException) -> str:
+    """The traceback of an error and of all that led to it, `from None` or not."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__suppress_context__ = False
+        link = link.__cause__ or link.__context__
+    return "".join(traceback.format_exception(error))
 
 
 app = typer.Typer(

@@ -28,13 +28,14 @@ def search(
     repeats: Annotated[int, typer.Option(min=1, help="Seeds to search with.")] = 1,
 ) -> None:
     """Search for a rotation that beats every named method on this model, and judge it on text it never saw."""
-    from ropewalk.searching.asked import Request, seconds
+    if evaluations is not None and budget is not None:
+        raise ExperimentError(f"--evaluations {evaluations} and --budget {budget}: give one of them.")
+    experiment, _ = read_experiment(file, None, None)
+    from ropewalk.searching.asked import Request, seconds  # imports torch, as the others do
     from ropewalk.searching.lines import lines
     from ropewalk.searching.run import search as find
     from ropewalk.terminal import progress, say
 
-    if evaluations is not None and budget is not None:
-        raise ExperimentError(f"--evaluations {evaluations} and --budget {budget}: give one of them.")
     asked = Request(
         length=length,
         evaluations=500 if evaluations is None else evaluations,
@@ -43,7 +44,6 @@ def search(
         max_short_cost=max_short_cost,
         repeats=repeats,
     )
-    experiment, _ = read_experiment(file, None, None)
     with progress(err, "seconds" if budget else "candidates") as report:
         found = find(experiment, asked, out, progress=report)
     say(*lines(found.result), found.file)

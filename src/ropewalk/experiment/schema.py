@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from ropewalk.errors import ExperimentError
 from ropewalk.files import read_regular
-from ropewalk.methods import inline
+from ropewalk.methods import inline, pasted_scaling
 from ropewalk.validation import sentence
 
 MAX_FILE_BYTES = 200_000
@@ -161,6 +161,8 @@ class Experiment(_Section):
             raise ValueError("must map method names to their parameters, such as yarn: {factor: [2, 4]}")
         if info.context == STORED:
             return methods
+        if meant := pasted_scaling(methods):
+            raise ValueError(meant)
         return {name: inline(name, grid) for name, grid in methods.items()}
 
     @model_validator(mode="after")
@@ -197,6 +199,8 @@ def parse(raw: Any, place: str) -> Experiment:
         raise ExperimentError(
             f"{place}: must be a mapping with the keys model, lengths, methods, metrics; got {type(raw).__name__}."
         )
+    if meant := pasted_scaling({name: raw[name] for name in ("rope_scaling", "rope_parameters") if name in raw}):
+        raise ExperimentError(f"{place}: {meant}.")
     try:
         return Experiment.model_validate(dict(raw))
     except ValidationError as error:

@@ -20,6 +20,7 @@ from ropewalk.methods import (
     none,
     ntk_aware,
     ntk_by_parts,
+    pasted,
     plugins,
     proportional,
     reading,
@@ -46,6 +47,7 @@ __all__ = [
     "inline",
     "inlined",
     "make_params",
+    "pasted_scaling",
     "registered",
     "resolve",
 ]
@@ -89,6 +91,19 @@ def find(method: str) -> Method:
         close = reading.did_you_mean(method, known, OTHER_NAMES)
         raise MethodError(f"there is no method {short(method)}{close} (all: {', '.join(known)}).")
     return known[method]
+
+
+def pasted_scaling(raw: object) -> str | None:
+    """What a `rope_scaling` block of a Hugging Face configuration is as a method: a sentence, or None for no block.
+
+    It may stand alone, under one of its usual names, or under the name of a method.
+    """
+    inner = raw.values() if isinstance(raw, Mapping) else ()
+    for block in (raw, *inner):
+        meant = pasted.translated(block, METHODS.values())
+        if meant is not None:
+            return f"this is a rope_scaling block of a Hugging Face configuration; write methods: {{{meant}}}"
+    return None
 
 
 def make_params(method: str, raw: Mapping[str, object]) -> Params:

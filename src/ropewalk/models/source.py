@@ -12,8 +12,8 @@ from pathlib import Path
 import huggingface_hub
 
 from ropewalk.errors import ModelError
+from ropewalk.model_spec import ModelSpec
 from ropewalk.models import builtin, gguf
-from ropewalk.models.spec import ModelSpec
 
 INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
