@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+import sysconfig
+import traceback
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from typing_extensions import override
 
@@ -39,6 +42,21 @@ def nearest(
     known = list(names)
     meant = [name for name in (other_names or {}).get(str(word), ()) if name in known]
     return next(iter(meant or difflib.get_close_matches(str(word), known, n=1, cutoff=cutoff)), None)
+
+
+def is_own(error: BaseException) -> bool:
+    """Whether ropewalk's own code raised an exception, and no library that it called.
+
+    Python's own library stands for whoever called it: what it refuses is a mistake of that code.
+    """
+    files = [Path(frame.f_code.co_filename) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    told = [file for file in files if not _is_pythons(file)]
+    return bool(told) and told[-1].is_relative_to(Path(__file__).parent)
+
+
+def _is_pythons(file: Path) -> bool:
+    library = file.is_relative_to(sysconfig.get_paths()["stdlib"]) and "site-packages" not in file.parts
+    return library or file.name.startswith("<")
 
 
 class RopewalkError(Exception):

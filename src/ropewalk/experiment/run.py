@@ -16,9 +16,10 @@ from typing import Any
 from ropewalk.errors import StoreError
 from ropewalk.experiment import canary, measure, spans
 from ropewalk.experiment.measure import Progress, now
+from ropewalk.experiment.opening import seal
 from ropewalk.experiment.prepare import Asked, Prepared, geometry_facts, prepare, versions
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.store import LOCK, Store, canonical, require_empty, writing
+from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, writing
 from ropewalk.files import open_own
 from ropewalk.scoring import Split, fast, split
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
@@ -70,6 +71,8 @@ def sweep(asked: Asked, out: Path, *, source: str = "", exact: bool = False, pro
                 store.set_meta("wall_s", (store.meta("wall_s") or 0.0) + time.monotonic() - started)
         finally:
             store.close()
+            with contextlib.suppress(OSError):  # without it a damaged run cannot be told from a bug, and no more
+                seal(out / DATABASE)
     return Run.open(out)
 
 

@@ -12,23 +12,15 @@ from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_b
 from safetensors import SafetensorError
 from transformers.utils import logging
 
-from ropewalk.errors import ModelError, nearest
+from ropewalk.errors import ModelError, is_own, nearest
 from ropewalk.models import builtin
 
-_TYPES = (
-    *(
-        ArithmeticError,
-        AttributeError,
-        ImportError,
-        LookupError,
-        MemoryError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ),
+_THEIRS = (
+    *(ImportError, MemoryError, OSError, RuntimeError),
     *(SafetensorError, hub.EntryNotFoundError, hub.StrictDataclassError),
 )
+"""What ropewalk's own code does not raise by mistake."""
+_ANYBODYS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @contextmanager
@@ -54,10 +46,15 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def sentences(name: str, revision: str | None = None) -> Iterator[None]:
-    """Turn what transformers and the Hub raise about the model `name` into one sentence with a remedy."""
+    """Turn what transformers and the Hub raise about the model `name` into one sentence with a remedy.
+
+    A mistake in ropewalk's own code stays what it is.
+    """
     try:
         yield
-    except _TYPES as error:
+    except (*_THEIRS, *_ANYBODYS) as error:
+        if not isinstance(error, _THEIRS) and is_own(error):
+            raise
         raise ModelError(_sentence(name, revision, error)) from error
 
 
