@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -20,6 +21,17 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe without a writer would never open
 ASIDE = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 """What a file is called until it is whole."""
+
+
+def sha256(data: bytes) -> str:
+    """The hash of bytes, 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """The hash of a file's bytes, 64 hex digits; the file may be larger than memory. Raises OSError."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_whole(directory: Path, name: str, data: bytes) -> None:

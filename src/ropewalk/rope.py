@@ -5,7 +5,6 @@ Notation (docs/methods.md): d = rotary_dim, i = 0..d/2-1, b = rope_theta, f_i = 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.errors import ModelError
+from ropewalk.files import sha256
 
 STILL = 1e15
 """lambda of a pair that does not turn; over 1e7 tokens it then turns by 1e-8 rad, less than float32 tells."""
@@ -64,7 +64,7 @@ class Rotation:
         """16 hex digits: two rotations that a float32 forward pass cannot tell apart have the same one."""
         factors = [self.attention_factor] if self.softmax_factor == 1 else [self.attention_factor, self.softmax_factor]
         raw = self.inv_freq.astype("<f4").tobytes() + np.array(factors, dtype="<f4").tobytes()
-        return hashlib.sha256(raw).hexdigest()[:16]
+        return sha256(raw)[:16]
 
     def divisors(self, geometry: RopeGeometry) -> list[float]:
         """lambda_i = f_i / inv_freq_i, `[rotary_dim/2]`; STILL where inv_freq is 0."""

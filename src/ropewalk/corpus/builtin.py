@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import lzma
@@ -13,6 +12,7 @@ from typing import Any
 
 from ropewalk.corpus.documents import Document
 from ropewalk.errors import CorpusError
+from ropewalk.files import sha256
 
 # Printed by tools/build_corpus.py. It pins the manifest, the manifest pins archive and texts.
 MANIFEST_SHA256 = "85a86c56992b272c2082961bf5dac06df37630f0d440892193fa7aca7c250a3a"
@@ -53,7 +53,7 @@ def _read(folder: Traversable, name: str, *, expected: str) -> bytes:
         raw = (folder / name).read_bytes()
     except OSError:
         raise CorpusError(f"the built-in corpus lacks its file {name} (in {folder}); reinstall ropewalk.") from None
-    found = hashlib.sha256(raw).hexdigest()
+    found = sha256(raw)
     if found != expected:
         raise CorpusError(
             f"the built-in corpus has been altered: {folder / name} has sha256 {found}, expected {expected}; "

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ropewalk.errors import CorpusError
+from ropewalk.errors import CorpusError, nearest
 
 PART = 2**20
 """Characters of a text that are encoded at a time."""
@@ -106,8 +105,8 @@ def refuse_duplicates(documents: Sequence[Document]) -> None:
             )
 
 
-def nearest(name: object, valid: Iterable[str]) -> str:
+def choices(name: object, names: Iterable[str]) -> str:
     """The end of a refusal: the nearest valid name, if one is near, and all of them."""
-    names = list(valid)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.75)
-    return (f"did you mean {close[0]!r}? There" if close else "there") + f" are: {', '.join(names) or 'none'}."
+    known = list(names)
+    close = nearest(name, known, cutoff=0.75)
+    return (f"did you mean {close!r}? There" if close else "there") + f" are: {', '.join(known) or 'none'}."

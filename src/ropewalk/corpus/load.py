@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ropewalk.corpus.builtin import builtin_documents
-from ropewalk.corpus.documents import Document, nearest, refuse_duplicates
+from ropewalk.corpus.documents import Document, choices, refuse_duplicates
 from ropewalk.corpus.local import dataset_documents, file_documents
 from ropewalk.errors import CorpusError
 
@@ -35,7 +35,7 @@ def load_documents(spec: Mapping[str, Any]) -> tuple[Document, ...]:
         case "corpus":
             if spec["corpus"] != "builtin":
                 raise CorpusError(
-                    f"documents: corpus={spec['corpus']!r} is unknown; {nearest(spec['corpus'], ['builtin'])}"
+                    f"documents: corpus={spec['corpus']!r} is unknown; {choices(spec['corpus'], ['builtin'])}"
                 )
             documents = builtin_documents(count)
         case "files":
@@ -59,7 +59,7 @@ def _source(spec: Mapping[str, Any]) -> str:
     valid = KEYS[sources[0]] if sources else tuple(KEYS)
     for key in spec:
         if key not in valid and (sources or key != "count"):
-            raise CorpusError(f"documents: key {key!r} is unknown; {nearest(key, valid)}")
+            raise CorpusError(f"documents: key {key!r} is unknown; {choices(key, valid)}")
     if not sources:
         raise CorpusError("documents names no source; write {corpus: builtin}, {files: [...]} or {dataset: PATH}.")
     return sources[0]

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ropewalk.corpus.documents import Document, local_document, nearest, on_disk
+from ropewalk.corpus.documents import Document, choices, local_document, on_disk
 from ropewalk.errors import CorpusError
 from ropewalk.files import read_regular
 
@@ -125,7 +125,7 @@ def _saved_rows(place: Path, column: str, split: str | None, count: int | None) 
     if isinstance(data, DatasetDict):
         if split not in data:
             raise CorpusError(
-                f"documents: split={split!r} is not in {place.as_posix()!r}; {nearest(split, map(str, data))}"
+                f"documents: split={split!r} is not in {place.as_posix()!r}; {choices(split, map(str, data))}"
             )
         data = data[split]
     elif split is not None:
@@ -166,4 +166,4 @@ def _read_table(place: Path, count: int | None) -> pd.DataFrame:
 
 def _require_column(column: str, columns: Sequence[str], place: Path) -> None:
     if column not in columns:
-        raise CorpusError(f"documents: column={column!r} is not in {place.as_posix()!r}; {nearest(column, columns)}")
+        raise CorpusError(f"documents: column={column!r} is not in {place.as_posix()!r}; {choices(column, columns)}")

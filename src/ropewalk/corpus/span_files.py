@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
-from ropewalk.corpus.documents import Document, nearest, on_disk
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ropewalk.corpus.documents import Document, choices, on_disk
 from ropewalk.corpus.spans import KeySpans, require_spans_fit
 from ropewalk.errors import CorpusError
 from ropewalk.files import read_regular, write_whole
@@ -21,13 +23,20 @@ from ropewalk.files import read_regular, write_whole
 VERSION = 1
 MAX_BYTES = 64 * 2**20  # some five million spans; more is not a span file
 FOLDER = files("ropewalk") / "data" / "spans"
-SETTINGS: Mapping[str, type | tuple[type, ...]] = {
-    "evaluator": str,
-    "trunc_len": int,
-    "stride": int,
-    "alpha": (int, float),
-    "beta": (int, float),
-}
+SETTINGS = ("evaluator", "trunc_len", "stride", "alpha", "beta")
+
+
+class SpanFile(BaseModel):
+    """What a file holds."""
+
+    model_config = ConfigDict(strict=True)
+
+    evaluator: str
+    trunc_len: int
+    stride: int
+    alpha: float
+    beta: float
+    documents: dict[str, list[Annotated[list[int], Field(min_length=2, max_length=2)]]]
 
 
 def read_spans(path: str | Path, documents: Sequence[Document]) -> tuple[KeySpans, ...]:
@@ -98,7 +107,7 @@ def builtin_spans(
     """
     names = sorted(item.name.removesuffix(".json") for item in folder.iterdir()) if folder.is_dir() else []
     if set_name not in names:
-        raise CorpusError(f"built-in key spans {set_name!r} are unknown; {nearest(set_name, names)}")
+        raise CorpusError(f"built-in key spans {set_name!r} are unknown; {choices(set_name, names)}")
     spans = _parse((folder / f"{set_name}.json").read_bytes(), f"built-in set {set_name!r}")
     return select_spans(spans, documents, place=f"built-in set {set_name!r}")
 
@@ -124,15 +133,15 @@ def _parse(raw: bytes, place: str) -> dict[str, KeySpans]:
         refuse(f"keys missing: {missing}, unknown: {unknown}")
     if content["version"] != VERSION:
         refuse(f"version {content['version']!r} is not {VERSION}, the one this ropewalk reads")
-    for name, kind in SETTINGS.items():
-        if isinstance(content[name], bool) or not isinstance(content[name], kind):
-            refuse(f"{name}={content[name]!r} has the wrong type")
-    if not isinstance(content["documents"], dict):
-        refuse("documents must map sha256 to spans")
+    try:
+        SpanFile.model_validate(content)
+    except ValidationError as error:
+        name, *document = error.errors()[0]["loc"]
+        if document:
+            refuse(f"spans of document {str(document[0])[:16]!r} must be a list of [start, end] in whole characters")
+        wrong = f"{name}={content[str(name)]!r} has the wrong type"
+        refuse("documents must map sha256 to spans" if name == "documents" else wrong)
     settings = {name: content[name] for name in SETTINGS}
-    for sha256, spans in content["documents"].items():
-        if not isinstance(spans, list) or not all(map(_is_span, spans)):
-            refuse(f"spans of document {sha256[:16]!r} must be a list of [start, end] in whole characters")
     try:
         return {
             sha256: KeySpans(**settings, document_sha256=sha256, spans=tuple((s, e) for s, e in spans))
@@ -140,7 +149,3 @@ def _parse(raw: bytes, place: str) -> dict[str, KeySpans]:
         }
     except CorpusError as error:
         raise CorpusError(f"{place}: {error}") from None
-
-
-def _is_span(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)

@@ -18,10 +18,11 @@ from ropewalk.execution import canary, local, spans
 from ropewalk.execution.worker import Worker, ready
 from ropewalk.execution.writer import Writer, now
 from ropewalk.experiment import todo
+from ropewalk.experiment.opening import seal
 from ropewalk.experiment.prepare import Asked, Prepared, Progress, geometry_facts, prepare
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.store import LOCK, Store, canonical, require_empty, writing
+from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, writing
 from ropewalk.files import open_own
 
 _LOG = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ def sweep(asked: Asked, out: Path, *, source: str = "", exact: bool = False, pro
                 store.set_meta("wall_s", (store.meta("wall_s") or 0.0) + time.monotonic() - started)
         finally:
             store.close()
+            with contextlib.suppress(OSError):  # without it a damaged run cannot be told from a bug, and no more
+                seal(out / DATABASE)
     return Run.open(out)
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from ropewalk.errors import ExperimentError
 from ropewalk.experiment.prepare import Asked
 from ropewalk.experiment.schema import MAX_LENGTH
 from ropewalk.models.size import ModelSize, read_size, size_of_loaded
 from ropewalk.scoring.budget import planned_rows
 from ropewalk.scoring.memory import LIBRARIES_BYTES, pass_bytes, peak_bytes, weight_bytes
-
-UNITS = {"": 1, "B": 1, "MB": 10**6, "MIB": 2**20, "GB": 10**9, "GIB": 2**30, "TB": 10**12, "TIB": 2**40}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +60,6 @@ def _longest(size: ModelSize, given: int, *, shared: bool) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if peak_bytes(size, middle, shared=shared) <= given else (low, middle)
     return low if low >= 4 else 0
-
-
-def parse_bytes(text: str, place: str) -> int:
-    """`12GB`, `12 GiB`, `800MB` or a number of bytes.
-
-    Raises:
-        ExperimentError: it is none of these.
-    """
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?I?B?)", text.strip().upper())
-    if found is None or found[2] not in UNITS or float(found[1]) * UNITS[found[2]] < 1:
-        raise ExperimentError(f"{place} {text!r}: must be an amount of memory, such as 12GB, 16GiB or 800MB.")
-    return int(float(found[1]) * UNITS[found[2]])
 
 
 def memory_line(memory: Memory) -> str:

@@ -12,8 +12,10 @@ from functools import cache
 from pathlib import Path
 
 from ropewalk.errors import StoreError
+from ropewalk.files import read_inside, read_regular, sha256, write_whole
 
 MAX_BYTES = 2**29
+SEAL = "run.sha256"
 MAGIC = bytes.fromhex("d9d505f920a163d7")
 """How a journal ends that names another one (SQLite's file format, 3: "The Rollback Journal")."""
 
@@ -39,6 +41,24 @@ def require_harmless(path: Path) -> None:
             file.seek(max(0, journal.stat().st_size - len(MAGIC)))
             if file.read() == MAGIC:
                 raise StoreError(f"{journal}: names a file that SQLite would delete; name another directory.")
+
+
+def seal(path: Path) -> None:
+    """Write down the hash of a database that its writer has closed, beside it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_whole(path.parent, SEAL, (sha256(path.read_bytes()) + "\n").encode())
+
+
+def is_as_sealed(path: Path) -> bool:
+    """Whether a database is byte for byte what its writer left: then an error of who reads it is a bug of ropewalk."""
+    try:
+        said = read_inside(path.parent, SEAL, 100).decode().strip()
+        return sha256(read_regular(path, MAX_BYTES)) == said
+    except (OSError, ValueError):
+        return False
 
 
 def require_schema(path: Path, connection: sqlite3.Connection, *schemas: str) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.resources import files
 
-from ropewalk.errors import ExperimentError
+from ropewalk.errors import ExperimentError, nearest
 
 
 def names() -> list[str]:
@@ -21,7 +20,7 @@ def text(name: str) -> str:
         ExperimentError: there is none of that name; names the nearest.
     """
     if name not in names():
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"did you mean preset:{near[0]}?" if near else f"there are: {', '.join(names())}."
+        near = nearest(name, names())
+        hint = f"did you mean preset:{near}?" if near else f"there are: {', '.join(names())}."
         raise ExperimentError(f"preset:{name}: there is no such preset; {hint}")
     return (files("ropewalk") / "data" / "presets" / f"{name}.yaml").read_text(encoding="utf-8")

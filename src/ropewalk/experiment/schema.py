@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -25,8 +24,9 @@ from typing_extensions import override
 
 from ropewalk.errors import ExperimentError
 from ropewalk.files import read_regular
-from ropewalk.methods import inline
+from ropewalk.methods import inline, pasted_scaling
 from ropewalk.metrics import Metric, registered
+from ropewalk.validation import sentence
 
 MAX_FILE_BYTES = 200_000
 """What takes seconds to read; experiment files have some thousand bytes."""
@@ -138,6 +138,8 @@ class Experiment(_Section):
             raise ValueError("must map method names to their parameters, such as yarn: {factor: [2, 4]}")
         if info.context == STORED:
             return methods
+        if meant := pasted_scaling(methods):
+            raise ValueError(meant)
         return {name: inline(name, grid) for name, grid in methods.items()}
 
     @model_validator(mode="after")
@@ -181,10 +183,12 @@ def parse(raw: Any, place: str) -> Experiment:
         raise ExperimentError(
             f"{place}: must be a mapping with the keys model, lengths, methods, metrics; got {type(raw).__name__}."
         )
+    if meant := pasted_scaling({name: raw[name] for name in ("rope_scaling", "rope_parameters") if name in raw}):
+        raise ExperimentError(f"{place}: {meant}.")
     try:
         return Experiment.model_validate(dict(raw))
     except ValidationError as error:
-        raise ExperimentError(f"{place}: {_sentence(error)}") from None
+        raise ExperimentError(f"{place}: {sentence(error, _known_keys)}") from None
 
 
 def read(path: Path) -> str:
@@ -262,37 +266,6 @@ def load_yaml(text: str, place: str) -> Any:
         raise ExperimentError(f"{place}: not valid YAML: {str(error).splitlines()[0][:200]}.") from None
     except (AttributeError, LookupError, TypeError):  # what PyYAML raises for `!!bool maybe`, `!!int ""`
         raise ExperimentError(f"{place}: not valid YAML: a value does not fit its !!tag; leave the tag out.") from None
-
-
-_MUST = {
-    "bool_type": "must be true or false",
-    "dict_type": "must be a mapping",
-    "finite_number": "must be a finite number",
-    "float_type": "must be a number",
-    "int_type": "must be a whole number",
-    "list_type": "must be a list, such as [2048, 4096]",
-    "model_type": "must be a mapping, {} for the defaults",
-    "string_type": "must be text",
-    "too_short": "must hold at least one value",
-}
-"""What pydantic would say in terms of classes, by its type of error."""
-
-
-def _sentence(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    value = repr(first.get("input"))
-    value = value if len(value) <= 80 else value[:77] + "..."
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}."
-        return f"unknown key {where}={value}; {hint}"
-    if first["type"] == "missing":
-        return f"the key {where} is missing; add it."
-    message = _MUST.get(first["type"], first["msg"].removeprefix("Value error, "))
-    message = message.replace("Input should be", "must be")
-    return f"{where}={value}: {message}." if where else f"{message}."
 
 
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:

@@ -13,7 +13,6 @@ passes with every cell they finish: killed at any moment, at most the batch in f
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import sqlite3
@@ -28,8 +27,8 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from ropewalk.errors import StoreError
-from ropewalk.experiment.opening import require_harmless, require_schema
-from ropewalk.files import read_inside, remove, remove_asides, write_whole
+from ropewalk.experiment.opening import is_as_sealed, require_harmless, require_schema
+from ropewalk.files import read_inside, remove, remove_asides, sha256, write_whole
 
 SCHEMA_VERSION = 2
 DATABASE = "run.sqlite"
@@ -95,10 +94,6 @@ _TRIAL = "'passkey ' || length || ' ' || trial"
 
 BEFORE_SOFTMAX = SCHEMAS[1].replace(",\n    softmax_factor REAL NOT NULL", "")
 """As runs were made when every softmax factor was 1; they are read as they are."""
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def canonical(value: Any) -> str:
@@ -424,7 +419,8 @@ def sound(directory: Path) -> Iterator[None]:
     """Turn what nonsense in a run directory makes of the code that reads it into one sentence, cause attached.
 
     A run may come from anybody. Every value in it that something depends on is checked where it is used; this is for
-    values of another kind than any that ropewalk writes, in any of some sixty columns and records.
+    values of another kind than any that ropewalk writes, in any of some sixty columns and records. Where the database
+    is byte for byte what its writer left, the mistake is ropewalk's own and stays what it is.
     """
     try:
         yield
@@ -438,6 +434,8 @@ def sound(directory: Path) -> Iterator[None]:
         TypeError,
         ValueError,
     ) as error:
+        if is_as_sealed(directory / DATABASE):
+            raise
         said = " ".join(str(error).split())[:120]
         raise StoreError(
             f"{directory / DATABASE}: what it holds does not fit together ({type(error).__name__}: {said}); restore "

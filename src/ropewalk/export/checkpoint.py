@@ -10,11 +10,11 @@ from typing import Any
 
 from ropewalk.errors import ExportError
 from ropewalk.export.request import Checkpoint
+from ropewalk.model_spec import ModelSpec
 from ropewalk.models.foreign import quiet, sentences
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.load import read_config
 from ropewalk.models.source import Source, find, pinned
-from ropewalk.models.spec import ModelSpec
 from ropewalk.rope import RopeGeometry
 
 

@@ -9,7 +9,7 @@ from ropewalk.errors import ExportError
 from ropewalk.experiment.store import sound
 from ropewalk.export.checkpoint import Described, describe
 from ropewalk.export.request import Request, request
-from ropewalk.models.spec import ModelSpec
+from ropewalk.model_spec import ModelSpec
 from ropewalk.report.recommend import Recommendation, recommend
 from ropewalk.report.study import read_to_choose
 from ropewalk.stats.measured import Measured

@@ -21,7 +21,7 @@ from ropewalk.export.llamacpp import OLLAMA, served
 from ropewalk.export.native import change
 from ropewalk.export.request import Export, Request, common_notes, request
 from ropewalk.methods import inlined
-from ropewalk.models.spec import ModelSpec
+from ropewalk.model_spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

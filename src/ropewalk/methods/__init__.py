@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ropewalk.errors import MethodError
+from ropewalk.errors import MethodError, short
 from ropewalk.methods import (
     abf,
     bifocal,
@@ -24,6 +24,7 @@ from ropewalk.methods import (
     none,
     ntk_aware,
     ntk_by_parts,
+    pasted,
     plugins,
     proportional,
     reading,
@@ -37,7 +38,6 @@ from ropewalk.methods import (
     yarn,
 )
 from ropewalk.methods.method import Extension, Method, Params, Scaled
-from ropewalk.methods.parameters import short
 from ropewalk.methods.resolving import Resolved
 from ropewalk.rope import RopeGeometry
 
@@ -56,6 +56,7 @@ __all__ = [
     "inline",
     "inlined",
     "make_params",
+    "pasted_scaling",
     "registered",
     "resolve",
 ]
@@ -105,9 +106,22 @@ def find(method: str) -> Method:
         return METHODS[method]
     known = registered()
     if method not in known:
-        close = reading.nearest(str(method), known, OTHER_NAMES)
+        close = reading.did_you_mean(method, known, OTHER_NAMES)
         raise MethodError(f"there is no method {short(method)}{close} (all: {', '.join(known)}).")
     return known[method]
+
+
+def pasted_scaling(raw: object) -> str | None:
+    """What a `rope_scaling` block of a Hugging Face configuration is as a method: a sentence, or None for no block.
+
+    It may stand alone, under one of its usual names, or under the name of a method.
+    """
+    inner = raw.values() if isinstance(raw, Mapping) else ()
+    for block in (raw, *inner):
+        meant = pasted.translated(block, METHODS.values())
+        if meant is not None:
+            return f"this is a rope_scaling block of a Hugging Face configuration; write methods: {{{meant}}}"
+    return None
 
 
 def make_params(method: str, raw: Mapping[str, object]) -> Params:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from pydantic import AfterValidator
 from typing_extensions import override
 
 from ropewalk.errors import MethodError
 from ropewalk.methods import abf, dynamic_ntk, linear, llama3, longrope, mrrope, ntk_aware, ntk_by_parts, yarn
 from ropewalk.methods.method import KIND, Method, Params
 from ropewalk.methods.near_far import NearFar, near_far
-from ropewalk.methods.parameters import Kind, Refused
-from ropewalk.methods.reading import nearest, plain, read
+from ropewalk.methods.parameters import Kind
+from ropewalk.methods.reading import did_you_mean, plain, read
 from ropewalk.methods.resolving import method_depends_on_length, resolve_method
 from ropewalk.rope import RopeGeometry
 from ropewalk.scheme import Positions, Scheme
@@ -28,30 +29,32 @@ FAR: dict[str, Method] = {
 class Named(Kind):
     """A frequency method with its parameters, as an experiment file writes it: `{yarn: {factor: 4}}`."""
 
-    @property
-    @override
-    def type(self) -> str:
-        return "mapping"
+    type = "mapping"
 
     @property
     @override
     def range(self) -> str:
         return f"one of {', '.join(FAR)} with its parameters, such as {{yarn: {{factor: 4}}}}"
 
+    @property
     @override
-    def admit(self, value: object) -> Params:
-        if isinstance(value, Params) and value.method in FAR:
-            return value
-        if not isinstance(value, Mapping) or len(value) != 1:
-            raise Refused
-        ((name, raw),) = value.items()
-        if name not in FAR:
-            raise MethodError(f"bifocal: far={name!r} is no frequency method{nearest(str(name), FAR, {})}.")
-        return read(FAR[name], raw or {})
+    def annotation(self) -> Any:
+        return Annotated[Any, AfterValidator(_frequency)]
 
     @override
     def plain(self, value: Any) -> Any:
         return {value.method: plain(value)}
+
+
+def _frequency(value: object) -> Params:
+    if isinstance(value, Params) and value.method in FAR:
+        return value
+    if not isinstance(value, Mapping) or len(value) != 1:
+        raise ValueError
+    ((name, raw),) = value.items()
+    if name not in FAR:
+        raise MethodError(f"bifocal: far={name!r} is no frequency method{did_you_mean(str(name), FAR, {})}.")
+    return read(FAR[name], raw or {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

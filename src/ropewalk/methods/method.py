@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field
+from functools import cache
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-from ropewalk.errors import MethodError
-from ropewalk.methods.parameters import Choice, Kind, Number, Refused, Tokens, short
+from pydantic import ValidationError
+
+from ropewalk.errors import MethodError, short
+from ropewalk.methods.parameters import Choice, Kind, Number, Tokens
 from ropewalk.rope import Compose, RopeGeometry, Rotation
 from ropewalk.scheme import Scheme
 
@@ -21,7 +25,9 @@ KIND = "kind"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Params:
-    """The parameters of one method. Every field carries its `Kind` in `metadata["kind"]`.
+    """The parameters of one method: hashable, and checked however they are made.
+
+    Every field carries its `Kind` in `metadata["kind"]`, and holds what that admits: a list becomes a tuple.
 
     Attributes:
         method: the name of the method.
@@ -33,7 +39,7 @@ class Params:
 
     def __post_init__(self) -> None:
         for name, spec in parameters(type(self)).items():
-            spec.admit(getattr(self, name), self.method)
+            object.__setattr__(self, name, spec.admit(getattr(self, name), self.method))
         for rule in self.rules:
             rule(self)
 
@@ -124,7 +130,7 @@ class Parameter:
         """The value as it is stored. Raises MethodError with value, place and remedy."""
         try:
             return self.kind.admit(value)
-        except Refused:
+        except ValidationError:
             raise MethodError(
                 f"{method}: {self.name}={short(value)} must be {self.kind.range} ({self.kind.doc}); {self.remedy}."
             ) from None
@@ -139,11 +145,12 @@ def spelled(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def parameters(params: type[Params]) -> dict[str, Parameter]:
+@cache
+def parameters(params: type[Params]) -> Mapping[str, Parameter]:
     """The parameters of a method by name: its own in written order, then those that all methods share."""
     shared = {f.name for f in dataclasses.fields(Extension)}
     fields = sorted(dataclasses.fields(params), key=lambda f: f.name in shared)
-    return {f.name: Parameter(name=f.name, kind=f.metadata[KIND], default=f.default) for f in fields}
+    return MappingProxyType({f.name: Parameter(name=f.name, kind=f.metadata[KIND], default=f.default) for f in fields})
 
 
 def never(geometry: RopeGeometry, params: Any) -> bool:

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ropewalk.errors import MethodError, ModelError
+from ropewalk.errors import MethodError, ModelError, short
 from ropewalk.methods import dynamic_ntk, linear, llama3, longrope, ntk_aware, proportional, yarn
 from ropewalk.methods.blend import softmax_factor
 from ropewalk.methods.method import Method, Params
-from ropewalk.methods.parameters import short
 from ropewalk.methods.reading import read
 from ropewalk.rope import RopeGeometry, Rotation
 

@@ -1,48 +1,54 @@
-"""What one parameter of a method may be: kind, range, meaning. Anything else is refused, nothing is repaired."""
+"""What one parameter of a method may be: a type that pydantic checks, and words. Nothing is repaired."""
 
 from __future__ import annotations
 
-import math
-import numbers
-import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, Union
+
+import numpy as np
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, TypeAdapter
+from typing_extensions import override
 
 LARGEST = 1e15
 """Beyond this a parameter is a slip of the keyboard; it also keeps every formula finite in float64."""
 
-
-class Refused(ValueError):
-    """A value outside the range of its parameter; the caller knows the place and writes the sentence."""
+Plain = BeforeValidator(lambda value: value.item() if isinstance(value, np.generic) else value)
+"""Numpy's numbers are taken as Python's."""
+LITERAL: Any = Literal
+UNION: Any = Union
+"""For types that are put together while the program runs, which type checkers do not take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind(ABC):
-    """The range and the meaning of one parameter.
+    """The type and the meaning of one parameter.
 
     Attributes:
         doc: one line, what the parameter does, with its unit.
         remedy: what to do instead of a refused value; empty means "leave it out for the default".
+        type: the JSON type: number, integer, boolean, string or list of numbers.
     """
 
     doc: str
     remedy: str = ""
-
-    @property
-    @abstractmethod
-    def type(self) -> str:
-        """The JSON type: number, integer, boolean, string or list of numbers."""
+    type: ClassVar[str]
 
     @property
     @abstractmethod
     def range(self) -> str:
         """What is admitted, to follow the words "must be"."""
 
+    @property
     @abstractmethod
+    def annotation(self) -> Any:
+        """The type, as pydantic checks it."""
+
     def admit(self, value: object) -> Any:
-        """The value as it is stored (numbers as float, lists as tuple). Raises Refused."""
+        """The value as it is stored (numbers as float, lists as tuple). Raises pydantic's ValidationError."""
+        return adapter(self).validate_python(value)
 
     def plain(self, value: Any) -> Any:
         """A stored value as JSON."""
@@ -51,6 +57,12 @@ class Kind(ABC):
     def inline(self, value: object) -> object:
         """A written value (or an axis of them) with the content of files in place of their paths."""
         return value
+
+
+@cache
+def adapter(kind: Kind) -> TypeAdapter[Any]:
+    """The compiled check of a Kind."""
+    return TypeAdapter(kind.annotation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,45 +74,29 @@ class Number(Kind):
     maximum: float = LARGEST
     words: tuple[str, ...] = ()
     optional: bool = False
+    type = "number"
 
     @property
-    def type(self) -> str:
-        return "number"
-
-    @property
+    @override
     def range(self) -> str:
         low = f">= {self.minimum:g}" if self.minimum is not None else f"> {self.above:g}"
         extra = [repr(word) for word in self.words] + ["null"] * self.optional
         return " or ".join([f"a number {low} and <= {self.maximum:g}", *extra])
 
-    def admit(self, value: object) -> float | str | None:
-        if (value is None and self.optional) or (isinstance(value, str) and value in self.words):
-            return value
-        number = finite(value)
-        too_low = number < self.minimum if self.minimum is not None else number <= (self.above or 0.0)
-        if too_low or number > self.maximum:
-            raise Refused
-        return number
+    @property
+    @override
+    def annotation(self) -> Any:
+        number = Annotated[float, Strict(), Field(ge=self.minimum, gt=self.above, le=self.maximum), Plain]
+        return UNION[(number, *([LITERAL[self.words]] if self.words else []), *[None] * self.optional)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens(Kind):
     """A whole number of tokens, or null."""
 
-    @property
-    def type(self) -> str:
-        return "integer"
-
-    @property
-    def range(self) -> str:
-        return f"a whole number >= 1 and <= {LARGEST:g} or null"
-
-    def admit(self, value: object) -> int | None:
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 1 <= int(value) <= LARGEST:
-            raise Refused
-        return int(value)
+    type = "integer"
+    range = f"a whole number >= 1 and <= {LARGEST:g} or null"
+    annotation = Annotated[int, Strict(), Field(ge=1, le=int(LARGEST)), Plain] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,78 +104,43 @@ class Choice(Kind):
     """One of a few words."""
 
     options: tuple[str, ...]
+    type = "string"
 
     @property
-    def type(self) -> str:
-        return "string"
-
-    @property
+    @override
     def range(self) -> str:
         return " or ".join(repr(option) for option in self.options)
 
-    def admit(self, value: object) -> str:
-        if not isinstance(value, str) or value not in self.options:
-            raise Refused
-        return value
+    @property
+    @override
+    def annotation(self) -> Any:
+        return LITERAL[self.options]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag(Kind):
     """True or false."""
 
-    @property
-    def type(self) -> str:
-        return "boolean"
-
-    @property
-    def range(self) -> str:
-        return "true or false"
-
-    def admit(self, value: object) -> bool:
-        if not isinstance(value, bool):
-            raise Refused
-        return value
+    type = "boolean"
+    range = "true or false"
+    annotation = Annotated[bool, Strict()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers(Kind):
-    """A list of finite numbers > 0, one per rotated pair, or null."""
+    """A list of finite numbers > 0, one per rotated pair, or null where None means "not given"."""
+
+    optional: bool = True
+    type = "list of numbers"
 
     @property
-    def type(self) -> str:
-        return "list of numbers"
-
-    @property
+    @override
     def range(self) -> str:
-        return f"a list of numbers > 0 and <= {LARGEST:g} or null"
+        return f"a list of numbers > 0 and <= {LARGEST:g}" + " or null" * self.optional
 
-    def admit(self, value: object) -> tuple[float, ...] | None:
-        if value is None:
-            return None
-        if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-            raise Refused
-        entries = tuple(finite(entry) for entry in value)
-        if not all(0 < entry <= LARGEST for entry in entries):
-            raise Refused
-        return entries
-
-
-def finite(value: object) -> float:
-    """A real number as a finite float; booleans, strings, NaN and infinities are Refused."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise Refused
-    try:
-        number = float(value)
-    except OverflowError:
-        raise Refused from None
-    if not math.isfinite(number):
-        raise Refused
-    return number
-
-
-def short(value: object) -> str:
-    """A value as an error message shows it: `repr`, cut to a line."""
-    try:
-        return reprlib.repr(value)
-    except ValueError:  # an integer of more digits than Python prints
-        return f"a very large {type(value).__name__}"
+    @property
+    @override
+    def annotation(self) -> Any:
+        entries = Sequence[Annotated[float, Strict(), Field(gt=0, le=LARGEST), Plain]]
+        listed = Annotated[entries, Field(min_length=1), AfterValidator(tuple)]
+        return listed | None if self.optional else listed

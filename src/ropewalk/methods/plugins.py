@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 
-from ropewalk.errors import MethodError
+from ropewalk.errors import MethodError, short
 from ropewalk.methods.method import Method
-from ropewalk.methods.parameters import short
 
 GROUP = "ropewalk.methods"
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ropewalk.errors import MethodError
+from ropewalk.errors import MethodError, nearest, short
 from ropewalk.methods.method import Method, Params, parameters
-from ropewalk.methods.parameters import Numbers, short
+from ropewalk.methods.parameters import Numbers
 
 OTHER_NAMES = {
     "scaling_factor": ("factor",),
@@ -70,7 +69,7 @@ def _axis(entry: Method, name: str, value: object, listed: bool) -> list[object]
 def plain(params: Params) -> dict[str, Any]:
     """The parameters that differ from their default, as JSON values in a stable order; read() takes them back."""
     known = parameters(type(params))
-    values = {name: known[name].admit(getattr(params, name), params.method) for name in known}
+    values = {name: getattr(params, name) for name in known}
     return {name: known[name].kind.plain(value) for name, value in values.items() if value != known[name].default}
 
 
@@ -119,14 +118,6 @@ def describe(entry: Method) -> dict[str, Any]:
     }
 
 
-def nearest(word: str, valid: Iterable[str], other_names: Mapping[str, tuple[str, ...]]) -> str:
-    """'; did you mean X' for a misspelt or foreign name, else nothing."""
-    names = list(valid)
-    meant = [name for name in other_names.get(word, ()) if name in names]
-    close = meant or difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}" if close else ""
-
-
 def _check_names(entry: Method, raw: object) -> None:
     if not isinstance(raw, Mapping):
         raise MethodError(
@@ -134,12 +125,16 @@ def _check_names(entry: Method, raw: object) -> None:
             f"write {entry.name}: {{}} for the defaults."
         )
     known = parameters(entry.params)
-    for name in raw:
-        if name in known:
-            continue
-        if not known:
-            raise MethodError(f"{entry.name}: {short(name)} is not a parameter, {entry.name} takes none; leave it out.")
-        listed = ", ".join(known)
-        raise MethodError(
-            f"{entry.name}: {short(name)} is not a parameter{nearest(str(name), known, OTHER_NAMES)} (all: {listed})."
-        )
+    unknown = next((name for name in raw if name not in known), None)
+    if unknown is None:
+        return
+    if not known:
+        raise MethodError(f"{entry.name}: {short(unknown)} is not a parameter, {entry.name} takes none; leave it out.")
+    near = did_you_mean(unknown, known, OTHER_NAMES)
+    raise MethodError(f"{entry.name}: {short(unknown)} is not a parameter{near} (all: {', '.join(known)}).")
+
+
+def did_you_mean(word: object, names: Iterable[str], other_names: Mapping[str, tuple[str, ...]]) -> str:
+    """'; did you mean X' for a misspelt or foreign name, else nothing."""
+    near = nearest(word, names, other_names, cutoff=0.5)
+    return f"; did you mean {near!r}" if near else ""

@@ -7,10 +7,9 @@ import numbers
 from dataclasses import dataclass
 from typing import Any
 
-from ropewalk.errors import MethodError
+from ropewalk.errors import MethodError, short
 from ropewalk.methods.method import Extension, Method, Params, Scaled
 from ropewalk.methods.none import shipped, shipped_varies
-from ropewalk.methods.parameters import short
 from ropewalk.methods.reading import plain
 from ropewalk.rope import RopeGeometry, Rotation
 from ropewalk.scheme import Scheme, Temperature

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import InstanceOf, ValidationError
 from typing_extensions import override
 
-from ropewalk.errors import MethodError
+from ropewalk.errors import MethodError, short
 from ropewalk.files import read_regular
-from ropewalk.methods.parameters import LARGEST, Kind, Refused, finite, short
+from ropewalk.methods.parameters import Kind, Number, Numbers
 from ropewalk.rope import RopeGeometry, Rotation
 
 SCHEMA = 1
@@ -20,6 +21,11 @@ MAX_FILE_BYTES = 1_000_000
 KEYS = ("schema", "rope_theta", "lambda", "attention_factor")
 NOTE = "note"
 """A key that says where a file comes from; it is no part of what the file is."""
+VALUES = {
+    "rope_theta": Number(above=1, doc="the base"),
+    "lambda": Numbers(optional=False, doc="per pair"),
+    "attention_factor": Number(above=0, doc="A"),
+}
 REMEDY = "name a winner.json that `ropewalk search` wrote"
 
 
@@ -63,28 +69,18 @@ class RotationFile(Kind):
     """The content of a JSON file, or in what a user writes its path: `inline` reads it, and nothing later does, so that
     a file that changes is another value and what others recorded opens none."""
 
-    @property
-    @override
-    def type(self) -> str:
-        return "file"
-
-    @property
-    @override
-    def range(self) -> str:
-        return "the path of a JSON file, or its content as a mapping"
+    type = "file"
+    range = "the path of a JSON file, or its content as a mapping"
+    annotation = InstanceOf[Divisors]
 
     @override
     def admit(self, value: object) -> Divisors:
-        if isinstance(value, Divisors):
-            return value
         if isinstance(value, str) and value:
             raise MethodError(
                 f"searched: file={short(value)} names a file, and only an experiment file or an argument may; give its "
                 "content."
             )
-        if isinstance(value, Mapping):
-            return content(value, "file")
-        raise Refused
+        return content(value, "file") if isinstance(value, Mapping) else Kind.admit(self, value)
 
     @override
     def plain(self, value: Any) -> Any:
@@ -118,22 +114,16 @@ def content(raw: object, place: str) -> Divisors:
         raise MethodError(
             f"searched: {short(place)} has schema {short(raw['schema'])}, this ropewalk reads {SCHEMA}; {REMEDY}."
         )
-    listed = raw["lambda"]
+    values = {name: _admitted(kind, raw[name], name, place) for name, kind in VALUES.items()}
     return Divisors(
-        rope_theta=_number(raw["rope_theta"], "rope_theta", place, above=1.0),
-        divisors=tuple(_number(each, "lambda", place) for each in (listed if isinstance(listed, list) else [listed])),
-        attention_factor=_number(raw["attention_factor"], "attention_factor", place),
+        rope_theta=values["rope_theta"], divisors=values["lambda"], attention_factor=values["attention_factor"]
     )
 
 
-def _number(value: object, name: str, place: str, above: float = 0.0) -> float:
+def _admitted(kind: Kind, value: object, name: str, place: str) -> Any:
     try:
-        number = finite(value)
-        if above < number <= LARGEST:
-            return number
-    except Refused:
-        pass
-    raise MethodError(
-        f"searched: {short(place)} has {name} {short(value)}, which must be a number > {above:g} and <= {LARGEST:g}; "
-        f"{REMEDY}."
-    )
+        return kind.admit(value)
+    except ValidationError:
+        raise MethodError(
+            f"searched: {short(place)} has {name} {short(value)}, which must be {kind.range}; {REMEDY}."
+        ) from None

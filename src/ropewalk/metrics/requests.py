@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ropewalk.files import sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +58,8 @@ class Generated:
 
 
 def _digest(ids: NDArray[np.int32]) -> str:
-    return hashlib.sha256(ids.astype("<i4").tobytes()).hexdigest()
+    return sha256(ids.astype("<i4").tobytes())
 
 
 def _key(value: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:32]
+    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())[:32]

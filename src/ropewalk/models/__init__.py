@@ -1,9 +1,9 @@
 """Load a model, read its RoPE geometry, and run it with other rotations."""
 
+from ropewalk.model_spec import ModelSpec
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.load import LoadedModel, ModelProvenance, load, read_geometry, read_tokenizer
 from ropewalk.models.patch import patched
-from ropewalk.models.spec import ModelSpec
 
 __all__ = [
     "LoadedModel",

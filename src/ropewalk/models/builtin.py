@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.resources
 import importlib.util
 import logging
@@ -12,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from ropewalk.errors import ModelError
+from ropewalk.files import file_sha256
 from ropewalk.models import gguf
 
 _LOG = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def locate(name: str, *, weights: bool) -> tuple[Path, str]:
     if name == "strand":
         return _strand(weights=weights), "ropewalk"
     source = _smollm2_gguf()
-    directory = _cache() / f"smollm2-{_LAYOUT}-{_sha256(source)[:16]}"
+    directory = _cache() / f"smollm2-{_LAYOUT}-{file_sha256(source)[:16]}"
     if not directory.is_dir():
         _LOG.warning("Converting smollm2 once into %s; this takes half a minute and 540 MB.", directory)
         _convert(source, directory)
@@ -51,7 +51,7 @@ def _strand(*, weights: bool) -> Path:
     for line in sums.read_text(encoding="utf-8").splitlines() if weights else ():
         expected, _, file = line.strip().partition("  ")
         path = directory / file
-        found = _sha256(path) if path.is_file() else "no such file"
+        found = file_sha256(path) if path.is_file() else "no such file"
         if found != expected:
             raise ModelError(
                 f"The built-in model 'strand' is damaged: {path} must have SHA-256 {expected}, found {found}; "
@@ -94,8 +94,3 @@ def _convert(source: Path, directory: Path) -> None:
             raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

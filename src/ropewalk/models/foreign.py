@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,23 +12,15 @@ from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_b
 from safetensors import SafetensorError
 from transformers.utils import logging
 
-from ropewalk.errors import ModelError
+from ropewalk.errors import ModelError, is_own, nearest
 from ropewalk.models import builtin
 
-_TYPES = (
-    *(
-        ArithmeticError,
-        AttributeError,
-        ImportError,
-        LookupError,
-        MemoryError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ),
+_THEIRS = (
+    *(ImportError, MemoryError, OSError, RuntimeError),
     *(SafetensorError, hub.EntryNotFoundError, hub.StrictDataclassError),
 )
+"""What ropewalk's own code does not raise by mistake."""
+_ANYBODYS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @contextmanager
@@ -55,10 +46,15 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def sentences(name: str, revision: str | None = None) -> Iterator[None]:
-    """Turn what transformers and the Hub raise about the model `name` into one sentence with a remedy."""
+    """Turn what transformers and the Hub raise about the model `name` into one sentence with a remedy.
+
+    A mistake in ropewalk's own code stays what it is.
+    """
     try:
         yield
-    except _TYPES as error:
+    except (*_THEIRS, *_ANYBODYS) as error:
+        if not isinstance(error, _THEIRS) and is_own(error):
+            raise
         raise ModelError(_sentence(name, revision, error)) from error
 
 
@@ -78,10 +74,8 @@ def _sentence(name: str, revision: str | None, error: BaseException) -> str:
         return (
             f"model {name!r} has no revision {revision!r} on the Hugging Face Hub; give a branch, tag or commit of it."
         )
-    near = "".join(
-        f"write {close!r} for the built-in model, or "
-        for close in difflib.get_close_matches(name.lower(), builtin.NAMES, n=1)
-    )
+    close = nearest(name.lower(), builtin.NAMES)
+    near = f"write {close!r} for the built-in model, or " if close else ""
     if caused_by(hub.RepositoryNotFoundError, hub.HFValidationError):
         return (
             f"model {name!r} is no built-in name ({', '.join(builtin.NAMES)}), no directory, and not on the Hugging "

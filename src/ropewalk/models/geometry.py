@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from ropewalk.errors import ModelError
+from ropewalk.errors import ModelError, short
 from ropewalk.models.layers import scaled_layer_type, why_not
 from ropewalk.rope import RopeGeometry
 
@@ -98,4 +98,7 @@ def _rotary_dim(text: Any, rope: Mapping[str, Any], layer_type: str | None) -> i
     layers = text.per_layer_config[layer_type] if layer_type and getattr(text, "is_heterogeneous", False) else text
     head_dim = getattr(layers, "head_dim", None) or text.hidden_size // text.num_attention_heads
     whole = rope.get("rope_type") == "proportional"
-    return head_dim if whole else int(head_dim * (rope.get("partial_rotary_factor") or 1.0))
+    try:
+        return head_dim if whole else int(head_dim * (rope.get("partial_rotary_factor") or 1.0))
+    except OverflowError:
+        raise ModelError(f"head_dim={short(head_dim)} in its configuration cannot be; mend its config.json.") from None

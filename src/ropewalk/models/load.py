@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from ropewalk.errors import ModelError
+from ropewalk.model_spec import ModelSpec
 from ropewalk.models import adapter, gguf
 from ropewalk.models.as_shipped import check_shipped
 from ropewalk.models.auto import auto_classes
@@ -19,7 +20,6 @@ from ropewalk.models.geometry import geometry_of
 from ropewalk.models.patch import check_patchable
 from ropewalk.models.placement import torch_device, torch_dtype
 from ropewalk.models.source import Source, find, pinned, sha256_of, weight_files
-from ropewalk.models.spec import ModelSpec
 from ropewalk.rope import RopeGeometry
 
 MAX_COUNT = 10_000

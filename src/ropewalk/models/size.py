@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from ropewalk.model_spec import ModelSpec
 from ropewalk.models.auto import auto_classes, text_model
 from ropewalk.models.foreign import quiet, sentences
 from ropewalk.models.load import LoadedModel, read_config
 from ropewalk.models.placement import torch_device, torch_dtype
 from ropewalk.models.source import find
-from ropewalk.models.spec import ModelSpec
 
 _INTERMEDIATE = ("intermediate_size", "ffn_hidden_size", "ffn_dim")
 """What configurations call the inner width of an MLP (Llama, Falcon, Moshi)."""

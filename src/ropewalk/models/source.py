@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from pathlib import Path
 import huggingface_hub
 
 from ropewalk.errors import ModelError
+from ropewalk.files import file_sha256, sha256
+from ropewalk.model_spec import ModelSpec
 from ropewalk.models import builtin, gguf
-from ropewalk.models.spec import ModelSpec
 
 INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -110,7 +110,7 @@ def weight_files(source: Source) -> tuple[Path, ...]:
     index = _file(source, INDEX)
     names = [WEIGHTS]
     if index is not None:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = _indexed(index)
     files = [_file(source, name) for name in names]
     if None in files:
         missing = names[files.index(None)]
@@ -118,6 +118,16 @@ def weight_files(source: Source) -> tuple[Path, ...]:
             f"{source.location} has no {missing}, so its weights cannot be identified; give the whole model."
         )
     return tuple(path for path in files if path is not None)
+
+
+def _indexed(index: Path) -> list[str]:
+    """The names of the weight files in an index."""
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{index} is no index of weights ({type(error).__name__}: {error}); give the whole model."
+        ) from error
 
 
 def _file(source: Source, name: str) -> Path | None:
@@ -130,8 +140,5 @@ def _file(source: Source, name: str) -> Path | None:
 
 def sha256_of(files: Sequence[Path]) -> str:
     """SHA-256 of one file's contents; of several, that of their sorted hex digests, so no name or order matters."""
-    digests = []
-    for path in files:
-        with path.open("rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+    digests = [file_sha256(path) for path in files]
+    return digests[0] if len(digests) == 1 else sha256("".join(sorted(digests)).encode())

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 
 from ropewalk.errors import ModelError
+from ropewalk.validation import sentence
+
+SENTENCES = {
+    "bool_type": "{where}={value} must be true or false.",
+    "unknown": "unknown key {where!r}; {hint}",
+    "known": "known keys are {known}.",
+    "near": "did you mean {near!r}?",
+    "dict_type": "{where}={value} must be a mapping.",
+    "missing": "the key {where} is missing; it names the model (Hugging Face id, directory, ...).",
+    "string_type": "{where}={value} must be a string.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +36,14 @@ class ModelSpec:
         trust_remote_code: run Python code that the checkpoint brings along.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     id: str
     revision: str | None = None
     adapter: str | None = None
-    quantization: Mapping[str, Any] | None = dataclasses.field(default=None, hash=False)
+    quantization: Mapping[Any, Any] | None = dataclasses.field(default=None, hash=False)
     device_map: str | None = None
-    trust_remote_code: bool = False
+    trust_remote_code: Annotated[bool, Strict()] = False
 
     def __post_init__(self) -> None:
         if not self.id or not self.id.strip():
@@ -48,28 +62,8 @@ class ModelSpec:
             return cls(id=raw)
         if not isinstance(raw, Mapping):
             raise ModelError(f"model: {raw!r} must be a name or a mapping with the key id.")
-        for key, value in raw.items():
-            _check(str(key), value)
-        if "id" not in raw:
-            raise ModelError("model: the key id is missing; it names the model (Hugging Face id, directory, ...).")
-        return cls(**{str(key): value for key, value in raw.items()})
-
-
-_TYPES: Mapping[str, tuple[type, str]] = {
-    "id": (str, "a string"),
-    "revision": (str, "a string"),
-    "adapter": (str, "a string"),
-    "quantization": (Mapping, "a mapping"),
-    "device_map": (str, "a string"),
-    "trust_remote_code": (bool, "true or false"),
-}
-
-
-def _check(key: str, value: object) -> None:
-    if key not in _TYPES:
-        near = difflib.get_close_matches(key, _TYPES, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(_TYPES)}."
-        raise ModelError(f"model: unknown key {key!r}; {hint}")
-    expected, words = _TYPES[key]
-    if not isinstance(value, expected) and not (value is None and key != "id"):
-        raise ModelError(f"model: {key}={value!r} must be {words}.")
+        try:
+            return TypeAdapter(cls).validate_python({str(key): value for key, value in raw.items()})
+        except ValidationError as error:
+            names = [field.name for field in dataclasses.fields(cls)]
+            raise ModelError(f"model: {sentence(error, lambda _: names, SENTENCES)}") from None

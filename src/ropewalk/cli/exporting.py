@@ -1,0 +1,40 @@
+"""The command that writes a rotation as an engine's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ropewalk.cli.arguments import parse_parameters
+from ropewalk.cli.options import SERVE, ParamList, PartialFlag, app, err, example
+from ropewalk.errors import visible
+
+
+@app.command(rich_help_panel=SERVE, epilog=example("export runs/demo --target vllm --length 1024"))
+def export(
+    source: Annotated[str, typer.Argument(help="A run directory, to export what it recommends; or a method's name.")],
+    target: Annotated[str, typer.Option(help="hf, vllm, sglang or llama.cpp.")],
+    model: Annotated[
+        str | None, typer.Option(help="Hub id, directory, .gguf file or built-in name; for a METHOD.")
+    ] = None,
+    p: ParamList = None,
+    length: Annotated[int | None, typer.Option(min=1, help="Tokens to serve; default factor x window.")] = None,
+    out: Annotated[Path | None, typer.Option(help="What to write: a model directory, a .gguf, or the line.")] = None,
+    gguf: Annotated[Path | None, typer.Option(help="The .gguf to serve; with --out a rewritten copy of it.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Run the exported form and compare its token losses.")] = False,
+    endpoint: Annotated[str | None, typer.Option(metavar="URL", help="With --check: your own running server.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what --out names.")] = False,
+    partial: PartialFlag = False,
+) -> None:
+    """Write one rotation as an engine's configuration: on stdout; what that engine does differently: on stderr."""
+    from ropewalk.export import command
+    from ropewalk.terminal import say
+
+    options = command.Options(out=out, gguf=gguf, check=check, endpoint=endpoint, force=force, partial=partial)
+    parameters = parse_parameters(p)
+    text, notes = command.run(source, target, model=model, params=parameters, length=length, options=options)
+    for note in notes:
+        err.print(visible(note), markup=False)
+    say(text)

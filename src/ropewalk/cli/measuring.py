@@ -1,0 +1,121 @@
+"""Commands that measure."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ropewalk.cli.arguments import parse_bytes, read_experiment
+from ropewalk.cli.options import (
+    MEASURE,
+    JsonFlag,
+    LengthsOption,
+    ModelOption,
+    app,
+    err,
+    example,
+    print_json,
+    say_missing,
+)
+from ropewalk.errors import RopewalkError, visible
+
+DEMO_DIRECTORY = Path("ropewalk-demo")
+DEMO_METRICS = ("perplexity", "tail", "passkey")
+
+
+@app.command(rich_help_panel=MEASURE, epilog=example("demo"))
+def demo(
+    out: Annotated[Path, typer.Option(help="Run directory; one that holds the demo goes on.")] = DEMO_DIRECTORY,
+) -> None:
+    """Run the built-in sweep on the built-in model, and print what it says."""
+    experiment, source = read_experiment("preset:demo", None, None)
+    from ropewalk.experiment.results import Run
+    from ropewalk.report import study, wording, write
+    from ropewalk.report.recommend import recommend
+    from ropewalk.terminal import results_table, say
+
+    _sweep(experiment, source, out, False)
+    longest = experiment.lengths[-1]
+    rows = [row for row in Run.open(out).labelled_rows() if row["length"] == longest and row["metric"] in DEMO_METRICS]
+    Console(width=None if sys.stdout.isatty() else 160).print(results_table(rows))
+    page, *_ = write.report(out)
+    say(wording.headline(recommend(study.read(out).run, longest)), page)
+
+
+@app.command(rich_help_panel=MEASURE, epilog=example("plan preset:grid-172 --no-probe"))
+def plan(
+    file: Annotated[str, typer.Argument(help="Experiment file, or preset:NAME.")],
+    model: ModelOption = None,
+    lengths: LengthsOption = None,
+    out: Annotated[Path | None, typer.Option(help="A run directory, to count what is done.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Say the longest length that fits, such as into 12GB.")
+    ] = None,
+    no_probe: Annotated[
+        bool, typer.Option("--no-probe", help="Leave out the time, which takes the model and about a minute.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show cells, duplicates, passes, tokens, memory and, from a short probe, time of an experiment not yet run."""
+    given = None if memory is None else parse_bytes(memory, "--memory")
+    experiment, _ = read_experiment(file, model, lengths)
+    from ropewalk.experiment import estimate  # imports torch, as the others do
+    from ropewalk.experiment import memory as needs
+    from ropewalk.experiment.overview import lines, overview, time_line
+    from ropewalk.experiment.prepare import ask
+    from ropewalk.terminal import progress, say
+
+    asked = ask(experiment)
+    memory_needed, expected = needs.of(asked, given), None
+    if not as_json:
+        say(*lines(overview(asked, out, None, memory_needed)))
+    if not no_probe and estimate.can_probe(asked):
+        err.print(f"probing for at most {estimate.LIMIT_S:.0f} s once the model is loaded; --no-probe leaves it out.")
+        with progress(err, "probes") as report:
+            expected = estimate.of(asked, report)
+    if as_json:
+        return print_json(overview(asked, out, expected, memory_needed))
+    say(time_line(expected, probed=not no_probe))
+    return None
+
+
+@app.command(rich_help_panel=MEASURE, epilog=example("run preset:demo --out runs/demo"))
+def run(
+    file: Annotated[str, typer.Argument(help="Experiment file, or preset:NAME.")],
+    out: Annotated[Path, typer.Option(help="Run directory; new, or of the same experiment to resume.")],
+    model: ModelOption = None,
+    lengths: LengthsOption = None,
+    exact: Annotated[bool, typer.Option(help="Float32, eager attention, one row at a time.")] = False,
+) -> None:
+    """Run an experiment, or resume it."""
+    experiment, source = read_experiment(file, model, lengths)
+    _sweep(experiment, source, out, exact)
+
+
+def _sweep(experiment: Any, source: str, out: Path, exact: bool) -> None:
+    from ropewalk.execution.run import sweep
+    from ropewalk.experiment.prepare import ask
+    from ropewalk.experiment.results import Run
+    from ropewalk.terminal import progress
+
+    asked = ask(experiment)
+    try:
+        with progress(err) as report:
+            found = sweep(asked, out, source=source, exact=exact, progress=report)
+    except KeyboardInterrupt:
+        with contextlib.suppress(RopewalkError):  # nothing was begun
+            say_missing(Run(directory=out).missing)
+        raise
+    rows = found.labelled_rows()
+    failed = [row for row in rows if row["status"] in ("error", "out_of_memory")]
+    err.print(f"{len(rows)} cells in {out}", markup=False)
+    for row in failed[:5]:
+        said = f"{row['label']} @ {row['length']} {row['metric']}: {row['status']}: {row['reason']}"
+        err.print(visible(said), markup=False)
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,46 @@
+"""The command that recomputes a run."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ropewalk.cli.options import ANSWER, app, err, example, say_missing
+from ropewalk.errors import StoreError, visible
+
+
+@app.command(rich_help_panel=ANSWER, epilog=example("verify runs/demo --cells 2"))
+def verify(
+    directory: Path,
+    cells: Annotated[
+        int, typer.Option(min=0, help="Passes and trials to run again; opens the model and documents that it names.")
+    ] = 0,
+) -> None:
+    """Recompute every reported number from raw outcomes, and with --cells some raw outcomes from the model."""
+    from ropewalk.execution.rerun import verify_passes
+    from ropewalk.experiment.results import Run
+    from ropewalk.experiment.verify import verify_rows
+
+    checked, wrong = verify_rows(directory)
+    missing = None
+    with contextlib.suppress(StoreError):  # a torn file is a mismatch, which is said below
+        missing = Run(directory=directory).missing
+        say_missing(missing)
+    of, again, notes = f" of {missing.asked}" if missing else "", 0, list[str]()
+    if cells and not wrong:
+        again, wrong = verify_passes(directory, cells, say=notes.append)
+    for mismatch in wrong[:20]:
+        err.print(visible(str(mismatch)), markup=False)
+    print(
+        f"{checked}{of} cells recomputed from raw outcomes, {again} passes and trials run again: "
+        f"{len(wrong) or 'no'} mismatch{'es' if len(wrong) != 1 else ''}",
+        *notes,
+        sep="\n",
+    )
+    if wrong or missing is None or missing.cells:
+        raise typer.Exit(1)
+    if not cells:
+        err.print("No pass was run again: --cells K does, with the model and documents that the run names.")
