@@ -7,6 +7,7 @@ import inspect
 import math
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -17,6 +18,7 @@ from paper_formulas import FORMULAS, softmax
 from ropewalk import methods
 from ropewalk.errors import MethodError
 from ropewalk.methods import blend
+from ropewalk.methods.resolving import with_numbers
 from ropewalk.rope import RopeGeometry
 
 TOLERANCE = 1e-12
@@ -55,6 +57,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("proportional", {"partial_rotary_factor": 0.9995}),  # just under a whole pair more
     ("searched", {"lists": True}),
 ]
+FORMLESS = {"longrope", "mrrope", "searched"}
+"""Methods without a rope_type of their own that says the same at every length."""
 IDS = [f"{name}-{n}" for n, (name, _) in enumerate(CASES)]
 Golden = tuple[str, RopeGeometry, methods.Params, int, np.ndarray, float, float]
 
@@ -95,6 +99,21 @@ def check(case: Golden) -> None:
     assert np.allclose(rotation.inv_freq, inv_freq, rtol=TOLERANCE, atol=0)
     assert math.isclose(rotation.attention_factor, attention, rel_tol=TOLERANCE)
     assert math.isclose(rotation.softmax_factor, sharper, rel_tol=TOLERANCE)
+    check_form(case)
+
+
+def check_form(case: Golden) -> None:
+    """The method's form in a Hugging Face configuration, as `none` reads it (test_method_parity.py: as transformers)."""
+    name, geometry, params, length, inv_freq, attention, _ = case
+    form, known = methods.find(name).hf, with_numbers(geometry, params, length)
+    keys = None if form is None else form(geometry, known, length)
+    assert (keys is None) == (name in FORMLESS or getattr(params, "ramp", "index") == "turns")
+    if keys is None:
+        return
+    shipping = replace(geometry, rope_theta=keys.get("rope_theta", geometry.rope_theta), rope_parameters=keys)
+    rotation = methods.resolve(shipping, "none", methods.make_params("none", {}), length).rotation
+    assert np.allclose(rotation.inv_freq, inv_freq, rtol=TOLERANCE, atol=0)
+    assert math.isclose(rotation.attention_factor, attention, rel_tol=TOLERANCE)
 
 
 @pytest.mark.parametrize("cases", GOLDEN, ids=IDS)
@@ -180,8 +199,9 @@ class Scale(ast.NodeTransformer):
         refusal = all(isinstance(statement, ast.Raise) for statement in node.body)  # tested by test_method_refusals.py
         return node if refusal else self.generic_visit(node)
 
-    def visit_arguments(self, node: ast.arguments) -> ast.arguments:
-        return node  # defaults and annotations
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        node.body = [self.visit(statement) for statement in node.body]  # no defaults and no annotations
+        return node
 
 
 def mutants() -> Iterator[tuple[FunctionType, int, str]]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from ropewalk.errors import ExportError
 from ropewalk.export.beside import ORIGINAL, original, with_softmax_mscale
-from ropewalk.export.forms import LONGROPE_ONLY, NAMED, Rope, named, stands_still, two_windows, universal
+from ropewalk.export.forms import LONGROPE_ONLY, Rope, named, stands_still, two_windows, universal
 from ropewalk.export.request import Export, Request, common_notes
+from ropewalk.methods import METHODS
 
 GEMMA_3 = frozenset({"gemma3", "gemma3_text"})
 LAYERED_V4 = GEMMA_3 | {"olmo3"}
@@ -33,9 +34,10 @@ def export(asked: Request) -> Export:
     rope = None if two else named(asked)
     approximated = rope is None and stands_still(asked)
     if rope is None and asked.checkpoint.uneven:
+        have = ", ".join(name for name, method in METHODS.items() if method.hf is not None)
         raise ExportError(
             f"hf: transformers reads no longrope for {asked.checkpoint.model_type}, whose layers differ in head_dim, "
-            f"and {asked.method} has no other name here; the nearest that has are {', '.join(NAMED)}."
+            f"and {asked.method} has no other name here; the nearest that has are {have}."
         )
     rope = with_softmax_mscale(asked, universal(asked) if rope is None else rope)
     config = text_config(asked, rope)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ropewalk.errors import ExportError
 from ropewalk.export.native import DIVISORS, Native, native, spares_layers
 from ropewalk.export.request import Export, Request, common_notes
-from ropewalk.methods.yarn import Yarn
 
 Flags = tuple[str, ...]
 
@@ -118,7 +117,7 @@ def _notes(asked: Request, file: str, command: Flags) -> list[str]:
         )
     if asked.stacked:
         notes.append("The file carries rope_freqs.weight, and the flags stack on it, as compose=stack was measured.")
-    if isinstance(asked.params, Yarn):
+    if "--yarn-orig-ctx" in command:
         notes.append(
             "llama.cpp multiplies A = 0.1 ln factor + 1 itself and ramps in dimension index, as yarn does here."
         )
