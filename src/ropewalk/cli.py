@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
+from typer.core import TyperCommand, TyperOption
+from typing_extensions import override
 
 from ropewalk.errors import ExperimentError, RopewalkError, StoreError, visible
 
@@ -314,10 +316,24 @@ def recommend(
     return None
 
 
-@app.command()
+class NamesEngines(TyperCommand):
+    """A command whose `--target` is explained by the engines that there are, looked up only where help is asked for."""
+
+    @override
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from ropewalk.export import names
+
+        *most, last = names()
+        for option in self.params:
+            if isinstance(option, TyperOption) and option.name == "target":
+                option.help = f"{', '.join(most)} or {last}."
+        super().format_help(ctx, formatter)
+
+
+@app.command(cls=NamesEngines)
 def export(
     source: Annotated[str, typer.Argument(help="A run directory, to export what it recommends; or a method's name.")],
-    target: Annotated[str, typer.Option(help="hf, vllm, sglang or llama.cpp.")],
+    target: Annotated[str, typer.Option()],
     model: Annotated[
         str | None, typer.Option(help="Hub id, directory, .gguf file or built-in name; for a METHOD.")
     ] = None,

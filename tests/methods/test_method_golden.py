@@ -103,7 +103,7 @@ def check(case: Golden) -> None:
 
 
 def check_form(case: Golden) -> None:
-    """The method's form in a Hugging Face configuration, as `none` reads it (test_method_parity.py: as transformers)."""
+    """The form in a Hugging Face configuration, as `none` reads it (and transformers: test_method_parity.py)."""
     name, geometry, params, length, inv_freq, attention, _ = case
     form, known = methods.find(name).hf, with_numbers(geometry, params, length)
     keys = None if form is None else form(geometry, known, length)

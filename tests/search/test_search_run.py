@@ -135,7 +135,7 @@ def test_the_file_is_the_rotation_and_the_path_is_nothing(found: Found, strand: 
 def test_it_exports_through_the_universal_form(found: Found, strand: Any) -> None:
     params = methods.inlined("searched", {"file": str(found.file)})
     asked = request(strand.geometry, "searched", params, 512, Checkpoint())
-    rope = hf.export(asked).config["rope_parameters"]
+    rope = hf.configure(asked).config["rope_parameters"]
     assert rope["rope_type"] == "longrope"
     assert rope["short_factor"] == rope["long_factor"]
     np.testing.assert_allclose(strand.geometry.unscaled_inv_freq / rope["long_factor"], found.rotation.inv_freq)

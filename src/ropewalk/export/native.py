@@ -35,6 +35,14 @@ SCALED_LAYERS = frozenset({"gemma3", "gemma3_text"})
 """Models with several kinds of layers whose sliding ones llama.cpp leaves alone, whatever the flags."""
 
 
+OLLAMA = (
+    "Ollama takes no rope parameters in a Modelfile, only num_ctx: give it a rewritten GGUF (--gguf IN --out {file}) "
+    "with the Modelfile lines `FROM ./{file}` and `PARAMETER num_ctx {length}`."
+)
+
+Flags = tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Native:
     """One rotation in llama.cpp's own words.
@@ -65,6 +73,11 @@ class Change:
 
     metadata: Mapping[str, str | int | float]
     tensors: Mapping[str, list[float]]
+
+
+def served(file: str, length: int) -> Flags:
+    """The command for a file whose rotation is its own."""
+    return "llama-server", "-m", file, "--ctx-size", str(length)
 
 
 def native(asked: Request) -> Native | None:
