@@ -56,8 +56,15 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("proportional", {"factor": 2, "partial_rotary_factor": 0.25}),
     ("proportional", {"partial_rotary_factor": 0.9995}),  # just under a whole pair more
     ("searched", {"lists": True}),
+    ("cope", {}),
+    ("cope", {"factor": 4, "on": "ntk_by_parts", "share": 0.4999}),  # just under a whole pair more
+    ("ntk_fixed", {"factor": 4}),
+    ("ntk_mixed", {"factor": 4}),
+    ("ntk_mixed", {"factor": 8, "mixed_b": 1.5}),
+    ("resonance", {"factor": 4}),
+    ("resonance", {"factor": 2, "on": "ntk_aware"}),
 ]
-FORMLESS = {"longrope", "mrrope", "searched"}
+FORMLESS = {"longrope", "mrrope", "searched", "cope", "ntk_fixed", "ntk_mixed", "resonance"}
 """Methods without a rope_type of their own that says the same at every length."""
 IDS = [f"{name}-{n}" for n, (name, _) in enumerate(CASES)]
 Golden = tuple[str, RopeGeometry, methods.Params, int, np.ndarray, float, float]
@@ -152,6 +159,10 @@ FINGERPRINTS = {
     "abf": "33b7674ea044a766",
     "mrrope": "a69c44565bbc2626",
     "proportional": "ccbc230c97e5b9c5",
+    "cope": "1495593dd251457e",
+    "ntk_fixed": "ab447309cc951dec",
+    "ntk_mixed": "01b6c57b1a883ce4",
+    "resonance": "ca4431b17ffce0de",
 }
 
 # The twin. Each arithmetic expression and each numeric constant in the code of each method is multiplied by 1.001,

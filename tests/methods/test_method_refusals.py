@@ -26,7 +26,7 @@ FACTOR = (
 )
 ALL = (
     "all: none, linear, ntk_aware, ntk_by_parts, dynamic_ntk, yarn, llama3, longrope, abf, mrrope, proportional, "
-    "searched"
+    "searched, cope, ntk_fixed, ntk_mixed, resonance"
 )
 YARN = (
     "all: factor, beta_fast, beta_slow, attention_factor, mscale, mscale_all_dim, truncate, ramp, "

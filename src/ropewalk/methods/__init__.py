@@ -12,6 +12,7 @@ from typing import Any
 from ropewalk.errors import MethodError
 from ropewalk.methods import (
     abf,
+    cope,
     dynamic_ntk,
     linear,
     llama3,
@@ -20,9 +21,12 @@ from ropewalk.methods import (
     none,
     ntk_aware,
     ntk_by_parts,
+    ntk_fixed,
+    ntk_mixed,
     proportional,
     reading,
     resolving,
+    resonance,
     searched,
     yarn,
 )
@@ -66,6 +70,10 @@ METHODS: dict[str, Method] = {
     "mrrope": mrrope.METHOD,
     "proportional": proportional.METHOD,
     "searched": searched.METHOD,
+    "cope": cope.METHOD,
+    "ntk_fixed": ntk_fixed.METHOD,
+    "ntk_mixed": ntk_mixed.METHOD,
+    "resonance": resonance.METHOD,
 }
 
 OTHER_NAMES = {
