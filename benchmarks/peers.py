@@ -106,7 +106,7 @@ def llama_cpp(loaded: LoadedModel, rows: Rows, length: int, factors: Factors, fi
     fixed = {"n_ctx": length, "n_threads": threads, "n_threads_batch": threads, "n_gpu_layers": 0, "logits_all": True}
     checkpoint, seconds, found = checkpoint_of(loaded.model.config, name=file.name), 0.0, []
     for method, params in [("none", {}), *(("yarn", {"factor": factor}) for factor in factors)]:
-        flags = ENGINES["llama.cpp"](request(loaded.geometry, method, params, length, checkpoint)).command
+        flags = ENGINES["llama.cpp"].configure(request(loaded.geometry, method, params, length, checkpoint)).command
         model = Llama(str(file), verbose=False, **fixed, **keywords(flags))
         start, means = time.perf_counter(), []
         for row in rows:

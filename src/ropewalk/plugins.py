@@ -49,7 +49,7 @@ def _load(group: str, entry: EntryPoint, kind: type[T], error: type[RopewalkErro
         raise error(
             f"{_place(entry)} cannot be loaded ({type(wrong).__name__}: {wrong}); mend or uninstall that package."
         ) from wrong
-    what = f"ropewalk.{group.split('.')[-1]}.{kind.__name__}"
+    what = f"{'.'.join(kind.__module__.split('.')[:2])}.{kind.__name__}"
     if not isinstance(loaded, kind):
         said = repr(loaded)
         said = said if len(said) <= 80 else said[:77] + "..."

@@ -44,6 +44,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "attention_factor": 1.1,
         }
     },
+    "cope": {"factor": 4},
+    "ntk_fixed": {"factor": 4},
+    "ntk_mixed": {"factor": 4},
+    "resonance": {"factor": 4},
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 import tiny_models
 
 from ropewalk.errors import ExportError
-from ropewalk.export import ENGINES, Request, command, proof, request
+from ropewalk.export import ENGINES, Order, Request, command, proof, request
 from ropewalk.export import reference as measured
 from ropewalk.export.check import allowed_rms, compared, run_transformers
 from ropewalk.export.checkpoint import Described, describe
@@ -55,11 +55,10 @@ def rounded(strand: Described) -> dict[str, Reference]:
 
 
 def proven(found: Described, wanted: Request, out: Path, monkeypatch: pytest.MonkeyPatch, stored: Reference) -> Any:
-    monkeypatch.setattr(proof.Proof, "_reference", lambda _: stored)
-    write_directory(found, wanted, ENGINES["hf"](wanted), out, force=False, proof=lambda _: None)
-    return lambda claimed: proof.Proof(found=found, asked=claimed, run=None, endpoint=None, check=True).of_directory(
-        out
-    )
+    monkeypatch.setattr(proof, "reference_of", lambda _: stored)
+    write_directory(found, wanted, ENGINES["hf"].configure(wanted), out, force=False, proof=lambda _: None)
+    order = Order(engine=ENGINES["hf"], found=found, asked=wanted, run=None, options=command.Options(check=True))
+    return lambda claimed: proof.of_directory(replace(order, asked=claimed), out)
 
 
 @pytest.mark.parametrize(("method", "params"), [("none", {}), ("llama3", {"factor": 4})])
@@ -95,7 +94,7 @@ def test_twin_a_wrong_temperature_is_found_though_its_mean_is_right(strand: Desc
     """0.6 nats a token apart, and 0.003 in the mean."""
     wanted, other = asked(strand, "yarn", factor=4), asked(strand, "yarn", factor=4, attention_factor=1.0)
     reference = measured.of_model(strand.spec, wanted)
-    write_directory(strand, other, ENGINES["hf"](other), tmp_path / "out", force=False, proof=lambda _: None)
+    write_directory(strand, other, ENGINES["hf"].configure(other), tmp_path / "out", force=False, proof=lambda _: None)
     engine = run_transformers(tmp_path / "out", reference)
     for each in (engine, replace(engine, relative=True)):
         assert abs(float(np.mean(engine.nll - reference.nll))) < 5e-3 * float(np.mean(reference.nll))

@@ -35,7 +35,7 @@ def fidelity(method: str, column: str) -> str:
     try:
         asked = ask(method, 16384, **EXAMPLES.get(method, {}))
         if column not in GGUF:
-            return ENGINES[column.removesuffix(" flags")](asked).fidelity
+            return ENGINES[column.removesuffix(" flags")].configure(asked).fidelity
         for architecture in GGUF[column]:
             change(asked, architecture)
         return "approximated" if (asked.rotation.inv_freq == 0).any() else "exact"

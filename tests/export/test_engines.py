@@ -63,7 +63,7 @@ def assert_same(found: Rotation, expected: Rotation) -> None:
 def test_served_as_measured(engine: str, asked: tuple[str, dict[str, Any], int]) -> None:
     method, params, length = asked
     wanted = ask(method, length, **params)
-    export = ENGINES[engine](wanted)
+    export = ENGINES[engine].configure(wanted)
     found, reach = ORACLES[engine](export.command, SHIPPED, GEOMETRY.rotary_dim)
     assert_same(found, wanted.rotation)
     assert reach >= length
@@ -78,7 +78,7 @@ def test_served_over_a_shipped_scaling(engine: str, method: str, compose: str, l
     """Inside and beyond factor x window, where linear and yarn go out by name and not."""
     params = EXAMPLES[method] | ({} if method == "none" else {"compose": compose})
     wanted = ask_of(LLAMA_3, method, length, **params)
-    export = ENGINES[engine](wanted)
+    export = ENGINES[engine].configure(wanted)
     found, reach = ORACLES[engine](export.command, LLAMA_3_CONFIG, LLAMA_3.rotary_dim)
     assert_same(found, wanted.rotation)
     assert reach >= length
@@ -102,7 +102,7 @@ def test_what_a_shipped_yarn_says_does_not_survive(engine: str, method: str, mor
     )
     config = {"max_position_embeddings": 65536, "rope_parameters": {**yarn, "rope_theta": GEOMETRY.rope_theta}}
     wanted = ask_of(geometry, method, length, **EXAMPLES[method])
-    found, reach = ORACLES[engine](ENGINES[engine](wanted).command, config, geometry.rotary_dim)
+    found, reach = ORACLES[engine](ENGINES[engine].configure(wanted).command, config, geometry.rotary_dim)
     assert_same(found, wanted.rotation)
     assert reach >= length
 
@@ -111,7 +111,7 @@ def test_temperature_of_yarn_under_every_name() -> None:
     """The same A for both engines, for vLLM before attention_factor, and for SGLang's transformers back end."""
     wanted = ask("yarn", factor=4, attention_factor=1.5, truncate=False)
     for engine, name in (("vllm", "--hf-overrides"), ("sglang", "--json-model-override-args")):
-        rope = json.loads(option(ENGINES[engine](wanted).command, name) or "")["rope_parameters"]
+        rope = json.loads(option(ENGINES[engine].configure(wanted).command, name) or "")["rope_parameters"]
         assert (rope["rope_type"], rope["truncate"], rope["attention_factor"]) == ("yarn", False, 1.5)
         assert vllm_yarn(rope) == pytest.approx(1.5, rel=1e-12)
         assert vllm_yarn_before(rope) == pytest.approx(1.5, rel=1e-12)
@@ -123,30 +123,30 @@ def test_yarn_goes_by_name_where_longrope_cannot(engine: str) -> None:
     """Interleaved heads and mrope sections; linear and llama3 know no sections either."""
     params = {"factor": 4, "attention_factor": 1.5, "truncate": False}
     wanted = on(ask("yarn", **params), model_type="cohere2")
-    found, _ = ORACLES[engine](ENGINES[engine](wanted).command, SHIPPED, GEOMETRY.rotary_dim)
+    found, _ = ORACLES[engine](ENGINES[engine].configure(wanted).command, SHIPPED, GEOMETRY.rotary_dim)
     assert_same(found, wanted.rotation)
     sections = {"rope_type": "default", "mrope_section": [8, 12, 12], "mrope_interleaved": True}
     geometry = dataclasses.replace(GEOMETRY, rope_parameters=sections)
-    config = ENGINES[engine](ask_of(geometry, "yarn", **params)).config["rope_parameters"]
+    config = ENGINES[engine].configure(ask_of(geometry, "yarn", **params)).config["rope_parameters"]
     assert (config["rope_type"], config["mrope_section"]) == ("yarn", [8, 12, 12])
     for method in ("linear", "llama3", "mrrope"):
         with pytest.raises(ExportError, match=f"{engine}: cannot run {method} .* knows no mrope_section, which llama"):
-            ENGINES[engine](ask_of(geometry, method, factor=4))
+            ENGINES[engine].configure(ask_of(geometry, method, factor=4))
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_deepseek_reads_every_scaling_as_its_own_yarn(engine: str) -> None:
     wanted = on(ask("yarn", factor=4, mscale=0.7, mscale_all_dim=0.5), model_type="deepseek_v3")
-    rope = ENGINES[engine](wanted).config["rope_parameters"]
+    rope = ENGINES[engine].configure(wanted).config["rope_parameters"]
     temperature, softmax = deepseek_yarn(rope)
     assert temperature == pytest.approx(wanted.rotation.attention_factor, rel=1e-12)
     assert softmax == pytest.approx((0.05 * math.log(4) + 1) ** 2, rel=1e-12)
     for method, params in (("linear", {}), ("llama3", {}), ("mrrope", {}), ("yarn", {"truncate": False})):
         with pytest.raises(ExportError, match="reads every scaling of deepseek_v32 as yarn"):
-            ENGINES[engine](on(ask(method, factor=4, **params), model_type="deepseek_v32"))
+            ENGINES[engine].configure(on(ask(method, factor=4, **params), model_type="deepseek_v32"))
     with pytest.raises(ExportError, match="what it makes of a scaling of mistral4 is not known"):
-        ENGINES[engine](on(ask("yarn", factor=4), model_type="mistral4"))
-    assert ENGINES[engine](on(ask("ntk_aware", factor=4), model_type="minicpm3")).fidelity == "exact"
+        ENGINES[engine].configure(on(ask("yarn", factor=4), model_type="mistral4"))
+    assert ENGINES[engine].configure(on(ask("ntk_aware", factor=4), model_type="minicpm3")).fidelity == "exact"
 
 
 MINISTRAL = dataclasses.replace(
@@ -172,12 +172,12 @@ def test_query_temperature_goes_along(engine: str, method: str, own: int | None)
     if method == "none":
         return
     wanted = ask_of(MINISTRAL, method, 131072, **EXAMPLES[method], original_max_position_embeddings=own)
-    config = ENGINES[engine](wanted).config
+    config = ENGINES[engine].configure(wanted).config
     assert config["rope_parameters"]["llama_4_scaling_beta"] == 0.1
     assert config["rope_parameters"]["original_max_position_embeddings"] == 4096
     if engine in ORACLES:
         shipped = {"max_position_embeddings": 65536, "rope_parameters": {**MINISTRAL.rope_parameters}}
-        found, reach = ORACLES[engine](ENGINES[engine](wanted).command, shipped, GEOMETRY.rotary_dim)
+        found, reach = ORACLES[engine](ENGINES[engine].configure(wanted).command, shipped, GEOMETRY.rotary_dim)
         assert_same(found, wanted.rotation)
         assert reach >= 131072
 
@@ -185,9 +185,9 @@ def test_query_temperature_goes_along(engine: str, method: str, own: int | None)
 def test_query_temperature_has_one_window_with_two_lists() -> None:
     lists = {"long_factor": [1.5] * 32, "short_factor": [1.0] * 32, "factor": 4}
     wanted = ask_of(MINISTRAL, "longrope", 16384, **lists)
-    assert ENGINES["hf"](wanted).config["rope_parameters"]["original_max_position_embeddings"] == 4096
+    assert ENGINES["hf"].configure(wanted).config["rope_parameters"]["original_max_position_embeddings"] == 4096
     with pytest.raises(ExportError, match="another beyond: the model's query temperature counts from 4096 under the"):
-        ENGINES["hf"](ask_of(MINISTRAL, "longrope", 16384, **lists, original_max_position_embeddings=2048))
+        ENGINES["hf"].configure(ask_of(MINISTRAL, "longrope", 16384, **lists, original_max_position_embeddings=2048))
 
 
 def test_query_temperature_keeps_its_window_in_a_file() -> None:
@@ -204,13 +204,13 @@ def test_query_temperature_keeps_its_window_in_a_file() -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_fewer_tokens_than_ship_are_said(engine: str) -> None:
     plain = dataclasses.replace(LLAMA_3, rope_parameters={"rope_type": "linear", "factor": 32.0})
-    notes = ENGINES[engine](ask_of(plain, "linear", factor=4)).notes
+    notes = ENGINES[engine].configure(ask_of(plain, "linear", factor=4)).notes
     assert notes[0] == (
         "Warning: 32768 tokens are fewer than the 131072 that the checkpoint ships (rope_type linear); to serve those, "
         "export none, or more with a greater factor or length."
     )
     for length, method, params in ((131072, "linear", {"factor": 16}), (8192, "none", {})):
-        found = ENGINES[engine](ask_of(plain, method, length, **params)).notes
+        found = ENGINES[engine].configure(ask_of(plain, method, length, **params)).notes
         assert not any("fewer" in note for note in found)
 
 
@@ -223,7 +223,7 @@ def test_gemma_3_is_scaled_by_layer_type_in_sglang() -> None:
     geometry = dataclasses.replace(LAYERED, rope_parameters=shipped["full_attention"])
     checkpoint = Checkpoint(model_type="gemma3_text", layers=shipped)
     wanted = request(geometry, "yarn", {"factor": 4}, None, checkpoint)
-    override = json.loads(option(ENGINES["sglang"](wanted).command, "--json-model-override-args") or "")
+    override = json.loads(option(ENGINES["sglang"].configure(wanted).command, "--json-model-override-args") or "")
     rope = merged({"rope_parameters": shipped}, override)["rope_parameters"]
     assert rope["sliding_attention"] == shipped["sliding_attention"]
     assert_same(served(rope["full_attention"], 64, 16384, sglang_yarn(rope["full_attention"])), wanted.rotation)
@@ -232,8 +232,8 @@ def test_gemma_3_is_scaled_by_layer_type_in_sglang() -> None:
 
 def test_commands_word_for_word() -> None:
     yarn = ask("yarn", factor=4)
-    assert ENGINES["vllm"](yarn).command[:3] == ("vllm", "serve", "MODEL")
-    overrides = json.loads(option(ENGINES["vllm"](yarn).command, "--hf-overrides") or "")
+    assert ENGINES["vllm"].configure(yarn).command[:3] == ("vllm", "serve", "MODEL")
+    overrides = json.loads(option(ENGINES["vllm"].configure(yarn).command, "--hf-overrides") or "")
     assert overrides == {
         "max_position_embeddings": 16384,
         "rope_parameters": {
@@ -248,7 +248,7 @@ def test_commands_word_for_word() -> None:
             "truncate": True,
         },
     }
-    assert " ".join(ENGINES["llama.cpp"](yarn).command) == (
+    assert " ".join(ENGINES["llama.cpp"].configure(yarn).command) == (
         "llama-server -m MODEL.gguf --ctx-size 16384 --rope-scaling yarn --rope-scale 4.0 --yarn-orig-ctx 4096 "
         "--yarn-beta-fast 32.0 --yarn-beta-slow 1.0 --override-kv llama.context_length=int:16384"
     )
@@ -263,7 +263,7 @@ def test_llama_cpp_as_measured(asked: tuple[str, dict[str, Any], int]) -> None:
     method, params, length = asked
     wanted = ask(method, length, **params)
     try:
-        command = ENGINES["llama.cpp"](wanted).command
+        command = ENGINES["llama.cpp"].configure(wanted).command
     except ExportError:
         assert method not in FLAGS or params.get("ramp") == "turns" or params.get("truncate") is False
         return
@@ -275,9 +275,9 @@ def test_llama_cpp_as_measured(asked: tuple[str, dict[str, Any], int]) -> None:
 def test_llama_cpp_stacks_on_llama_3_files_and_cannot_replace(method: str) -> None:
     freqs = LLAMA_3.unscaled_inv_freq / ask_of(LLAMA_3, "none").rotation.inv_freq
     wanted = ask_of(LLAMA_3, method, 200000, **EXAMPLES[method], compose="stack")
-    assert_same(llama_cpp(ENGINES["llama.cpp"](wanted).command, LLAMA_3.rope_theta, freqs), wanted.rotation)
+    assert_same(llama_cpp(ENGINES["llama.cpp"].configure(wanted).command, LLAMA_3.rope_theta, freqs), wanted.rotation)
     with pytest.raises(ExportError) as refusal:
-        ENGINES["llama.cpp"](ask_of(LLAMA_3, method, 200000, **EXAMPLES[method]))
+        ENGINES["llama.cpp"].configure(ask_of(LLAMA_3, method, 200000, **EXAMPLES[method]))
     assert str(refusal.value) == (
         f"llama.cpp: the file ships llama3, and flags cannot replace it with {method}; use --gguf IN --out OUT, which "
         "writes it into the file, or -p compose=stack, after measuring that."
@@ -304,15 +304,18 @@ def test_llama_cpp_stacks_on_llama_3_files_and_cannot_replace(method: str) -> No
 )
 def test_refusals(engine: str, wanted: Request, sentence: str) -> None:
     with pytest.raises(ExportError) as refusal:
-        ENGINES[engine](wanted)
+        ENGINES[engine].configure(wanted)
     assert sentence in str(refusal.value)
     assert str(refusal.value).startswith(f"{engine}: ")
     assert "\n" not in str(refusal.value)
 
 
 def test_notes_name_what_an_engine_does_differently() -> None:
-    assert any("dynamic with a factor to begin" in note for note in ENGINES["vllm"](ask("dynamic_ntk", factor=2)).notes)
-    assert any("multiplies it by factor" in note for note in ENGINES["vllm"](ask("linear", factor=2)).notes)
-    assert any("ignores attention_factor" in note for note in ENGINES["sglang"](ask("yarn", factor=2)).notes)
-    sharpened = ENGINES["llama.cpp"](ask("yarn", factor=2, attention_factor=1.3)).notes
+    assert any(
+        "dynamic with a factor to begin" in note
+        for note in ENGINES["vllm"].configure(ask("dynamic_ntk", factor=2)).notes
+    )
+    assert any("multiplies it by factor" in note for note in ENGINES["vllm"].configure(ask("linear", factor=2)).notes)
+    assert any("ignores attention_factor" in note for note in ENGINES["sglang"].configure(ask("yarn", factor=2)).notes)
+    sharpened = ENGINES["llama.cpp"].configure(ask("yarn", factor=2, attention_factor=1.3)).notes
     assert any("--yarn-attn-factor is overwritten" in note for note in sharpened)

@@ -82,7 +82,7 @@ def test_every_rotation_and_length_of_a_run(measured: Path, tiny: Path, tmp_path
         asked = request(found.geometry, method, json.loads(params), length, found.checkpoint)
         reference = of_run(measured, asked)
         out = tmp_path / str(number)
-        export = ENGINES["hf"](asked)
+        export = ENGINES["hf"].configure(asked)
         directory.write_directory(found, asked, export, out, force=False, proof=lambda _: None)
         engine = check.run_transformers(out, reference)
         assert "per token (root mean square" in check.compared(asked, reference, engine)

@@ -60,7 +60,7 @@ def test_every_method_has_an_example() -> None:
 def test_transformers_rotates_as_measured(asked: tuple[str, dict[str, Any], int]) -> None:
     method, params, length = asked
     wanted = ask(method, length, **params)
-    config = llama(dict(hf.export(wanted).config))
+    config = llama(dict(hf.configure(wanted).config))
     module = LlamaRotaryEmbedding(config)
     assert_same(rotation_of(module), wanted.rotation)
     module(torch.zeros(1, 1), torch.tensor([[0, 5 * length]]))  # nothing switches, however long the prompt
@@ -71,7 +71,7 @@ def test_transformers_rotates_as_measured(asked: tuple[str, dict[str, Any], int]
 @pytest.mark.parametrize("method", sorted(set(EXAMPLES) - {"none"}))
 def test_either_form_of_the_keys_is_enough(method: str, without: str) -> None:
     wanted = ask(method, 8192, **EXAMPLES[method])
-    config = dict(hf.export(wanted).config)
+    config = dict(hf.configure(wanted).config)
     assert {"rope_parameters", "rope_scaling", "rope_theta"} <= config.keys()
     raw = {"hidden_size": 128, "num_attention_heads": 2, **config}
     del raw[without]
@@ -80,7 +80,7 @@ def test_either_form_of_the_keys_is_enough(method: str, without: str) -> None:
 
 def test_twin_a_thousandth_off_is_noticed() -> None:
     wanted = ask("linear", factor=4)
-    config = json.loads(json.dumps(dict(hf.export(wanted).config)))
+    config = json.loads(json.dumps(dict(hf.configure(wanted).config)))
     config["rope_parameters"]["factor"] = config["rope_scaling"]["factor"] = 4.004
     with pytest.raises(AssertionError):
         assert_same(rotation_of(LlamaRotaryEmbedding(llama(config))), wanted.rotation)
@@ -103,17 +103,21 @@ def fitted(method: str, geometry: RopeGeometry) -> dict[str, Any]:
     return {"file": EXAMPLES[method]["file"] | {"rope_theta": geometry.rope_theta, "lambda": divisors}}
 
 
+FORMLESS = ("longrope", "mrrope", "searched", "cope", "ntk_fixed", "ntk_mixed", "resonance")
+"""Methods that go out as longrope alone."""
+
+
 @pytest.mark.parametrize("architecture", tiny_models.ARCHITECTURES)
 def test_every_architecture_reads_its_form(architecture: str) -> None:
     """Partial and per-layer rotations, Phi-3's own rules; the fingerprint comes back."""
     plain = tiny_models.config_of(architecture, **SMALLER.get(architecture, {}))
     for method in EXAMPLES:
         wanted = of_architecture(architecture, method, 1024)
-        if architecture == "gemma4" and method in ("longrope", "mrrope", "searched"):
+        if architecture == "gemma4" and method in FORMLESS:
             with pytest.raises(ExportError, match=f"reads no longrope for gemma4_text.*{method} has no other name"):
-                hf.export(wanted)
+                hf.configure(wanted)
             continue
-        export = hf.export(wanted)
+        export = hf.configure(wanted)
         raw = json.loads(json.dumps(patched_config(plain.to_dict(), export.config)))
         config = type(plain).from_dict(raw)
         model = tiny_models._class_of(architecture)(config)
@@ -126,7 +130,7 @@ def test_every_architecture_reads_its_form(architecture: str) -> None:
 
 def test_other_layers_stay_as_they_ship() -> None:
     wanted = of_architecture("gemma3", "yarn", 1024)
-    found = hf.export(wanted).config
+    found = hf.configure(wanted).config
     assert found["rope_parameters"]["sliding_attention"]["rope_type"] == "default"
     assert found["rope_parameters"]["full_attention"]["rope_type"] == "yarn"
     assert found["rope_local_base_freq"] == 10000.0
@@ -134,7 +138,7 @@ def test_other_layers_stay_as_they_ship() -> None:
 
 def test_multimodal_keys_are_nested() -> None:
     asked = request(GEOMETRY, "linear", {"factor": 2}, None, Checkpoint(nested=True))
-    config = hf.export(asked).config
+    config = hf.configure(asked).config
     assert list(config) == ["text_config"]
     merged = patched_config({"text_config": {"hidden_size": 8}, "vision_config": {}}, config)
     assert (merged["text_config"]["hidden_size"], merged["vision_config"]) == (8, {})
@@ -144,20 +148,20 @@ def test_multimodal_keys_are_nested() -> None:
 def test_stack_goes_out_as_measured_over_a_shipped_scaling() -> None:
     wanted = ask_of(LLAMA_3, "yarn", factor=2, compose="stack")
     assert wanted.length == 2 * 131072
-    config = hf.export(wanted).config
+    config = hf.configure(wanted).config
     assert config["rope_parameters"]["rope_type"] == "longrope"
     assert_same(rotation_of(LlamaRotaryEmbedding(llama(dict(config)))), wanted.rotation)
 
 
 def test_what_is_resolved_says_so() -> None:
-    assert "its rotation for 16384 tokens" in hf.export(ask("yarn", 16384, factor="auto")).notes[0]
-    assert "its rotation for 16384 tokens" in hf.export(ask("dynamic_ntk", 16384, factor=2)).notes[0]
-    assert hf.export(ask("yarn", factor=2)).notes == ()
-    assert hf.export(ask("none")).config == {}
+    assert "its rotation for 16384 tokens" in hf.configure(ask("yarn", 16384, factor="auto")).notes[0]
+    assert "its rotation for 16384 tokens" in hf.configure(ask("dynamic_ntk", 16384, factor=2)).notes[0]
+    assert hf.configure(ask("yarn", factor=2)).notes == ()
+    assert hf.configure(ask("none")).config == {}
 
 
 def test_windows() -> None:
-    config = hf.export(ask("yarn", factor=4, original_max_position_embeddings=2048)).config
+    config = hf.configure(ask("yarn", factor=4, original_max_position_embeddings=2048)).config
     assert config["max_position_embeddings"] == 8192
     assert config["rope_parameters"]["original_max_position_embeddings"] == 2048
 

@@ -76,7 +76,7 @@ def test_every_token_as_measured(
     file, command = source, ()
     try:
         if form == "flags":
-            command = ENGINES["llama.cpp"](asked).command
+            command = ENGINES["llama.cpp"].configure(asked).command
         else:
             file = tmp_path / "out.gguf"
             changed = change(asked, str(asked.checkpoint.architecture))

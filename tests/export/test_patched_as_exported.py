@@ -41,7 +41,7 @@ def difference(architecture: str, method: str, params: dict[str, Any], directory
     wanted = request(geometry_of(plain.config), method, params, LENGTH, checkpoint_of(plain.config))
     file = directory / "config.json"
     raw = json.loads(file.read_text(encoding="utf-8"))
-    file.write_text(json.dumps(patched_config(raw, hf.export(wanted).config)), encoding="utf-8")
+    file.write_text(json.dumps(patched_config(raw, hf.configure(wanted).config)), encoding="utf-8")
     stock = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype="float32")
     strayed = rw.Rotation(inv_freq=wanted.rotation.inv_freq * stray, attention_factor=wanted.rotation.attention_factor)
     ids = tokens(length=LENGTH)

@@ -64,7 +64,7 @@ def test_none_as_a_directory(name: str, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "model")
     found = describe(ModelSpec(id=str(tmp_path / "model")))
     wanted = request(found.geometry, "none", {}, None, found.checkpoint)
-    write_directory(found, wanted, ENGINES["hf"](wanted), tmp_path / "out", force=False, proof=lambda _: None)
+    write_directory(found, wanted, ENGINES["hf"].configure(wanted), tmp_path / "out", force=False, proof=lambda _: None)
     again = class_of(model.config).from_pretrained(tmp_path / "out", dtype=torch.float32, attn_implementation="eager")
     assert apart(logits(again), logits(model)) == 0
 
@@ -76,7 +76,7 @@ def test_none_beyond_what_ships_in_the_words_of_the_servers(name: str) -> None:
     expected = logits(model_of(name, config))
     for engine in ("vllm", "sglang"):
         try:
-            export = ENGINES[engine](asked(config, "none", 2 * config.max_position_embeddings))
+            export = ENGINES[engine].configure(asked(config, "none", 2 * config.max_position_embeddings))
         except ExportError:
             continue
         assert apart(logits(as_exported(name, config, export.config)), expected) < TOLERANCE
@@ -99,7 +99,7 @@ def test_methods(name: str, record_property: Any) -> None:
         assert apart(expected, plain) > 50 * TOLERANCE, method
         for engine in SERVERS:
             try:
-                export = ENGINES[engine](wanted)
+                export = ENGINES[engine].configure(wanted)
             except ExportError:
                 assert engine != "hf"
                 continue
@@ -128,7 +128,7 @@ def test_mscale_all_dim_of_yarn_reaches_the_softmax(name: str) -> None:
     own = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 64, **mscales}
     expected = logits(model_of(name, config_of(name, rope_parameters=own)))
     for engine in SERVERS:
-        assert apart(logits(as_exported(name, config, ENGINES[engine](wanted).config)), expected) < TOLERANCE
+        assert apart(logits(as_exported(name, config, ENGINES[engine].configure(wanted).config)), expected) < TOLERANCE
 
 
 def test_a_softmax_scale_alone_is_a_scaling() -> None:
@@ -140,7 +140,7 @@ def test_a_softmax_scale_alone_is_a_scaling() -> None:
     assert (wanted.rotation.inv_freq == wanted.geometry.unscaled_inv_freq).all()
     expected = logits(model_of(name, config_of(name, rope_parameters=own | {"mscale_all_dim": 0.8})))
     for engine in SERVERS:
-        found = as_exported(name, config_of(name), ENGINES[engine](wanted).config)
+        found = as_exported(name, config_of(name), ENGINES[engine].configure(wanted).config)
         assert apart(logits(found), expected) < TOLERANCE
 
 
@@ -154,7 +154,7 @@ def test_directories_read_back_as_what_was_asked(name: str, tmp_path: Path) -> N
     for number, (method, params) in enumerate([*METHODS.items(), ("yarn", mscales), ("linear", stacked)]):
         wanted = request(found.geometry, method, params, LENGTH, found.checkpoint)
         out = tmp_path / str(number)
-        write_directory(found, wanted, ENGINES["hf"](wanted), out, force=False, proof=lambda _: None)
+        write_directory(found, wanted, ENGINES["hf"].configure(wanted), out, force=False, proof=lambda _: None)
         assert (out / "config.json").is_file()
 
 
@@ -165,12 +165,12 @@ def test_shipped_softmax_scale_stays_under_a_stacked_method() -> None:
     wanted = asked(config, "linear", factor=2, compose="stack")
     with rw.patched(model, wanted.rotation):
         expected = logits(model)
-    assert apart(logits(as_exported(name, config, ENGINES["hf"](wanted).config)), expected) < TOLERANCE
+    assert apart(logits(as_exported(name, config, ENGINES["hf"].configure(wanted).config)), expected) < TOLERANCE
 
 
 def test_twin_a_lost_query_temperature_is_noticed() -> None:
     config = config_of("ministral3")
-    export = ENGINES["hf"](asked(config, "linear", factor=8)).config
+    export = ENGINES["hf"].configure(asked(config, "linear", factor=8)).config
     lost = json.loads(json.dumps(export))
     for rope in (lost["rope_parameters"], lost["rope_scaling"]):
         rope["llama_4_scaling_beta"] = 0.0

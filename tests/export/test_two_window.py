@@ -142,12 +142,12 @@ def test_lists_of_longrope_say_the_same() -> None:
     named = ask("searched", 16384, file=content(32, 5e5, 1.1), windows="two")
     lists = two_windows(GEOMETRY, short_of(GEOMETRY, named.rotation), named.rotation, 16384)
     listed = ask("longrope", 16384, **lists)
-    ours, theirs = (hf.export(each).config["rope_parameters"] for each in (named, listed))
+    ours, theirs = (hf.configure(each).config["rope_parameters"] for each in (named, listed))
     assert ours["short_factor"] == [1.0] * 32
     for name in ("short_factor", "long_factor"):
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-15)
     assert {**ours, "long_factor": 0} == {**theirs, "long_factor": 0}
-    default = hf.export(ask("longrope", 16384, factor=4)).config["rope_parameters"]
+    default = hf.configure(ask("longrope", 16384, factor=4)).config["rope_parameters"]
     assert default["short_factor"] == default["long_factor"]  # no short list was named
 
 
@@ -158,7 +158,7 @@ def test_every_layout_switches_at_its_window(architecture: str) -> None:
     geometry = geometry_of(plain)
     file = content(geometry.rotary_dim // 2, geometry.rope_theta, 1.5)
     wanted = request(geometry, "searched", {"file": file, "windows": "two"}, 1024, checkpoint_of(plain))
-    raw = json.loads(json.dumps(patched_config(plain.to_dict(), hf.export(wanted).config)))
+    raw = json.loads(json.dumps(patched_config(plain.to_dict(), hf.configure(wanted).config)))
     module = rotary_module(tiny_models._class_of(architecture)(type(plain).from_dict(raw)))
     layer = geometry.layer_type
     kwargs, prefix = ({"layer_type": layer}, f"{layer}_") if layer else ({}, "")
@@ -181,22 +181,24 @@ REFUSED = {
 def test_engines_that_cannot_are_refused(engine: str) -> None:
     asked = ask("searched", 16384, file=content(32, 5e5, 1.1), windows="two")
     with pytest.raises(ExportError) as refusal:
-        ENGINES[engine](asked)
+        ENGINES[engine].configure(asked)
     assert str(refusal.value) == (
         f"{engine}: searched with one rotation up to 4096 tokens and another beyond: {REFUSED[engine]}; the nearest "
         "that can is --target hf, or the long rotation at all lengths (windows=one)."
     )
     lists = {"factor": 4, "short_factor": [1.0] * 32, "long_factor": [2.0] * 32}
     with pytest.raises(ExportError, match="equal lists, or without short_factor"):
-        ENGINES[engine](ask("longrope", 16384, **lists))
-    ENGINES[engine](ask("longrope", 16384, **lists | {"short_factor": [2.0] * 32}))
-    ENGINES[engine](ask("searched", 4096, file=content(32, 5e5, 1.1), windows="two"))  # the second is never reached
+        ENGINES[engine].configure(ask("longrope", 16384, **lists))
+    ENGINES[engine].configure(ask("longrope", 16384, **lists | {"short_factor": [2.0] * 32}))
+    ENGINES[engine].configure(
+        ask("searched", 4096, file=content(32, 5e5, 1.1), windows="two")
+    )  # the second is never reached
 
 
 def test_llama_cpp_has_no_flags_for_it() -> None:
     asked = ask("searched", 16384, file=content(32, 5e5, 1.1), windows="two")
     with pytest.raises(ExportError, match=r"llama\.cpp: has no flags for searched"):
-        ENGINES["llama.cpp"](asked)
+        ENGINES["llama.cpp"].configure(asked)
 
 
 def test_a_gguf_file_takes_one_rotation_alone() -> None:

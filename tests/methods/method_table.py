@@ -120,6 +120,21 @@ ROWS = (
         largest=lambda s, stretch, geometry: 6.0,
         fit=listed,
     ),
+    Row(
+        name="cope",
+        minimal={},
+        variants=({"factor": 4, "on": "ntk_by_parts"}, {"factor": 2, "share": 1}),
+        identity={"share": 0, "on": "linear"},
+        largest=None,  # the last pair stands still
+    ),
+    Row(name="ntk_fixed", identity=UNIT),
+    Row(name="ntk_mixed", variants=({"factor": 4, "mixed_b": 2},), identity=UNIT),
+    Row(
+        name="resonance",
+        variants=({"factor": 4, "on": "linear"},),
+        identity=None,  # rounds at factor 1 too; its own law is in test_method_laws.py
+        largest=None,  # a wavelength of 6.3 tokens becomes 6
+    ),
 )
 BRANCHED = ("rerope", "leaky_rerope", "self_extend", "dca", "string", "jet_long", "bifocal", "streaming")
 """Methods that are more than a rotation: their laws are in test_method_branches.py."""

@@ -5,7 +5,8 @@ Each function returns (inv_freq, attention_factor). Textbook forms on purpose: s
 
 Origin of each formula: linear arXiv:2306.15595 eq. 4; NTK-aware, by parts, dynamic, YaRN arXiv:2309.00071
 sections 3.1 to 3.4 and its released code (index ramp); Llama 3 reference code; LongRoPE arXiv:2402.13753 section 3
-and its released code; ABF arXiv:2309.16039; p-RoPE arXiv:2410.06205; MrRoPE arXiv:2601.22181.
+and its released code; ABF arXiv:2309.16039; p-RoPE arXiv:2410.06205; MrRoPE arXiv:2601.22181; CoPE arXiv:2602.05258;
+NTK fixed and mixed kexue.fm/archives/9706; Resonance arXiv:2403.00071.
 """
 
 from __future__ import annotations
@@ -161,6 +162,35 @@ def searched(d: int, b: float, window: int, length: int, file: dict[str, Any]) -
     return [f / mp.mpf(each) for f, each in zip(plain(d, b), file["lambda"], strict=True)], mp.mpf(1.2)
 
 
+BELOW = {"linear": linear, "ntk_aware": ntk_aware, "ntk_by_parts": ntk_by_parts, "yarn": yarn}
+
+
+def cope(
+    d: int, b: float, window: int, length: int, factor: float = 1, on: str = "yarn", share: float = 20 / 64
+) -> Reference:
+    frequencies, attention = BELOW[on](d, b, window, length, factor)
+    n = int(mp.floor(mp.mpf(share) * (d // 2)))
+    for k in range(n if n > 1 else 0):
+        frequencies[d // 2 - n + k] *= mp.cos(mp.pi * k / (2 * (n - 1))) ** 2  # (1 + cos x)/2 = cos^2(x/2)
+    frequencies[-1] = mp.mpf(0) if n > 1 else frequencies[-1]
+    return frequencies, attention
+
+
+def ntk_fixed(d: int, b: float, window: int, length: int, factor: float) -> Reference:
+    larger = mp.mpf(b) * factor  # as vLLM writes it: a larger base, and all pairs divided once more
+    return [f / mp.mpf(factor) ** (mp.mpf(2) / d) for f in plain(d, larger)], mp.mpf(1)
+
+
+def ntk_mixed(d: int, b: float, window: int, length: int, factor: float, mixed_b: float = 0.625) -> Reference:
+    a = mp.log(factor) / mp.mpf(d // 2) ** mp.mpf(mixed_b)
+    return [f / mp.exp(a * mp.mpf(i + 1) ** mp.mpf(mixed_b)) for i, f in enumerate(plain(d, b))], mp.mpf(1)
+
+
+def resonance(d: int, b: float, window: int, length: int, factor: float, on: str = "yarn") -> Reference:
+    frequencies, attention = BELOW[on](d, b, window, length, factor)
+    return [2 * mp.pi / mp.nint(2 * mp.pi / f) for f in frequencies], attention
+
+
 FORMULAS: dict[str, Any] = {
     "linear": linear,
     "ntk_aware": ntk_aware,
@@ -173,4 +203,8 @@ FORMULAS: dict[str, Any] = {
     "mrrope": mrrope,
     "proportional": proportional,
     "searched": searched,
+    "cope": cope,
+    "ntk_fixed": ntk_fixed,
+    "ntk_mixed": ntk_mixed,
+    "resonance": resonance,
 }

@@ -7,6 +7,7 @@ import inspect
 import math
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -18,6 +19,7 @@ from paper_formulas import FORMULAS, softmax
 from ropewalk import methods
 from ropewalk.errors import MethodError
 from ropewalk.methods import blend
+from ropewalk.methods.resolving import with_numbers
 from ropewalk.rope import RopeGeometry
 
 TOLERANCE = 1e-12
@@ -55,7 +57,16 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("proportional", {"factor": 2, "partial_rotary_factor": 0.25}),
     ("proportional", {"partial_rotary_factor": 0.9995}),  # just under a whole pair more
     ("searched", {"lists": True}),
+    ("cope", {}),
+    ("cope", {"factor": 4, "on": "ntk_by_parts", "share": 0.4999}),  # just under a whole pair more
+    ("ntk_fixed", {"factor": 4}),
+    ("ntk_mixed", {"factor": 4}),
+    ("ntk_mixed", {"factor": 8, "mixed_b": 1.5}),
+    ("resonance", {"factor": 4}),
+    ("resonance", {"factor": 2, "on": "ntk_aware"}),
 ]
+FORMLESS = {"longrope", "mrrope", "searched", "cope", "ntk_fixed", "ntk_mixed", "resonance"}
+"""Methods without a rope_type of their own that says the same at every length."""
 IDS = [f"{name}-{n}" for n, (name, _) in enumerate(CASES)]
 Golden = tuple[str, RopeGeometry, methods.Params, int, np.ndarray, float, float]
 
@@ -96,6 +107,21 @@ def check(case: Golden) -> None:
     assert np.allclose(rotation.inv_freq, inv_freq, rtol=TOLERANCE, atol=0)
     assert math.isclose(rotation.attention_factor, attention, rel_tol=TOLERANCE)
     assert math.isclose(rotation.softmax_factor, sharper, rel_tol=TOLERANCE)
+    check_form(case)
+
+
+def check_form(case: Golden) -> None:
+    """The form in a Hugging Face configuration, as `none` reads it (and transformers: test_method_parity.py)."""
+    name, geometry, params, length, inv_freq, attention, _ = case
+    form, known = methods.find(name).hf, with_numbers(geometry, params, length)
+    keys = None if form is None else form(geometry, known, length)
+    assert (keys is None) == (name in FORMLESS or getattr(params, "ramp", "index") == "turns")
+    if keys is None:
+        return
+    shipping = replace(geometry, rope_theta=keys.get("rope_theta", geometry.rope_theta), rope_parameters=keys)
+    rotation = methods.resolve(shipping, "none", methods.make_params("none", {}), length).rotation
+    assert np.allclose(rotation.inv_freq, inv_freq, rtol=TOLERANCE, atol=0)
+    assert math.isclose(rotation.attention_factor, attention, rel_tol=TOLERANCE)
 
 
 @pytest.mark.parametrize("cases", GOLDEN, ids=IDS)
@@ -134,6 +160,10 @@ FINGERPRINTS = {
     "abf": "33b7674ea044a766",
     "mrrope": "a69c44565bbc2626",
     "proportional": "ccbc230c97e5b9c5",
+    "cope": "1495593dd251457e",
+    "ntk_fixed": "ab447309cc951dec",
+    "ntk_mixed": "01b6c57b1a883ce4",
+    "resonance": "ca4431b17ffce0de",
 }
 
 # The twin. Each arithmetic expression and each numeric constant in the code of each method is multiplied by 1.001,
@@ -183,8 +213,9 @@ class Scale(ast.NodeTransformer):
         refusal = all(isinstance(statement, ast.Raise) for statement in node.body)  # tested by test_method_refusals.py
         return node if refusal else self.generic_visit(node)
 
-    def visit_arguments(self, node: ast.arguments) -> ast.arguments:
-        return node  # defaults and annotations
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        node.body = [self.visit(statement) for statement in node.body]  # no defaults and no annotations
+        return node
 
 
 def mutants() -> Iterator[tuple[FunctionType, int, str]]:

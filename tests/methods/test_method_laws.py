@@ -33,7 +33,7 @@ def test_every_method_has_exactly_one_row() -> None:
     assert all(name == method.name == method.params.method for name, method in methods.METHODS.items())
 
 
-@every_row
+@pytest.mark.parametrize("row", [row for row in ROWS if row.name != "resonance"], ids=lambda row: row.name)
 @settings(QUICK, max_examples=25)
 @given(geometry=geometries, stretch=st.floats(min_value=0.01, max_value=100))
 def test_factor_one_returns_f_to_the_last_bit(row: Row, geometry: RopeGeometry, stretch: float) -> None:
@@ -55,6 +55,32 @@ def test_dynamic_ntk_at_factor_one_still_grows_beyond_the_window() -> None:
     beyond = rotation(row, {"factor": 1}, 4 * WINDOW)
     ntk = methods.resolve(LLAMA, "ntk_aware", methods.make_params("ntk_aware", {"factor": 4}), 1).rotation
     assert beyond == ntk
+
+
+@settings(QUICK, max_examples=25)
+@given(geometry=geometries, factor=st.floats(1, 32), on=st.sampled_from(["linear", "ntk_aware", "yarn"]))
+def test_resonance_turns_every_pair_in_whole_tokens_and_moves_none_by_more_than_half_a_token(
+    geometry: RopeGeometry, factor: float, on: str
+) -> None:
+    raw = {"factor": factor}
+    wavelength = 2 * np.pi / methods.resolve(geometry, on, methods.make_params(on, raw), 1).rotation.inv_freq
+    result = methods.resolve(geometry, "resonance", methods.make_params("resonance", raw | {"on": on}), 1).rotation
+    found = 2 * np.pi / result.inv_freq
+    slack = 1e-15 * wavelength  # roundings of two quotients
+    assert (abs(found - np.round(found)) <= 4 * slack).all()
+    assert (abs(found - wavelength) <= 0.5 + 4 * slack).all()
+
+
+@pytest.mark.parametrize("share", [0.3125, 1.0])
+def test_cope_slows_the_last_pairs_down_to_a_stop_and_no_others(share: float) -> None:
+    f, slowed = LLAMA.unscaled_inv_freq, int(64 * share)
+    result = methods.resolve(LLAMA, "cope", methods.make_params("cope", {"share": share, "on": "linear"}), 1).rotation
+    kept = result.inv_freq / f
+    assert (kept[: 64 - slowed + 1] == 1).all()
+    assert (np.diff(kept[64 - slowed :]) < 0).all()
+    assert kept[-1] == 0
+    middle = kept[64 - slowed :]
+    np.testing.assert_allclose(middle + middle[::-1], 1.0, atol=1e-15)  # symmetric about its middle
 
 
 @every_example

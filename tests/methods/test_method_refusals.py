@@ -26,7 +26,8 @@ FACTOR = (
 )
 ALL = (
     "all: none, linear, ntk_aware, ntk_by_parts, dynamic_ntk, yarn, llama3, longrope, abf, mrrope, proportional, "
-    "searched, rerope, leaky_rerope, self_extend, dca, string, jet_long, bifocal, streaming"
+    "searched, truncate, rerope, leaky_rerope, self_extend, dca, string, jet_long, bifocal, streaming, cope, "
+    "ntk_fixed, ntk_mixed, resonance"
 )
 YARN = (
     "all: factor, beta_fast, beta_slow, attention_factor, mscale, mscale_all_dim, truncate, ramp, "

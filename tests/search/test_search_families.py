@@ -96,10 +96,13 @@ def test_a_refined_method_gives_a_rotation_or_is_refused(data: st.DataObject) ->
         assert np.isfinite(family.rotation(values).inv_freq).all()
 
 
+VARIANTS = {"cope", "ntk_fixed", "ntk_mixed", "resonance"}
+
+
 def test_the_usual_methods_are_all_that_extend_by_a_number() -> None:
-    """Those that take a list, a file or training are the user's to name."""
+    """Those that take a list, a file or training, and variants of the usual ones, are the user's to name."""
     usual = families.named(GEOMETRY, 64, LENGTH)
-    assert set(METHODS) - set(usual) == {"none", "proportional", "searched"}
+    assert set(METHODS) - set(usual) == {"none", "proportional", "searched"} | VARIANTS
     for method, grids in usual.items():
         for grid in grids:
             Refine(geometry=GEOMETRY, method=method, length=LENGTH)

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
+from typing_extensions import override
 
 from ropewalk.cli.arguments import parse_parameters
 from ropewalk.cli.options import SERVE, ParamList, PartialFlag, app, err, example
 from ropewalk.errors import visible
 
 
-@app.command(rich_help_panel=SERVE, epilog=example("export runs/demo --target vllm --length 1024"))
+class NamesEngines(TyperCommand):
+    """A command whose `--target` is explained by the engines that there are, looked up only where help is asked for."""
+
+    @override
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from ropewalk.export import names
+
+        *most, last = names()
+        for option in self.params:
+            if isinstance(option, TyperOption) and option.name == "target":
+                option.help = f"{', '.join(most)} or {last}."
+        super().format_help(ctx, formatter)
+
+
+@app.command(cls=NamesEngines, rich_help_panel=SERVE, epilog=example("export runs/demo --target vllm --length 1024"))
 def export(
     source: Annotated[str, typer.Argument(help="A run directory, to export what it recommends; or a method's name.")],
-    target: Annotated[str, typer.Option(help="hf, vllm, sglang or llama.cpp.")],
+    target: Annotated[str, typer.Option()],
     model: Annotated[
         str | None, typer.Option(help="Hub id, directory, .gguf file or built-in name; for a METHOD.")
     ] = None,

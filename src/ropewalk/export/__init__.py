@@ -1,20 +1,48 @@
 """From a measured rotation to the configuration of one engine; a rotation that it cannot run is refused.
 
-A new engine is one file with a function `export(Request) -> Export`, and one line of ENGINES.
+A new engine is one file beside this one with an Engine, one line of ENGINES, and a column of the table in
+docs/engines.md; another package registers one by an entry point of the group `ropewalk.engines`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib.metadata import entry_points
 
+from ropewalk.errors import ExportError
 from ropewalk.export import hf, llamacpp, sglang, vllm
+from ropewalk.export.engine import Engine, Here, Live, Order
 from ropewalk.export.request import Checkpoint, Export, Request, request
+from ropewalk.plugins import plugged_in
 
-__all__ = ["ENGINES", "Checkpoint", "Export", "Request", "request"]
+__all__ = [
+    "ENGINES",
+    "Checkpoint",
+    "Engine",
+    "Export",
+    "Here",
+    "Live",
+    "Order",
+    "Request",
+    "find",
+    "names",
+    "request",
+]
 
-ENGINES: dict[str, Callable[[Request], Export]] = {
-    "hf": hf.export,
-    "vllm": vllm.export,
-    "sglang": sglang.export,
-    "llama.cpp": llamacpp.export,
-}
+GROUP = "ropewalk.engines"
+
+ENGINES: dict[str, Engine] = {each.name: each for each in (hf.ENGINE, vllm.ENGINE, sglang.ENGINE, llamacpp.ENGINE)}
+
+
+def find(target: str) -> Engine:
+    """The engine of that name, built in or of an installed package. Raises ExportError with the names there are."""
+    if target in ENGINES:
+        return ENGINES[target]
+    known = ENGINES | plugged_in(GROUP, Engine, ENGINES, ExportError)
+    if target not in known:
+        raise ExportError(f"--target {target!r}: must be one of {', '.join(known)}.")
+    return known[target]
+
+
+def names() -> tuple[str, ...]:
+    """What `--target` takes; loads no other package."""
+    return (*ENGINES, *sorted({entry.name for entry in entry_points(group=GROUP)} - set(ENGINES)))

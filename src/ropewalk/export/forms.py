@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 from ropewalk.errors import ExportError
 from ropewalk.export.beside import CARRIED, ORIGINAL, original, query_window, softmax_mscale
 from ropewalk.export.request import Request
-from ropewalk.methods import depends_on_length, resolve
-from ropewalk.methods.abf import Abf
-from ropewalk.methods.blend import temperature
-from ropewalk.methods.dynamic_ntk import DynamicNtk
-from ropewalk.methods.linear import Linear
-from ropewalk.methods.llama3 import Llama3
-from ropewalk.methods.longrope import LongRope
-from ropewalk.methods.ntk_aware import NtkAware
-from ropewalk.methods.ntk_by_parts import NtkByParts
-from ropewalk.methods.proportional import Proportional
-from ropewalk.methods.searched import Searched
-from ropewalk.methods.yarn import Yarn
+from ropewalk.methods import depends_on_length, find, resolve
 
 Rope = dict[str, Any]
 """`rope_parameters` of one kind of layers, Hugging Face keys."""
@@ -40,14 +27,21 @@ def named(asked: Request) -> Rope | None:
     """
     if asked.unscaled and softmax_mscale(asked) == 1.0:
         rope: Rope | None = based(asked, asked.geometry.rope_theta)
-    elif asked.stacked or asked.method not in NAMED:
+    elif asked.stacked:
         return None
     else:
-        rope = NAMED[asked.method](asked)
+        rope = own(asked)
     if rope is None or query_window(asked) not in (None, rope.get(ORIGINAL)):
         return None
     refused = NO_DEFAULT if rope["rope_type"] == "default" else LONGROPE_ONLY
     return None if asked.checkpoint.model_type in refused else rope
+
+
+def own(asked: Request) -> Rope | None:
+    """What the method itself says, whatever the checkpoint ships and the model takes; None where it has no name."""
+    form = find(asked.method).hf
+    keys = None if form is None else form(asked.geometry, asked.params, asked.length)
+    return None if keys is None else plain(asked, keys["rope_type"]) | keys
 
 
 def universal(asked: Request) -> Rope:
@@ -80,20 +74,25 @@ def universal(asked: Request) -> Rope:
 
 
 def two_windows(asked: Request) -> bool:
-    """One rotation up to the window and another beyond it are asked for: by `windows: two`, or by a short list."""
-    params = asked.params
-    named = params.windows == "two" if isinstance(params, Searched) else False
-    listed = params.short_factor is not None if isinstance(params, LongRope) else False
-    return (named or listed) and not asked.stacked and depends_on_length(asked.geometry, asked.method, params)
+    """One rotation up to the window and another beyond it are asked for, and differ."""
+    return (
+        _remedy(asked) is not None
+        and not asked.stacked
+        and depends_on_length(asked.geometry, asked.method, asked.params)
+    )
+
+
+def _remedy(asked: Request) -> str | None:
+    """What to ask for instead of two windows, where they are asked for."""
+    return find(asked.method).two_windows(asked.params)
 
 
 def refuse_two_windows(asked: Request, engine: str, reason: str) -> None:
     """Raises ExportError where two windows are asked for, and the context to serve reaches into the second."""
     if two_windows(asked) and asked.length > asked.window:
-        one = "windows=one" if asked.method == "searched" else "equal lists, or without short_factor"
         raise ExportError(
             f"{engine}: {asked.method} with one rotation up to {asked.window} tokens and another beyond: {reason}; "
-            f"the nearest that can is --target hf, or the long rotation at all lengths ({one})."
+            f"the nearest that can is --target hf, or the long rotation at all lengths ({_remedy(asked)})."
         )
 
 
@@ -115,93 +114,3 @@ def plain(asked: Request, rope_type: str) -> Rope:
 def based(asked: Request, rope_theta: float) -> Rope:
     """No scaling over another base."""
     return plain(asked, "default") | {"rope_theta": rope_theta}
-
-
-def larger_base(asked: Request, alpha: float) -> Rope:
-    """theta' = b alpha^(d/(d-2))."""
-    d = asked.geometry.rotary_dim
-    return based(asked, asked.geometry.rope_theta * alpha ** (d / (d - 2)))
-
-
-def _linear(asked: Request) -> Rope:
-    assert isinstance(asked.params, Linear)
-    return plain(asked, "linear") | {"factor": asked.params.s}
-
-
-def _ntk_aware(asked: Request) -> Rope:
-    assert isinstance(asked.params, NtkAware)
-    return larger_base(asked, asked.params.s)
-
-
-def _dynamic_ntk(asked: Request) -> Rope:
-    assert isinstance(asked.params, DynamicNtk)
-    return larger_base(asked, 1.0 + asked.params.s * (max(asked.length, asked.window) / asked.window - 1.0))
-
-
-def _abf(asked: Request) -> Rope:
-    assert isinstance(asked.params, Abf)
-    return based(asked, asked.params.rope_theta)
-
-
-def _ntk_by_parts(asked: Request) -> Rope:
-    assert isinstance(asked.params, NtkByParts)
-    return _by_parts(asked, asked.params.s, asked.params.alpha, asked.params.beta)
-
-
-def _llama3(asked: Request) -> Rope:
-    assert isinstance(asked.params, Llama3)
-    return _by_parts(asked, asked.params.s, asked.params.low_freq_factor, asked.params.high_freq_factor)
-
-
-def _by_parts(asked: Request, s: float, low: float, high: float) -> Rope:
-    return plain(asked, "llama3") | {
-        "factor": s,
-        "low_freq_factor": low,
-        "high_freq_factor": high,
-        ORIGINAL: asked.window,
-    }
-
-
-def _yarn(asked: Request) -> Rope | None:
-    """A and truncate are always written out. None with a ramp in turns, and with bounds that are not rounded in models
-    with several kinds of layers: transformers reads truncate beside those, and not among them."""
-    params = asked.params
-    assert isinstance(params, Yarn)
-    if params.ramp != "index" or not (params.truncate or asked.geometry.layer_type is None):
-        return None
-    return plain(asked, "yarn") | {
-        "factor": params.s,
-        ORIGINAL: asked.window,
-        "beta_fast": params.beta_fast,
-        "beta_slow": params.beta_slow,
-        "attention_factor": asked.rotation.attention_factor,
-        "truncate": params.truncate,
-    }
-
-
-def _proportional(asked: Request) -> Rope | None:
-    """None for heads that are rotated in part: transformers takes the whole head here."""
-    assert isinstance(asked.params, Proportional)
-    rope = plain(asked, "proportional")
-    if rope.get("partial_rotary_factor", 1) != 1:
-        return None
-    return rope | {"factor": asked.params.s, "partial_rotary_factor": asked.params.partial_rotary_factor}
-
-
-def usual_temperature(asked: Request) -> bool:
-    """A is 0.1 ln s + 1, what every engine takes when nothing is said."""
-    assert isinstance(asked.params, Yarn)
-    return math.isclose(asked.rotation.attention_factor, temperature(asked.params.s), rel_tol=1e-9)
-
-
-NAMED: dict[str, Callable[[Request], Rope | None]] = {
-    "linear": _linear,
-    "ntk_aware": _ntk_aware,
-    "ntk_by_parts": _ntk_by_parts,
-    "dynamic_ntk": _dynamic_ntk,
-    "yarn": _yarn,
-    "llama3": _llama3,
-    "abf": _abf,
-    "proportional": _proportional,
-}
-"""Method -> its form; a method that is not here goes out in the universal one."""

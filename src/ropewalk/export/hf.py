@@ -6,20 +6,24 @@ fall back to 10000 in silence. Where both stand, version 5 takes `rope_scaling`,
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ropewalk.errors import ExportError
 from ropewalk.export.beside import ORIGINAL, original, with_softmax_mscale
-from ropewalk.export.forms import LONGROPE_ONLY, NAMED, Rope, named, stands_still, two_windows, universal
+from ropewalk.export.engine import Engine, Here, Made, Options, Order
+from ropewalk.export.forms import LONGROPE_ONLY, Rope, named, stands_still, two_windows, universal
 from ropewalk.export.request import Export, Request, common_notes
+from ropewalk.methods import METHODS
 
 GEMMA_3 = frozenset({"gemma3", "gemma3_text"})
 LAYERED_V4 = GEMMA_3 | {"olmo3"}
 """Models with several kinds of layers that transformers 4 knew, in its own words."""
 
 
-def export(asked: Request) -> Export:
+def configure(asked: Request) -> Export:
     """The keys to change; none for `none`.
 
     Raises:
@@ -33,9 +37,10 @@ def export(asked: Request) -> Export:
     rope = None if two else named(asked)
     approximated = rope is None and stands_still(asked)
     if rope is None and asked.checkpoint.uneven:
+        have = ", ".join(name for name, method in METHODS.items() if method.hf is not None)
         raise ExportError(
             f"hf: transformers reads no longrope for {asked.checkpoint.model_type}, whose layers differ in head_dim, "
-            f"and {asked.method} has no other name here; the nearest that has are {', '.join(NAMED)}."
+            f"and {asked.method} has no other name here; the nearest that has are {have}."
         )
     rope = with_softmax_mscale(asked, universal(asked) if rope is None else rope)
     config = text_config(asked, rope)
@@ -117,3 +122,47 @@ def _switch(asked: Request) -> list[str]:
             f"{factor:.6g} too, as measured, and not as it ships."
         )
     return notes
+
+
+def _artefacts(order: Order) -> Made:
+    """The whole model with this rotation, in `--out`; for the sake of the proof alone, in a scratch directory."""
+    from ropewalk.export.directory import write_directory
+    from ropewalk.export.proof import prove
+
+    export, out, force = configure(order.asked), order.options.out, order.options.force
+    said: list[str] = []
+
+    def proof(directory: Path) -> None:
+        said.extend(prove(order, export, directory))
+
+    if out is not None:
+        write_directory(order.found, order.asked, export, out, force=force, proof=proof)
+        return export, (*said, f"{out} is the whole model with this rotation.")
+    if order.options.check:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "exported"
+            write_directory(order.found, order.asked, export, path, force=False, proof=proof)
+    return export, tuple(said)
+
+
+def _refuses(options: Options) -> None:
+    from ropewalk.export.directory import refuse_existing
+
+    if options.out is not None:
+        refuse_existing(options.out, force=options.force)
+
+
+def _prove(order: Order, export: Export, directory: Path | None) -> tuple[str, ...]:
+    from ropewalk.export.proof import of_directory
+
+    assert directory is not None
+    return of_directory(order, directory)
+
+
+ENGINE = Engine(
+    name="hf",
+    configure=configure,
+    here=Here(name="transformers", prove=_prove),
+    artefacts=_artefacts,
+    refuses=_refuses,
+)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from ropewalk.errors import ExportError
-from ropewalk.export.native import DIVISORS, Native, native, spares_layers
-from ropewalk.export.request import Export, Request, common_notes
-from ropewalk.methods.yarn import Yarn
+from pathlib import Path
+from typing import Any
 
-Flags = tuple[str, ...]
+from ropewalk.errors import ExportError
+from ropewalk.export.engine import Engine, Here, Live, Made, Order, Text
+from ropewalk.export.native import DIVISORS, OLLAMA, Flags, Native, native, served, spares_layers
+from ropewalk.export.request import Export, Request, common_notes
 
 ARCHITECTURES = {"mistral": "llama", "gpt_neox": "gptneox", "gemma3_text": "gemma3"}
 """model_type -> general.architecture of the GGUF, where they differ."""
 
 REWRITE = "--gguf IN --out OUT, which writes it into the file"
 
-OLLAMA = (
-    "Ollama takes no rope parameters in a Modelfile, only num_ctx: give it a rewritten GGUF (--gguf IN --out {file}) "
-    "with the Modelfile lines `FROM ./{file}` and `PARAMETER num_ctx {length}`."
-)
 
-
-def export(asked: Request) -> Export:
+def configure(asked: Request) -> Export:
     """The flags of linear, yarn and everything that is another base.
 
     Raises:
@@ -37,11 +33,6 @@ def export(asked: Request) -> Export:
         command=command,
         notes=(*common_notes(asked), *_notes(asked, file, command)),
     )
-
-
-def served(file: str, length: int) -> Flags:
-    """The command for a file whose rotation is its own."""
-    return "llama-server", "-m", file, "--ctx-size", str(length)
 
 
 def _flags(asked: Request) -> Flags:
@@ -118,7 +109,7 @@ def _notes(asked: Request, file: str, command: Flags) -> list[str]:
         )
     if asked.stacked:
         notes.append("The file carries rope_freqs.weight, and the flags stack on it, as compose=stack was measured.")
-    if isinstance(asked.params, Yarn):
+    if "--yarn-orig-ctx" in command:
         notes.append(
             "llama.cpp multiplies A = 0.1 ln factor + 1 itself and ramps in dimension index, as yarn does here."
         )
@@ -126,3 +117,31 @@ def _notes(asked: Request, file: str, command: Flags) -> list[str]:
         notes.append("A is set in the metadata, as --yarn-attn-factor is overwritten.")
     notes.append(OLLAMA.format(file="OUT.gguf", length=asked.length))
     return notes
+
+
+def _artefacts(order: Order) -> Made:
+    from ropewalk.export.served_gguf import artefacts
+
+    return artefacts(order)
+
+
+def _prove(order: Order, export: Export, file: Path | None) -> tuple[str, ...]:
+    from ropewalk.export.served_gguf import prove
+
+    return prove(order, export, file)
+
+
+def _ask(url: str, ids: Any, text: Text) -> Any:
+    from ropewalk.export import endpoint
+
+    return endpoint.run(url, "llama.cpp", ids, text)
+
+
+ENGINE = Engine(
+    name="llama.cpp",
+    configure=configure,
+    here=Here(name="llama-cpp-python", prove=_prove),
+    server=Live(ask=_ask, bos=True),
+    artefacts=_artefacts,
+    reads_gguf=True,
+)

@@ -5,20 +5,16 @@ From a reading of llama.cpp of October 2026 (the copy in llama-cpp-python 0.3.36
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ropewalk.errors import ExportError
 from ropewalk.export.beside import original
-from ropewalk.export.forms import larger_base, refuse_two_windows, usual_temperature
+from ropewalk.export.forms import Rope, own, refuse_two_windows
 from ropewalk.export.request import Request
-from ropewalk.methods.abf import Abf
 from ropewalk.methods.blend import temperature
-from ropewalk.methods.dynamic_ntk import DynamicNtk
-from ropewalk.methods.linear import Linear
-from ropewalk.methods.ntk_aware import NtkAware
-from ropewalk.methods.yarn import Yarn
 
 FREQS = ("rope_freqs.weight",)
 LISTS = ("rope_factors_long.weight", "rope_factors_short.weight")
@@ -37,6 +33,14 @@ USUAL_BETAS = (32.0, 1.0)
 
 SCALED_LAYERS = frozenset({"gemma3", "gemma3_text"})
 """Models with several kinds of layers whose sliding ones llama.cpp leaves alone, whatever the flags."""
+
+
+OLLAMA = (
+    "Ollama takes no rope parameters in a Modelfile, only num_ctx: give it a rewritten GGUF (--gguf IN --out {file}) "
+    "with the Modelfile lines `FROM ./{file}` and `PARAMETER num_ctx {length}`."
+)
+
+Flags = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,28 +75,33 @@ class Change:
     tensors: Mapping[str, list[float]]
 
 
+def served(file: str, length: int) -> Flags:
+    """The command for a file whose rotation is its own."""
+    return "llama-server", "-m", file, "--ctx-size", str(length)
+
+
 def native(asked: Request) -> Native | None:
     """The method alone, without what a checkpoint ships below it; None where llama.cpp has no such thing."""
-    params, base = asked.params, asked.geometry.rope_theta
-    if isinstance(params, Linear):
-        return Native(scaling="linear", rope_theta=base, factor=params.s)
-    if isinstance(params, NtkAware):
-        return Native(scaling="none", rope_theta=larger_base(asked, params.s)["rope_theta"])
-    if isinstance(params, DynamicNtk):
-        alpha = 1.0 + params.s * (max(asked.length, asked.window) / asked.window - 1.0)
-        return Native(scaling="none", rope_theta=larger_base(asked, alpha)["rope_theta"])
-    if isinstance(params, Abf):
-        return Native(scaling="none", rope_theta=params.rope_theta)
-    if isinstance(params, Yarn) and params.ramp == "index" and params.truncate:
-        return _yarn(asked, params)
+    rope, base = own(asked), asked.geometry.rope_theta
+    kind = None if rope is None else rope["rope_type"]
+    if rope is not None and kind == "linear":
+        return Native(scaling="linear", rope_theta=base, factor=rope["factor"])
+    if rope is not None and kind == "default":
+        return Native(scaling="none", rope_theta=rope["rope_theta"])
+    if rope is not None and kind == "yarn" and rope["truncate"]:
+        return _yarn(asked, rope)
     return Native(scaling="none", rope_theta=base) if asked.unscaled else None
 
 
-def _yarn(asked: Request, params: Yarn) -> Native:
-    factor = 1.0 if usual_temperature(asked) else asked.rotation.attention_factor / temperature(params.s)
-    betas = params.beta_fast, params.beta_slow
+def _yarn(asked: Request, rope: Rope) -> Native:
+    """llama.cpp's own A is 0.1 ln s + 1; what is another A multiplies it."""
+    usual, factor = temperature(rope["factor"]), asked.rotation.attention_factor
     return Native(
-        scaling="yarn", rope_theta=asked.geometry.rope_theta, factor=params.s, betas=betas, attn_factor=factor
+        scaling="yarn",
+        rope_theta=asked.geometry.rope_theta,
+        factor=rope["factor"],
+        betas=(rope["beta_fast"], rope["beta_slow"]),
+        attn_factor=1.0 if math.isclose(factor, usual, rel_tol=1e-9) else factor / usual,
     )
 
 

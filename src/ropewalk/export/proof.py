@@ -1,98 +1,53 @@
-"""`--check`: which engine runs the exported form, and what it is compared with."""
+"""`--check`: what the exported form is compared with, on a server or here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
-
-from ropewalk.errors import ExportError
-from ropewalk.export import endpoint as server
 from ropewalk.export import reference as measured
-from ropewalk.export import run_llamacpp
 from ropewalk.export.check import compared, run_transformers
-from ropewalk.export.checkpoint import Described
+from ropewalk.export.engine import Live, Order
 from ropewalk.export.reference import Reference
-from ropewalk.export.request import Request, request
-from ropewalk.models import ModelSpec, read_geometry
-from ropewalk.rope import Rotation
+from ropewalk.export.request import Export
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
-    """What there is to prove; with `check` false every proof is empty.
+def prove(order: Order, export: Export, artefact: Path | None = None) -> tuple[str, ...]:
+    """What the engine's own proof says of an artefact: its server's where `--endpoint` names one, else that here.
 
-    Attributes:
-        run: the run directory whose stored losses are the reference; None takes the patched model.
-        endpoint: a running server.
-    """
-
-    found: Described
-    asked: Request
-    run: Path | None
-    endpoint: str | None
-    check: bool
-
-    def of_directory(self, directory: Path) -> tuple[str, ...]:
-        """An exported model directory under stock transformers in float32: against what was measured, and where that
-        was rounded otherwise, once more without the rounding, which would hide a slightly wrong rotation."""
-        if not self.check:
-            return ()
-        reference = self._reference()
-        engine = run_transformers(directory, reference)
-        references = [reference]
-        if reference.dtype != "float32":
-            references.append(measured.again(self.found.spec, self.asked, reference))
-        return tuple(compared(self.asked, each, engine) for each in references)
-
-    def of_file(self, file: Path | None, command: tuple[str, ...], vocabulary: int = 0) -> tuple[str, ...]:
-        """A GGUF file of so many tokens with an exported command's flags, through llama-cpp-python; or its server."""
-        if self.endpoint is not None or not self.check:
-            return self.of_server("llama.cpp")
-        if file is None:
-            raise ExportError(
-                "--check: llama.cpp runs a file, and none was named; give --gguf FILE, or --endpoint URL."
-            )
-        library = run_llamacpp.library()  # before minutes are spent on the reference
-        reference = self._reference()
-        reference = measured.shortened(reference, run_llamacpp.limit(vocabulary))
-        return (compared(self.asked, reference, run_llamacpp.run(library, file, command, reference.ids)),)
-
-    def of_server(self, target: str) -> tuple[str, ...]:
-        """The user's own server, which already runs the exported form."""
-        if self.endpoint is None or not self.check:
-            return ()
-        reference = self._reference(bos=target == "llama.cpp")
-        room = server.ROOM.get(target, 1)
-        reference = measured.shortened(reference, max(2, self.asked.length - room))
-        engine = server.run(self.endpoint, target, reference.ids, reference.text)
-        return (compared(self.asked, reference, engine),)
-
-    def _reference(self, *, bos: bool = False) -> Reference:
-        if self.run is not None:
-            return measured.of_run(self.run, self.asked)
-        return measured.of_model(self.found.spec, self.asked, bos=bos)
-
-
-def read_back(file: Path, asked: Request) -> None:
-    """A rewritten file's own rotation must be the one that was asked for.
-
-    Only for architectures that transformers reads out of GGUF files; `ropewalk inspect` knows no others.
+    Nothing without `--check`.
 
     Raises:
-        ExportError: it is another.
+        ExportError: the engine does not run what was measured, or cannot be asked.
     """
-    again = held(file, asked, str(asked.checkpoint.architecture))
-    if again is not None and again != asked.rotation and (asked.rotation.inv_freq > 0).all():
-        raise ExportError(
-            f"{asked.method}: the rewritten file reads back as rotation {again.fingerprint} and not "
-            f"{asked.rotation.fingerprint}; nothing was written, so choose another method and report this."
-        )
+    engine, options = order.engine, order.options
+    if not options.check:
+        return ()
+    if options.endpoint is not None and engine.server is not None:
+        return of_server(order, engine.server, options.endpoint)
+    assert engine.here is not None  # refused before
+    return engine.here.prove(order, export, artefact)
 
 
-def held(file: Path, asked: Request, architecture: str) -> Rotation | None:
-    """The rotation that a GGUF file ships; None where transformers does not read its architecture."""
-    if architecture not in GGUF_SUPPORTED_ARCHITECTURES:
-        return None
-    return request(read_geometry(ModelSpec(id=str(file))), "none", {}, asked.length, asked.checkpoint).rotation
+def of_directory(order: Order, directory: Path) -> tuple[str, ...]:
+    """An exported model directory under stock transformers in float32: against what was measured, and where that
+    was rounded otherwise, once more without the rounding, which would hide a slightly wrong rotation."""
+    reference = reference_of(order)
+    engine = run_transformers(directory, reference)
+    references = [reference]
+    if reference.dtype != "float32":
+        references.append(measured.again(order.found.spec, order.asked, reference))
+    return tuple(compared(order.asked, each, engine) for each in references)
+
+
+def of_server(order: Order, server: Live, url: str) -> tuple[str, ...]:
+    """The user's own server, which already runs the exported form."""
+    reference = reference_of(order, bos=server.bos)
+    reference = measured.shortened(reference, max(2, order.asked.length - server.room))
+    return (compared(order.asked, reference, server.ask(url, reference.ids, reference.text)),)
+
+
+def reference_of(order: Order, *, bos: bool = False) -> Reference:
+    """The measured losses: the run's, else the patched model's."""
+    if order.run is not None:
+        return measured.of_run(order.run, order.asked)
+    return measured.of_model(order.found.spec, order.asked, bos=bos)

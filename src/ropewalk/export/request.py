@@ -89,10 +89,10 @@ class Export:
     """The configuration of one engine.
 
     Attributes:
-        engine: hf, vllm, sglang or llama.cpp.
+        engine: its name.
         fidelity: `exact` to float32, or `approximated`; what is impossible is an ExportError.
         config: keys to change in config.json, or to override; empty where there is nothing to change.
-        command: the command line; empty for hf.
+        command: the command line; empty where the configuration itself is what is exported.
         notes: what this engine does differently, one sentence each.
     """
 

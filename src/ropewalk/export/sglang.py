@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from ropewalk.errors import ExportError
+from ropewalk.export.engine import Engine, Live, Text
 from ropewalk.export.forms import Rope, refuse_two_windows, stands_still
 from ropewalk.export.hf import layered
 from ropewalk.export.request import Export, Request, common_notes
@@ -18,7 +20,7 @@ UNSCALED = {"truncate": True, "mscale": None, "mscale_all_dim": None, "extrapola
 """What yarn is without these keys: a checkpoint's own would survive the merge."""
 
 
-def export(asked: Request) -> Export:
+def configure(asked: Request) -> Export:
     """`--json-model-override-args` and `--context-length`; the dictionary is merged with the old one.
 
     Raises:
@@ -73,3 +75,12 @@ def _notes(asked: Request, rope: Rope) -> list[str]:
     if stands_still(asked):
         notes.append("Pairs that do not turn get lambda 1e15, 1e-8 rad over 10 million tokens.")
     return notes
+
+
+def _ask(url: str, ids: Any, text: Text) -> Any:
+    from ropewalk.export import endpoint
+
+    return endpoint.run(url, "sglang", ids, text)
+
+
+ENGINE = Engine(name="sglang", configure=configure, server=Live(ask=_ask, room=7))

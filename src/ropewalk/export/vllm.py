@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+from ropewalk.export.engine import Engine, Live, Text
 from ropewalk.export.forms import Rope, refuse_two_windows, stands_still
 from ropewalk.export.hf import layered
 from ropewalk.export.request import Export, Request, common_notes
 from ropewalk.export.served import as_shipped, overrides, served_form, served_notes
 
 
-def export(asked: Request) -> Export:
+def configure(asked: Request) -> Export:
     """`--hf-overrides` and `--max-model-len`; the overriding dictionary replaces the old one, so it is whole.
 
     Raises:
@@ -58,3 +60,12 @@ def _notes(asked: Request, rope: Rope) -> list[str]:
     if stands_still(asked):
         notes.append("Pairs that do not turn get lambda 1e15, 1e-8 rad over 10 million tokens.")
     return notes
+
+
+def _ask(url: str, ids: Any, text: Text) -> Any:
+    from ropewalk.export import endpoint
+
+    return endpoint.run(url, "vllm", ids, text)
+
+
+ENGINE = Engine(name="vllm", configure=configure, server=Live(ask=_ask))

@@ -13,6 +13,7 @@ from ropewalk.errors import MethodError, short
 from ropewalk.methods import (
     abf,
     bifocal,
+    cope,
     dca,
     dynamic_ntk,
     jet_long,
@@ -24,12 +25,14 @@ from ropewalk.methods import (
     none,
     ntk_aware,
     ntk_by_parts,
+    ntk_fixed,
+    ntk_mixed,
     pasted,
-    plugins,
     proportional,
     reading,
     rerope,
     resolving,
+    resonance,
     searched,
     self_extend,
     streaming,
@@ -39,6 +42,7 @@ from ropewalk.methods import (
 )
 from ropewalk.methods.method import Extension, Method, Params, Scaled
 from ropewalk.methods.resolving import Resolved
+from ropewalk.plugins import plugged_in
 from ropewalk.rope import RopeGeometry
 
 __all__ = [
@@ -60,6 +64,8 @@ __all__ = [
     "registered",
     "resolve",
 ]
+
+GROUP = "ropewalk.methods"
 
 METHODS: dict[str, Method] = {
     "none": none.METHOD,
@@ -83,6 +89,10 @@ METHODS: dict[str, Method] = {
     "jet_long": jet_long.METHOD,
     "bifocal": bifocal.METHOD,
     "streaming": streaming.METHOD,
+    "cope": cope.METHOD,
+    "ntk_fixed": ntk_fixed.METHOD,
+    "ntk_mixed": ntk_mixed.METHOD,
+    "resonance": resonance.METHOD,
 }
 
 OTHER_NAMES = {
@@ -97,7 +107,7 @@ OTHER_NAMES = {
 
 def registered() -> Mapping[str, Method]:
     """The built-in methods and those of installed packages, by name. Raises MethodError for a broken package."""
-    return METHODS | plugins.plugged_in(METHODS)
+    return METHODS | plugged_in(GROUP, Method, METHODS, MethodError)
 
 
 def find(method: str) -> Method:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +29,11 @@ def abf(geometry: RopeGeometry, params: Abf, length: int) -> Rotation:
     return Rotation(inv_freq=geometry.unscaled_inv_freq / (params.rope_theta / geometry.rope_theta) ** exponent)
 
 
+def hf(geometry: RopeGeometry, params: Abf, length: int) -> dict[str, Any]:
+    """Another rope_theta."""
+    return {"rope_type": "default", "rope_theta": params.rope_theta}
+
+
 METHOD = Method(
     name="abf",
     params=Abf,
@@ -37,4 +42,5 @@ METHOD = Method(
     summary="Before continued pretraining on long text; without any training use ntk_aware to choose the base.",
     formula="lambda_i = (b'/b)^(2i/d), b' = rope_theta; A = 1",
     hugging_face="default",
+    hf=hf,
 )

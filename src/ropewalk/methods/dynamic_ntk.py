@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ropewalk.methods.method import Method, Scaled
-from ropewalk.methods.ntk_aware import larger_base
+from ropewalk.methods.ntk_aware import larger_base, larger_theta
 from ropewalk.rope import RopeGeometry, Rotation
 
 
@@ -21,8 +21,17 @@ def dynamic_ntk(geometry: RopeGeometry, params: DynamicNtk, length: int) -> Rota
     At s = 1 alpha is L/L0, not 1: beyond the window the base grows even then, here as in transformers.
     Departs from transformers on purpose: L0 is the trained window, there it is max_position_embeddings.
     """
-    beyond = max(length, params.window) / params.window - 1.0
-    return larger_base(geometry, 1.0 + params.s * beyond, params.method)
+    return larger_base(geometry, alpha(params, length), params.method)
+
+
+def alpha(params: DynamicNtk, length: int) -> float:
+    """s L/L0 - (s-1) beyond the window, 1 inside it."""
+    return 1.0 + params.s * (max(length, params.window) / params.window - 1.0)
+
+
+def hf(geometry: RopeGeometry, params: DynamicNtk, length: int) -> dict[str, Any]:
+    """The rope_theta of this length; transformers' own `dynamic` follows the length, from another window."""
+    return larger_theta(geometry, alpha(params, length))
 
 
 def grows(geometry: RopeGeometry, params: Any) -> bool:
@@ -39,4 +48,5 @@ METHOD = Method(
     formula="lambda_i = alpha^(2i/(d-2)), alpha = s L/L0 - (s-1) for L > L0, else 1; A = 1",
     hugging_face="dynamic",
     varies=grows,
+    hf=hf,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ropewalk.methods.method import Method, Scaled
 from ropewalk.rope import RopeGeometry, Rotation
@@ -19,6 +19,11 @@ def linear(geometry: RopeGeometry, params: Linear, length: int) -> Rotation:
     return Rotation(inv_freq=geometry.unscaled_inv_freq / params.s)
 
 
+def hf(geometry: RopeGeometry, params: Linear, length: int) -> dict[str, Any]:
+    """`linear`."""
+    return {"rope_type": "linear", "factor": params.s}
+
+
 METHOD = Method(
     name="linear",
     params=Linear,
@@ -27,4 +32,5 @@ METHOD = Method(
     summary="Positions are squeezed evenly: the oldest method, meant to be finetuned, blurs neighbouring tokens.",
     formula="lambda_i = s; A = 1",
     hugging_face="linear",
+    hf=hf,
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ropewalk.methods.method import FACTOR, KIND, Auto, Method, Scaled, ordered
-from ropewalk.methods.ntk_by_parts import by_parts
+from ropewalk.methods.ntk_by_parts import by_parts, by_parts_form
 from ropewalk.methods.parameters import Number
 from ropewalk.rope import RopeGeometry, Rotation
 
@@ -32,6 +32,11 @@ def llama3(geometry: RopeGeometry, params: Llama3, length: int) -> Rotation:
     return by_parts(geometry, params.s, params.window, params.low_freq_factor, params.high_freq_factor)
 
 
+def hf(geometry: RopeGeometry, params: Llama3, length: int) -> dict[str, Any]:
+    """`llama3`."""
+    return by_parts_form(params.s, params.window, params.low_freq_factor, params.high_freq_factor)
+
+
 METHOD = Method(
     name="llama3",
     params=Llama3,
@@ -40,4 +45,5 @@ METHOD = Method(
     summary="What Llama 3.1 and 3.2 ship: a short ramp, so most dimensions are either kept or fully divided.",
     formula="1/lambda_i = (1-gamma)/s + gamma, gamma = clip((r_i-low)/(high-low), 0, 1); A = 1",
     hugging_face="llama3",
+    hf=hf,
 )

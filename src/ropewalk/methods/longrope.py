@@ -82,6 +82,11 @@ def switches(geometry: RopeGeometry, params: LongRope) -> bool:
     return longrope(geometry, params, params.window) != longrope(geometry, params, params.window + 1)
 
 
+def two_windows(params: LongRope) -> str | None:
+    """A short list; without one, the long list is what is wanted, and goes out as both."""
+    return None if params.short_factor is None else "equal lists, or without short_factor"
+
+
 METHOD = Method(
     name="longrope",
     params=LongRope,
@@ -91,4 +96,5 @@ METHOD = Method(
     formula="lambda_i = short_factor_i for L <= L0, else long_factor_i; A = sqrt(1 + ln s / ln L0)",
     hugging_face="longrope",
     varies=switches,
+    two_windows=two_windows,
 )

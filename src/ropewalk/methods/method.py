@@ -158,6 +158,11 @@ def never(geometry: RopeGeometry, params: Any) -> bool:
     return False
 
 
+def one(params: Any) -> str | None:
+    """No two windows are asked for."""
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
     """One method, ready for the table METHODS or for an entry point of the group `ropewalk.methods`.
@@ -174,6 +179,11 @@ class Method:
         varies: whether the rotation depends on the length for these (resolved) parameters. It has to say so:
             a static rotation is measured at all lengths in one pass.
         reach: the longest text, in tokens, for which these parameters are meant; None for any. Longer ones are refused.
+        hf: the method's form in a Hugging Face configuration, or None where it has none and goes out as longrope with
+            lambda as both lists. Pure; sees what `function` sees and gives the keys of `rope_parameters` that say the
+            same: rope_type, and what differs from an unscaled checkpoint's. None for parameters that have no such form.
+        two_windows: where one rotation up to the window and another beyond it are asked for, what to ask for instead
+            to have one at all lengths; else None.
     """
 
     name: str
@@ -185,6 +195,8 @@ class Method:
     hugging_face: str | None = None
     varies: Callable[[RopeGeometry, Any], bool] = never
     reach: Callable[[RopeGeometry, Any], float] | None = None
+    hf: Callable[[RopeGeometry, Any, int], dict[str, Any] | None] | None = None
+    two_windows: Callable[[Any], str | None] = one
 
     def __post_init__(self) -> None:
         if self.params.method != self.name:

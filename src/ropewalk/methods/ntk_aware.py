@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -41,6 +41,17 @@ def larger_base(geometry: RopeGeometry, alpha: float, method: str) -> Rotation:
     return Rotation(inv_freq=geometry.unscaled_inv_freq / alpha**exponent)
 
 
+def hf(geometry: RopeGeometry, params: NtkAware, length: int) -> dict[str, Any]:
+    """Another rope_theta."""
+    return larger_theta(geometry, params.s)
+
+
+def larger_theta(geometry: RopeGeometry, alpha: float) -> dict[str, Any]:
+    """theta' = b alpha^(d/(d-2))."""
+    d = geometry.rotary_dim
+    return {"rope_type": "default", "rope_theta": geometry.rope_theta * alpha ** (d / (d - 2))}
+
+
 METHOD = Method(
     name="ntk_aware",
     params=NtkAware,
@@ -48,4 +59,5 @@ METHOD = Method(
     paper="bloc97 2023 (r/LocalLLaMA, 'NTK-Aware Scaled RoPE'); arXiv:2309.00071, section 3.1",
     summary="Without finetuning, at small factors: fast dimensions keep their speed, slow ones are stretched.",
     formula="lambda_i = alpha^(2i/(d-2)), that is rope_theta' = b alpha^(d/(d-2)), alpha = factor; A = 1",
+    hf=hf,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ropewalk.methods.blend import blend, ramp_over_turns
 from ropewalk.methods.method import KIND, Method, Scaled, ordered
@@ -38,6 +38,22 @@ def by_parts(geometry: RopeGeometry, s: float, window: int, low: float, high: fl
     )
 
 
+def hf(geometry: RopeGeometry, params: NtkByParts, length: int) -> dict[str, Any]:
+    """`llama3`, which is the same formula."""
+    return by_parts_form(params.s, params.window, params.alpha, params.beta)
+
+
+def by_parts_form(s: float, window: int, low: float, high: float) -> dict[str, Any]:
+    """`llama3` with these bounds."""
+    return {
+        "rope_type": "llama3",
+        "factor": s,
+        "low_freq_factor": low,
+        "high_freq_factor": high,
+        "original_max_position_embeddings": window,
+    }
+
+
 METHOD = Method(
     name="ntk_by_parts",
     params=NtkByParts,
@@ -46,4 +62,5 @@ METHOD = Method(
     summary="YaRN without its temperature; the same formula as llama3, whose bounds are 1 and 4.",
     formula="1/lambda_i = (1-gamma)/s + gamma, gamma = clip((r_i-alpha)/(beta-alpha), 0, 1); A = 1",
     hugging_face="llama3",
+    hf=hf,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,6 +34,18 @@ def proportional(geometry: RopeGeometry, params: Proportional, length: int) -> R
     return Rotation(inv_freq=np.where(turns_at_all, geometry.unscaled_inv_freq / params.s, 0.0))
 
 
+def hf(geometry: RopeGeometry, params: Proportional, length: int) -> dict[str, Any] | None:
+    """`proportional`; None for heads that are rotated in part, as transformers takes the whole head here."""
+    shipped = geometry.rope_parameters
+    if shipped.get("rope_type") != "proportional" and shipped.get("partial_rotary_factor", 1) != 1:
+        return None
+    return {
+        "rope_type": "proportional",
+        "factor": params.s,
+        "partial_rotary_factor": params.partial_rotary_factor,
+    }
+
+
 METHOD = Method(
     name="proportional",
     params=Proportional,
@@ -42,4 +54,5 @@ METHOD = Method(
     summary="For checkpoints trained with it (Gemma 4); on others it removes dimensions that the model relies on.",
     formula="inv_freq_i = f_i / s for i < floor(p d/2), else 0; A = 1",
     hugging_face="proportional",
+    hf=hf,
 )

@@ -50,6 +50,11 @@ def switches(geometry: RopeGeometry, params: Searched) -> bool:
     return searched(geometry, params, params.window) != searched(geometry, params, params.window + 1)
 
 
+def two_windows(params: Searched) -> str | None:
+    """`windows: two`."""
+    return "windows=one" if params.windows == "two" else None
+
+
 METHOD = Method(
     name="searched",
     params=Searched,
@@ -58,4 +63,5 @@ METHOD = Method(
     summary="A rotation found for this one model by `ropewalk search`; the file says lambda per pair.",
     formula="lambda_i and A as the file says; with windows: two lambda_i = 1 for L <= L0",
     varies=switches,
+    two_windows=two_windows,
 )

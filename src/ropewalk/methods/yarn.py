@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ropewalk.errors import MethodError
 from ropewalk.methods.blend import Pairs, blend, ramp_over_index, ramp_over_turns, softmax_factor, temperature
@@ -92,6 +92,25 @@ def attention(params: Yarn) -> float:
     return sharpened if params.mscale_all_dim is None else sharpened / temperature(params.s, params.mscale_all_dim)
 
 
+def hf(geometry: RopeGeometry, params: Yarn, length: int) -> dict[str, Any] | None:
+    """`yarn` with A and truncate written out.
+
+    None with a ramp in turns, and with bounds that are not rounded in models with several kinds of layers:
+    transformers reads truncate beside those, and not among them.
+    """
+    if params.ramp != "index" or not (params.truncate or geometry.layer_type is None):
+        return None
+    return {
+        "rope_type": "yarn",
+        "factor": params.s,
+        "original_max_position_embeddings": params.window,
+        "beta_fast": params.beta_fast,
+        "beta_slow": params.beta_slow,
+        "attention_factor": attention(params),
+        "truncate": params.truncate,
+    }
+
+
 METHOD = Method(
     name="yarn",
     params=Yarn,
@@ -100,4 +119,5 @@ METHOD = Method(
     summary="The usual first choice beyond the window, with or without finetuning; factor: auto is the dynamic YaRN.",
     formula="1/lambda_i = (1-m_i)/s + m_i, m_i from 1 (beta_fast turns) to 0 (beta_slow); A = 0.1 mscale ln s + 1",
     hugging_face="yarn",
+    hf=hf,
 )

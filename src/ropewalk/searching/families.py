@@ -193,8 +193,9 @@ def make(asked_for: Search, geometry: RopeGeometry, length: int) -> Family:
 
 
 def named(geometry: RopeGeometry, window: int, length: int) -> dict[str, list[dict[str, Any]]]:
-    """Grids of every built-in method that extends without lists or training, for a search's first candidates.
+    """Grids of the usual methods that extend without lists or training, for a search's first candidates.
 
+    Variants of them (ntk_fixed, ntk_mixed, resonance) are a file's to name.
     `ntk_aware` and `dynamic_ntk` need larger factors than length / window: only their last pair reaches the factor.
     """
     s = length / window
