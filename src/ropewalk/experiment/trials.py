@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ropewalk.corpus import Tokens
+from ropewalk.corpus.tried import rendered
 from ropewalk.errors import ExperimentError
 from ropewalk.experiment.judge import succeeded
 from ropewalk.experiment.schema import Passkey
@@ -39,13 +40,7 @@ def build(
             raise ExperimentError(
                 "passkey.template=chat: this model's tokenizer has no chat template; use template: none."
             )
-        frame = passkey.chat_frame(
-            lambda text: str(
-                tokenizer.apply_chat_template(
-                    [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-                )
-            )
-        )
+        frame = passkey.chat_frame(lambda text: rendered(tokenizer, text))
         bos_id = None
     prose = haystack.ids[1 if haystack.bos else 0 :].tolist() if asked.haystack == "essay" else None
     return passkey.build_trials(encoder(tokenizer), length, asked.trials, seed, bos_id, frame, prose)

@@ -20,7 +20,6 @@ from ropewalk.methods import (
     none,
     ntk_aware,
     ntk_by_parts,
-    plugins,
     proportional,
     reading,
     resolving,
@@ -30,6 +29,7 @@ from ropewalk.methods import (
 from ropewalk.methods.method import Extension, Method, Params, Scaled
 from ropewalk.methods.parameters import short
 from ropewalk.methods.resolving import Resolved
+from ropewalk.plugins import plugged_in
 from ropewalk.rope import RopeGeometry
 
 __all__ = [
@@ -78,7 +78,7 @@ OTHER_NAMES = {
 
 def registered() -> Mapping[str, Method]:
     """The built-in methods and those of installed packages, by name. Raises MethodError for a broken package."""
-    return METHODS | plugins.plugged_in(METHODS)
+    return METHODS | plugged_in("ropewalk.methods", Method, METHODS, MethodError)
 
 
 def find(method: str) -> Method:
