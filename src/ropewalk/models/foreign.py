@@ -58,8 +58,10 @@ def sentences(name: str, revision: str | None = None) -> Iterator[None]:
     """Turn what transformers and the Hub raise about the model `name` into one sentence with a remedy."""
     try:
         yield
-    except _TYPES as error:
-        raise ModelError(_sentence(name, revision, error)) from error
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
+        if isinstance(error, _TYPES) or type(error) is Exception or type(error).__name__ == "PanicException":
+            raise ModelError(_sentence(name, revision, error)) from error
+        raise
 
 
 def _sentence(name: str, revision: str | None, error: BaseException) -> str:
