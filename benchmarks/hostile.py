@@ -1,10 +1,9 @@
-"""A campaign of hostile input over everything that ropewalk reads: nothing may end in a traceback, take more than 10 s or
-2 GB, print a terminal code, or touch a file outside its place.
+"""A campaign of hostile input over all that ropewalk reads: nothing may end in a traceback, take more than 10 s or 2 GB,
+print a terminal code, or touch a file outside its place.
 
     python benchmarks/hostile.py [--scale 1] [--seed 0] [--only KIND ...]
 
-Prints a JSON table, one row a kind; stops at the first break and says which input it was. docs/results/trust.md has what
-came of it.
+Prints a JSON table, one row a kind; stops at the first break and says which input it was.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import random
 import resource
 import shutil
 import signal
-import sqlite3
 import struct
 import subprocess
 import sys
@@ -37,9 +35,9 @@ from safetensors.numpy import save as save_safetensors
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "trust")]
 
-import checkpoints  # noqa: E402
 import fuzzing  # noqa: E402
 
+import checkpoints  # noqa: E402
 from ropewalk import methods  # noqa: E402
 from ropewalk.corpus import tokenize, tried  # noqa: E402
 from ropewalk.corpus.documents import local_document  # noqa: E402
@@ -321,7 +319,7 @@ class Place:
         for folder in ("sentinel", "texts", "model"):
             for path in sorted((self.home / folder).rglob("*")):
                 facts = path.lstat()
-                found[str(path)] = (facts.st_mode, facts.st_nlink, facts.st_mtime_ns, facts.st_size)
+                found[str(path)] = (facts.st_mode, facts.st_mtime_ns, facts.st_size)
                 if folder == "sentinel" and path.is_file():
                     found[str(path)] += (path.read_bytes(),)
         return found | {"names": sorted(p.name for p in self.home.iterdir() if p.name not in ("victim", "out"))}
@@ -386,7 +384,7 @@ def verbs(place: Place, run: Path) -> dict[str, list[str]]:
         "verify": ["verify", str(run)],
         "verify --cells": ["verify", str(run), "--cells", "1"],
         "compare": ["compare", str(run), str(place.run)],
-        "export": ["export", str(run), "--target", "hf", "--partial", "--out", out],
+        "export": ["export", str(run), "--target", "hf", "--length", "192", "--partial", "--out", out],
         "plan": ["plan", str(place.file), "--out", str(run), "--no-probe"],
         "report": ["report", str(run), "--partial"],
         "run --out": ["run", str(place.file), "--out", str(run)],
@@ -452,6 +450,8 @@ def directories(count: int, seed: int, separate: int) -> dict[str, Any]:
                     raise Broken(f"exit {code}: {index, verb, done}: {said[-300:]}")
             for path in (victim, place.home / "out"):
                 shutil.rmtree(path, ignore_errors=True)
+            if (index + 1) % 100 == 0:
+                print(index + 1, {verb: row(each) for verb, each in found.items()}, file=sys.stderr, flush=True)
     return {"directories": count, "damages": dict(kinds), "verbs": found}
 
 
@@ -469,7 +469,8 @@ def campaign(scale: float, seed: int, only: list[str] | None = None, separate: i
         count = max(20, round(scale * SHARE * target.long))
         asked[kind] = lambda kind=kind, count=count: row(fuzzed(kind, count, seed))
     for kind, (_, _, count) in KINDS.items():
-        asked[kind] = lambda kind=kind, count=max(5, round(scale * count)): row(drawn(kind, count, seed))
+        count = max(5, round(scale * count))
+        asked[kind] = lambda kind=kind, count=count: row(drawn(kind, count, seed))
     asked["run directories"] = lambda: directories(max(3, round(scale * DAMAGED)), seed, separate)
     answer = asking.Server._answer
     table: dict[str, Any] = {}
