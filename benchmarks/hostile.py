@@ -1,4 +1,4 @@
-"""A campaign of hostile input over all that ropewalk reads: nothing may end in a traceback, take more than 10 s or 2 GB,
+"""A campaign of hostile input over all that ropewalk reads: nothing may end in a traceback, take over 10 s or 2 GB,
 print a terminal code, or touch a file outside its place.
 
     python benchmarks/hostile.py [--scale 1] [--seed 0] [--only KIND ...]
