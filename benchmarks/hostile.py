@@ -329,6 +329,8 @@ def alter(place: Place, run: Path, draw: random.Random) -> str:
     """Do one thing to a run directory; says what."""
     what = draw.choice(["value", "value", "record", "record", "row", "byte", "cut", "file", "file", "link", "journal"])
     database = run / "run.sqlite"
+    if database.is_symlink() or not database.is_file():  # an earlier damage put something else in its place
+        return "nothing more"
     if what in ("value", "record", "row"):
         change: tuple[Any, ...] = ((draw.choice(fuzzing.TABLES), draw.randrange(20), draw.randrange(40)),)
         odd = draw.choice([*ODD, str(place.sentinel / "precious"), json.dumps(draw.choice(ODD[5:20]))])
