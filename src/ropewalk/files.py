@@ -50,6 +50,7 @@ def write_whole(directory: Path, name: str, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, last, src_dir_fd=folder, dst_dir_fd=folder)
+            os.fsync(folder)  # else a row of the database may outlive the name of its file when the power fails
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(aside, dir_fd=folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol, TypeVar
 
@@ -45,20 +45,30 @@ def plugged_in(group: str, kind: type[T], built_in: Mapping[str, T], error: type
 def _load(group: str, entry: EntryPoint, kind: type[T], error: type[RopewalkError]) -> T:
     try:
         loaded = entry.load()
-    except Exception as wrong:  # whatever a foreign module raises while it is imported
+    except BaseException as wrong:  # whatever a foreign module raises while it is imported, sys.exit() included
+        if type(wrong) is KeyboardInterrupt:  # Ctrl-C
+            raise
         raise error(
-            f"{_place(entry)} cannot be loaded ({type(wrong).__name__}: {wrong}); mend or uninstall that package."
+            f"{_place(entry)} cannot be loaded ({type(wrong).__name__}: {_shown(str, wrong)}); mend or uninstall that "
+            "package."
         ) from wrong
     what = f"{'.'.join(kind.__module__.split('.')[:2])}.{kind.__name__}"
     if not isinstance(loaded, kind):
-        said = repr(loaded)
-        said = said if len(said) <= 80 else said[:77] + "..."
-        raise error(f"{_place(entry)} is {said}, not a {what}; point it at one, or uninstall it.")
+        raise error(f"{_place(entry)} is {_shown(repr, loaded)}, not a {what}; point it at one, or uninstall it.")
     if loaded.name != entry.name:
         raise error(
             f"{_place(entry)} loads a {kind.__name__.lower()} called {loaded.name!r}; give the entry point that name."
         )
     return loaded
+
+
+def _shown(text: Callable[[object], str], value: object) -> str:
+    """A foreign value as `str` or `repr` has it, if that can be called and is short."""
+    try:
+        said = text(value)
+    except Exception:
+        said = f"a {type(value).__name__} that cannot be shown"
+    return said if len(said) <= 80 else said[:77] + "..."
 
 
 def _place(entry: EntryPoint) -> str:

@@ -216,3 +216,15 @@ def test_jsonl_with_a_byte_order_mark_and_blank_lines(tmp_path):
     path.write_bytes(b'\xef\xbb\xbf{"text": "one"}\n\n  \n{"text": "two"}\n\n')
     assert [document.text for document in load_documents({"dataset": str(path)})] == ["one", "two"]
     assert [document.text for document in load_documents({"dataset": str(path), "count": 2})] == ["one", "two"]
+
+
+def test_a_pattern_does_not_walk_the_disk(tmp_path, monkeypatch):
+    from ropewalk.corpus import local
+
+    monkeypatch.setattr(local, "MAX_ENTRIES", 50)
+    (tmp_path / "a").mkdir()
+    for name in ("b", "c"):  # two circles: 2^40 paths for glob
+        (tmp_path / "a" / name).symlink_to(tmp_path / "a")
+    for pattern in ("/**", f"{tmp_path}/**/nothing.txt", "/proc/*/*"):
+        with pytest.raises(CorpusError, match="reaches more than 50 files and folders; name a narrower place"):
+            local.file_documents([pattern])

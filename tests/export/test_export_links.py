@@ -47,3 +47,17 @@ def test_files_of_no_model_stay_behind(model, tmp_path):
         (model / name).write_bytes(b"private")
     _fill(model, tmp_path / "out", NOTHING)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_a_configuration_is_not_written_through_a_link(tmp_path: Path) -> None:
+    """Its scratch file had a name that could be known."""
+    import os
+
+    from ropewalk.export.directory import write_text
+
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / f".keys.json-{os.getpid()}").symlink_to(precious)
+    write_text("{}", tmp_path / "keys.json", force=False)
+    assert precious.read_text() == "precious"
+    assert (tmp_path / "keys.json").read_text() == "{}"

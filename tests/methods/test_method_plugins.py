@@ -114,6 +114,39 @@ def test_a_package_that_offers_something_else_is_refused(install, entries: dict[
     assert str(caught.value) == sentence
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("raise GeneratorExit('x')", "GeneratorExit: x"),
+        ("class Stop(KeyboardInterrupt): pass\nraise Stop('s' * 10**6)", f"Stop: {'s' * 77}..."),
+        ("class Odd(Exception):\n    def __str__(self): return 1 / 0\nraise Odd", "Odd: a Odd that cannot be shown"),
+        ("def METHOD(: pass", "SyntaxError: "),
+    ],
+)
+def test_a_module_that_raises_or_exits(install, tmp_path: Path, code: str, said: str) -> None:
+    install("fake", {"half": "METHOD"})
+    (tmp_path / "fake_rope.py").write_text(code)
+    with pytest.raises(MethodError) as caught:
+        methods.registered()
+    assert str(caught.value).startswith(f"entry point 'half' of fake cannot be loaded ({said}")
+    assert str(caught.value).endswith("); mend or uninstall that package.")
+
+
+def test_ctrl_c_while_a_module_is_imported_is_one(install, tmp_path: Path) -> None:
+    install("fake", {"half": "METHOD"})
+    (tmp_path / "fake_rope.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass")
+    with pytest.raises(KeyboardInterrupt):
+        methods.registered()
+
+
+def test_a_value_that_cannot_be_shown(install, tmp_path: Path) -> None:
+    install("fake", {"half": "METHOD"})
+    (tmp_path / "fake_rope.py").write_text("class Odd:\n    def __repr__(self): return 1 / 0\nMETHOD = Odd()")
+    with pytest.raises(MethodError, match=r"is a Odd that cannot be shown, not a ropewalk\.methods\.Method"):
+        methods.registered()
+
+
 def test_two_packages_cannot_share_a_name(install) -> None:
     install("fake", {"half": "METHOD"})
     install("mock", {"half": "METHOD"})

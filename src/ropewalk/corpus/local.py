@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 TABLES = (".parquet", ".jsonl", ".csv")
 MAX_BYTES = 2**28
 """Of one text file."""
+MAX_ENTRIES = 100_000
+"""Files and folders that one pattern may reach."""
 
 
 def file_documents(patterns: Sequence[str], count: int | None = None) -> tuple[Document, ...]:
@@ -44,12 +47,32 @@ def _matches(pattern: str) -> list[Path]:
         return [path]
     if path.is_dir():
         raise CorpusError(f"documents: files: {pattern!r} is a directory; write {(path / '*.txt').as_posix()!r}.")
-    found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+    if "**" in path.parts:
+        _require_small(Path(*path.parts[: path.parts.index("**")]), pattern)
+    names = list(islice(glob.iglob(str(path), recursive=True), MAX_ENTRIES + 1))
+    if len(names) > MAX_ENTRIES:
+        raise _too_many(pattern)
+    found = sorted(path for path in map(Path, names) if path.is_file())
     if not found:
         raise CorpusError(
             f"documents: files: {pattern!r} matches no file in {Path.cwd()}; mend the path (globs: *, ?, **)."
         )
     return found
+
+
+def _require_small(root: Path, pattern: str) -> None:
+    """Refuse to descend into a disk. Links are followed, as glob does, so that two in a circle have no end."""
+    seen = 0
+    for _, folders, files in os.walk(root, followlinks=True):
+        seen += len(folders) + len(files)
+        if seen > MAX_ENTRIES:
+            raise _too_many(pattern)
+
+
+def _too_many(pattern: str) -> CorpusError:
+    return CorpusError(
+        f"documents: files: {pattern!r} reaches more than {MAX_ENTRIES} files and folders; name a narrower place."
+    )
 
 
 def _read_text(path: Path) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.corpus.documents import Document
+from ropewalk.corpus.tried import require_bounded
 from ropewalk.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -105,18 +106,22 @@ def tokenize_all(
 
     Raises:
         CorpusError: `bos` is True for a tokenizer that has no BOS.
+        ModelError: it does not read the texts within time and memory.
     """
     prepend = wants_bos(tokenizer) if bos == "auto" else bos
     if prepend and tokenizer.bos_token_id is None:
         raise CorpusError("bos=True, but this tokenizer has no BOS token; use bos: auto.")
+    reach = None if upto is None else MARGIN + CHARACTERS * upto
+    texts = [document.text[:reach] for document in documents]
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        require_bounded(tokenizer.name_or_path, backend.to_str(), texts)
     if not tokenizer.is_fast:
         ids = tokenizer([document.text for document in documents], **OPTIONS)["input_ids"]
         return [
             _tokens(tokenizer, document, each, None, prepend, upto)
             for document, each in zip(documents, ids, strict=True)
         ]
-    reach = None if upto is None else MARGIN + CHARACTERS * upto
-    texts = [document.text[:reach] for document in documents]
     encodings = tokenizer(texts, **OPTIONS).encodings if texts else []
     found = []
     for document, text, encoding in zip(documents, texts, encodings, strict=True):

@@ -139,7 +139,8 @@ def _record(store: Store, prepared: Prepared) -> Iterator[Mismatch]:
     ]
     for there, here in itertools.zip_longest(stored, found):
         if there != here:
-            yield Mismatch(what="document", stored=there, found=here)
+            # what is found is not printed: a run may name any file of whoever verifies it
+            yield Mismatch(what="document", stored=there, found=here and "another document or text of that name")
             return
     if store.meta("bos") != prepared.tokens[0].bos:
         yield Mismatch(what="meta bos", stored=store.meta("bos"), found=prepared.tokens[0].bos)

@@ -7,6 +7,7 @@ import platform
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ropewalk.corpus import (
     that_fill,
     tokenize_all,
 )
+from ropewalk.corpus.tried import rendered
 from ropewalk.errors import ExperimentError
 from ropewalk.experiment import plan as planning
 from ropewalk.experiment.plan import Plan
@@ -167,14 +169,10 @@ def prompts(prepared: Prepared, metric: str, length: int) -> Sequence[Prompt]:
 def material(tokenizer: Any, haystack: Tokens, seed: int) -> Material:
     """What prompts are made of under a tokenizer; `haystack` is the first document, and says whether BOS goes first."""
 
-    def chat(text: str) -> str:
-        said = [{"role": "user", "content": text}]
-        return str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
-
     return Material(
         encode=encoder(tokenizer),
         encode_whole=lambda text: tokenizer(text, verbose=False)["input_ids"],
-        chat=chat if tokenizer.chat_template else None,
+        chat=partial(rendered, tokenizer) if tokenizer.chat_template else None,
         bos_id=tokenizer.bos_token_id if haystack.bos else None,
         prose=haystack.ids[1 if haystack.bos else 0 :].tolist(),
         seed=seed,

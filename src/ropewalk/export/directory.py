@@ -14,6 +14,7 @@ from huggingface_hub import snapshot_download
 from ropewalk.errors import ExportError
 from ropewalk.export.checkpoint import Described, patched_config, read_raw
 from ropewalk.export.request import Export, Request, request
+from ropewalk.files import write_whole
 from ropewalk.models import ModelSpec, read_geometry
 from ropewalk.models.foreign import quiet, sentences
 from ropewalk.models.source import find
@@ -66,15 +67,11 @@ def write_text(text: str, out: Path, *, force: bool) -> None:
     """A configuration into one file, whole or not at all. Raises ExportError where it exists or cannot be written."""
     if out.is_dir() or (out.exists() and not force):
         raise ExportError(f"{out} exists; choose another --out{'' if out.is_dir() else ', or --force to replace it'}.")
-    scratch = out.with_name(f".{out.name}-{os.getpid()}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(out)
+        write_whole(out.parent, out.name, text.encode())
     except OSError as wrong:
         raise unwritable(out, wrong) from wrong
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def read_back(directory: Path, asked: Request) -> None:

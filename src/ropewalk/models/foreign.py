@@ -56,6 +56,10 @@ def sentences(name: str, revision: str | None = None) -> Iterator[None]:
         if not isinstance(error, _THEIRS) and is_own(error):
             raise
         raise ModelError(_sentence(name, revision, error)) from error
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
+        if type(error) is Exception or type(error).__name__ == "PanicException":
+            raise ModelError(_sentence(name, revision, error)) from error
+        raise
 
 
 def _sentence(name: str, revision: str | None, error: BaseException) -> str:

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 import transformers
 
+from ropewalk.corpus.tried import require_bounded
 from ropewalk.errors import ModelError
+from ropewalk.files import read_regular
 from ropewalk.model_spec import ModelSpec
 from ropewalk.models import adapter, gguf
 from ropewalk.models.as_shipped import check_shipped
@@ -23,6 +25,8 @@ from ropewalk.models.source import Source, find, pinned, sha256_of, weight_files
 from ropewalk.rope import RopeGeometry
 
 MAX_COUNT = 10_000
+MAX_TOKENIZER = 2**28
+"""Bytes of a tokenizer.json; the largest known have 35 MB."""
 _COUNTS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_labels")
 
 
@@ -185,9 +189,22 @@ def _quantization(spec: ModelSpec) -> dict[str, Any]:
 def _read_tokenizer(source: Source, spec: ModelSpec) -> Any:
     if source.gguf is not None:
         return gguf.read_tokenizer(source.gguf)
+    for file in _tokenizer_files(source):
+        require_bounded(spec.id, read_regular(file, MAX_TOKENIZER).decode())
     return transformers.AutoTokenizer.from_pretrained(
         source.location, trust_remote_code=spec.trust_remote_code, **source.keywords
     )
+
+
+def _tokenizer_files(source: Source) -> list[Path]:
+    """Every one that transformers may take: to load one runs its normaliser."""
+    if source.is_local:
+        found = Path(source.location).glob("tokenizer*.json")
+        return sorted(file for file in found if file.name != "tokenizer_config.json")
+    name = transformers.utils.cached_file(
+        source.location, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **source.keywords
+    )
+    return [] if name is None else [Path(name)]
 
 
 def _provenance(

@@ -8,7 +8,9 @@ been: a candidate that was asked for and not answered is asked for again with th
 from __future__ import annotations
 
 import math
+import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ropewalk.errors import ExperimentError, MethodError
+from ropewalk.errors import ExperimentError, MethodError, StoreError
 from ropewalk.rope import Rotation
 from ropewalk.searching.families import Family, Values
 from ropewalk.searching.objective import Goal, Outcome, Score, score
@@ -79,7 +81,16 @@ def library() -> Any:
 
 def storage(directory: Path) -> Any:
     """The database of a search. Its log is written ahead, so that a commit need not wait for the disk: a killed process
-    loses nothing, a machine without power the last candidates."""
+    loses nothing, a machine without power the last candidates.
+
+    Raises:
+        StoreError: it, or what SQLite writes beside it, is a link or no file.
+    """
+
+    for end in ("", "-wal", "-shm", "-journal"):
+        path = directory / (DATABASE + end)
+        if os.path.lexists(path) and not (stat.S_ISREG(path.lstat().st_mode) and path.lstat().st_nlink == 1):
+            raise StoreError(f"{path}: is a link or no file, which no search has; choose another --out.")
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(directory / DATABASE, timeout=30)

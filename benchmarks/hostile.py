@@ -1,0 +1,514 @@
+"""A campaign of hostile input over all that ropewalk reads: nothing may end in a traceback, take over 10 s or 2 GB,
+print a terminal code, or touch a file outside its place.
+
+    python benchmarks/hostile.py [--scale 1] [--seed 0] [--only KIND ...]
+
+Prints a JSON table, one row a kind; stops at the first break and says which input it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from safetensors.numpy import save as save_safetensors
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "trust")]
+
+import fuzzing  # noqa: E402
+from ropewalk.experiment.run import sweep  # noqa: E402
+
+import checkpoints  # noqa: E402
+from ropewalk import methods  # noqa: E402
+from ropewalk.corpus import tokenize, tried  # noqa: E402
+from ropewalk.corpus.documents import local_document  # noqa: E402
+from ropewalk.errors import RopewalkError, visible  # noqa: E402
+from ropewalk.experiment import schema  # noqa: E402
+from ropewalk.experiment.prepare import ask  # noqa: E402
+from ropewalk.experiment.store import Store, sha256  # noqa: E402
+from ropewalk.export import asking, endpoint  # noqa: E402
+from ropewalk.models import ModelSpec  # noqa: E402
+from ropewalk.models.load import read_tokenizer  # noqa: E402
+from ropewalk.report import write  # noqa: E402
+from ropewalk.searching.lines import escaped  # noqa: E402
+from ropewalk.terminal import csv_text, json_text, results_table  # noqa: E402
+
+LIMIT_S = 10
+MEMORY = 2**31
+DAMAGED = 2_000
+"""Run directories."""
+ODD = (
+    None, True, -1, 0, 7, 2**63, -(2**63), 10**400, 1e308, float("nan"), float("inf"), "", "x", "../../precious", "\0",
+    "\x1b[2J\x1b]0;owned\x07", "<script>alert(1)</script>", "| a | b\n| - | -", "=1+1", "\u202e", "a" * 10**5, [], {},
+    [[]], {"a": None}, [None] * 50, "1:30:00", "0x" + "f" * 300, "/dev/zero", "/**",
+)  # fmt: skip
+"""Values of every kind, and names that other programs would act on."""
+
+
+class Broken(BaseException):
+    """Not an Exception: whoever turns those into refusals must not turn this into one."""
+
+
+@contextlib.contextmanager
+def watched(what: object) -> Iterator[None]:
+    def late(*_: Any) -> None:
+        raise Broken(f"more than {LIMIT_S} s: {what!r}"[:2000])
+
+    signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@dataclass(slots=True)
+class Tally:
+    inputs: int = 0
+    taken: int = 0
+    refused: int = 0
+    slowest_s: float = 0.0
+
+    def count(self, check: Callable[[Any], None], value: Any) -> None:
+        """One input: it is taken, or refused in one line without terminal codes."""
+        begun = time.monotonic()
+        try:
+            with watched(value):
+                check(value)
+            self.taken += 1
+        except RopewalkError as refusal:
+            require_plain(str(refusal))
+            self.refused += 1
+        except Exception as wrong:
+            raise Broken(f"traceback {type(wrong).__name__}: {wrong} of {value!r}"[:2000]) from wrong
+        self.inputs += 1
+        self.slowest_s = max(self.slowest_s, time.monotonic() - begun)
+
+
+def require_plain(text: str, kept: str = "") -> None:
+    if visible(text, kept) != text:
+        raise Broken(f"printed a terminal code or another line: {text[:500]!r}")
+
+
+# --- kinds of input ---------------------------------------------------------------------------------------------------
+Draw = Callable[[random.Random], Any]
+
+
+def damaged(draw: random.Random, value: Any) -> Any:
+    """A JSON value with one to three places replaced, as bytes; sometimes bytes of it are other bytes."""
+    for _ in range(draw.randint(1, 3)):
+        with contextlib.suppress(AttributeError, TypeError, KeyError, IndexError):
+            value = fuzzing.replaced(value, draw.choice([(), *fuzzing._paths(value)]), draw.choice(ODD))
+    raw = json.dumps(value).encode("utf-8", "surrogatepass")
+    return raw if draw.random() < 0.7 else torn(draw, raw)
+
+
+def torn(draw: random.Random, raw: bytes) -> bytes:
+    made = bytearray(raw)
+    for _ in range(draw.randint(1, 4)):
+        if made:
+            made[draw.randrange(len(made))] = draw.randrange(256)
+    return bytes(made[: draw.choice([len(made), len(made), draw.randint(0, len(made))])])
+
+
+IDS = np.array([7, 3, 9, 4], dtype=np.int32)
+FACTS: dict[str, Any] = {
+    "/version": {"version": "1"},
+    "/v1/models": {"data": [{"id": "m"}]},
+    "/get_server_info": {"version": "1"},
+    "/props": {"build_info": "b1"},
+    "/openapi.json": {"info": {"version": "1"}},
+    "/generate": {"meta_info": {"input_token_logprobs": [[None, 7], [-1.0, 3], [-2.0, 9], [-1.5, 4]]}},
+    "/completion": {"completion_probabilities": [{"id": 3, "logprob": -1.0}]},
+}
+COMPLETIONS: dict[str, Any] = {
+    "vllm": [None, *({str(t): {"logprob": -1.0}} for t in IDS[1:])],
+    "llama-cpp-python": {"token_logprobs": [None, -1.0, -1.0, -1.0]},
+}
+
+
+def server_answer(draw: random.Random) -> tuple[str, dict[str, tuple[int, bytes]]]:
+    kind = draw.choice(["vllm", "sglang", "llama-server", "llama-cpp-python"])
+    name = {"vllm": "prompt_logprobs"}.get(kind, "logprobs")
+    answers = FACTS | {"/v1/completions": {"choices": [{name: COMPLETIONS.get(kind)}]}}
+    answers |= {} if kind == "llama-server" else {"/props": None}
+    said = {path: (200 if body is not None else 404, json.dumps(body).encode()) for path, body in answers.items()}
+    for path in draw.sample(sorted(answers), draw.randint(1, 3)):
+        said[path] = (draw.choice([200] * 9 + [204, 301, 500]), damaged(draw, answers[path]))
+    return kind if kind in ("vllm", "sglang") else "llama.cpp", said
+
+
+def check_server(given: tuple[str, dict[str, tuple[int, bytes]]]) -> None:
+    target, said = given
+    asking.Server._answer = lambda self, path, data: said.get(path, (404, b"null"))  # type: ignore[method-assign]
+    found = endpoint.run("http://127.0.0.1:1", target, IDS, str)
+    assert np.isfinite(found.nll[1:]).all()
+
+
+ROTATION = {"schema": 1, "rope_theta": 10000.0, "lambda": [1.0] * 7 + [2.0], "attention_factor": 1.1}
+scratch = Path(tempfile.mkdtemp(prefix="ropewalk-hostile-"))
+
+
+def check_rotation_file(raw: bytes) -> None:
+    path = scratch / "winner.json"
+    path.write_bytes(raw)
+    params = methods.make_params("searched", methods.inlined("searched", {"file": str(path)}))
+    fuzzing.check_rotation(methods.resolve(fuzzing.GEOMETRY, "searched", params, 512).rotation)
+
+
+ARRAYS = save_safetensors({"nll": np.linspace(0, 9, 63, dtype=np.float32), "ids": np.arange(9, dtype=np.int32)})
+
+
+def safetensors_file(draw: random.Random) -> bytes:
+    size = struct.unpack("<Q", ARRAYS[:8])[0]
+    header, data = ARRAYS[8 : 8 + size], ARRAYS[8 + size :]
+    if draw.random() < 0.5:
+        return torn(draw, ARRAYS)
+    header = damaged(draw, json.loads(header))
+    size = draw.choice([len(header)] * 6 + [0, 2**63, 2**32, len(header) + 1])
+    return struct.pack("<Q", size) + header + data
+
+
+def check_safetensors(raw: bytes) -> None:
+    (scratch / "raw.safetensors").write_bytes(raw)
+    Store(scratch, None).read_arrays("raw.safetensors", sha256(raw))  # type: ignore[arg-type]
+
+
+def name(draw: random.Random) -> str:
+    codes = ["\x1b[31m", "\x9b2J", "\x07", "\r", "\n", "\u202e", "\u2028", "\ud800", "<b>", "[red]", "`", "|", "=", "é"]
+    return "".join(draw.choice([*codes, "a", "yarn factor=4 "]) for _ in range(draw.randint(1, 12)))
+
+
+def check_name(text: str) -> None:
+    from rich.console import Console
+
+    row = {"label": text, "length": 128, "metric": text, "value": None, "status": text, "reason": text}
+    require_plain(csv_text([row]), kept="\n")
+    require_plain(json_text({text: [text]}), kept="\n")
+    require_plain(str(escaped([text])))
+    require_plain(str(RopewalkError(text)))
+    shown = io.StringIO()
+    Console(file=shown, width=200).print(results_table([row]))
+    require_plain(shown.getvalue(), kept="\n")
+
+
+TOKENIZER = json.loads(checkpoints.tokenizer().backend_tokenizer.to_str())
+PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder", "model", "added_tokens", "truncation", "padding")
+BAD_PARTS: tuple[Any, ...] = (
+    {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False},
+    {"type": "Replace", "pattern": {"Regex": "."}, "content": "." * 10**6},
+    {"type": "Sequence", "normalizers": [{"type": "Replace", "pattern": {"String": "e"}, "content": "ee"}] * 33},
+    {"type": "Replace", "pattern": {"String": ""}, "content": "aaa"},
+    {"type": "Prepend", "prepend": "a" * 10**5},
+    {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 1000, "pair": [],
+     "special_tokens": {}},
+    {"strategy": {"Fixed": 10**12}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
+     "pad_token": "x"},
+    {"type": "WordPiece", "unk_token": "a", "continuing_subword_prefix": "", "max_input_chars_per_word": 10**9,
+     "vocab": {"a": 0}},
+)  # fmt: skip
+
+
+def tokenizer_file(draw: random.Random) -> bytes:
+    made = TOKENIZER | {draw.choice(PARTS): draw.choice([*BAD_PARTS, *ODD])}
+    if draw.random() < 0.3:
+        return damaged(draw, made)
+    return json.dumps(made).encode("utf-8", "surrogatepass")
+
+
+def check_tokenizer_file(raw: bytes) -> None:
+    directory = scratch / "words"
+    if not directory.is_dir():
+        checkpoints.save(directory, checkpoints.llama(), checkpoints.tokenizer())
+    (directory / "tokenizer.json").write_bytes(raw)
+    words = read_tokenizer(ModelSpec(id=str(directory)))
+    tokenize(words, local_document("eleven aaaa words. " * 20, id="d", title="d", kind="file", source="d"))
+
+
+KINDS: dict[str, tuple[Draw, Callable[[Any], None], int]] = {
+    "server answers": (server_answer, check_server, 60_000),
+    "rotation files": (lambda draw: damaged(draw, ROTATION), check_rotation_file, 30_000),
+    "safetensors": (safetensors_file, check_safetensors, 40_000),
+    "names with terminal codes": (name, check_name, 15_000),
+    "tokenizer files": (tokenizer_file, check_tokenizer_file, 1_500),
+}
+SHARE = 0.5
+"""Of the counts in tests/trust/fuzzing.py."""
+
+
+def fuzzed(kind: str, count: int, seed: int) -> Tally:
+    """A kind of tests/trust/fuzzing.py."""
+    import hypothesis
+
+    tally, target = Tally(), fuzzing.TARGETS[kind]
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(max_examples=count, deadline=None, database=None, phases=[hypothesis.Phase.generate],
+                         suppress_health_check=list(hypothesis.HealthCheck))  # fmt: skip
+    @hypothesis.given(target.strategy)
+    def each(value: Any) -> None:
+        tally.count(target.check, value)
+
+    each()
+    return tally
+
+
+def drawn(kind: str, count: int, seed: int) -> Tally:
+    draw, tally = random.Random(f"{kind} {seed}"), Tally()
+    make, check, _ = KINDS[kind]
+    for _ in range(count):
+        tally.count(check, make(draw))
+    return tally
+
+
+# --- run directories --------------------------------------------------------------------------------------------------
+@dataclass(slots=True)
+class Place:
+    """A finished run, its experiment, and a tree beside it that nobody may touch."""
+
+    home: Path
+    run: Path = field(init=False)
+    file: Path = field(init=False)
+    sentinel: Path = field(init=False)
+    before: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.run, self.file, self.sentinel = self.home / "run", self.home / "e.yaml", self.home / "sentinel"
+        (self.home / "texts").mkdir()
+        for seed in range(2):
+            (self.home / "texts" / f"{seed}.txt").write_text(checkpoints.prose(seed), encoding="utf-8")
+        experiment = {
+            "model": str(checkpoints.save(self.home / "model", checkpoints.llama(), checkpoints.tokenizer())),
+            "dtype": "float32",
+            "lengths": [176, 192],
+            "documents": {"files": [str(self.home / "texts" / "*.txt")]},
+            "methods": {"linear": {"factor": 2}},
+            "metrics": {"perplexity": {}, "passkey": {"trials": 2}},
+        }
+        self.file.write_text(yaml.safe_dump(experiment), encoding="utf-8")
+        sweep(ask(schema.parse(experiment, "hostile")), self.run)
+        for folder in (".", "nll", "figures"):
+            (self.sentinel / folder).mkdir(parents=True, exist_ok=True)
+            (self.sentinel / folder / "precious").write_bytes(b"precious")
+            (self.sentinel / folder / ".a.0123456789abcdef.tmp").write_bytes(b"precious")
+        self.before = self.state()
+
+    def state(self) -> dict[str, Any]:
+        """Everything beside the run, by content, and by time too where nothing may even be replaced by itself."""
+        found: dict[str, Any] = {}
+        for folder in ("sentinel", "texts", "model"):
+            for path in sorted((self.home / folder).rglob("*")):
+                facts = path.lstat()
+                found[str(path)] = (facts.st_mode, facts.st_mtime_ns, facts.st_size)
+                if folder == "sentinel" and path.is_file():
+                    found[str(path)] += (path.read_bytes(),)
+        return found | {"names": sorted(p.name for p in self.home.iterdir() if p.name not in ("victim", "out"))}
+
+
+def alter(place: Place, run: Path, draw: random.Random) -> str:
+    """Do one thing to a run directory; says what."""
+    what = draw.choice(["value", "value", "record", "record", "row", "byte", "cut", "file", "file", "link", "journal"])
+    database = run / "run.sqlite"
+    if database.is_symlink() or not database.is_file():  # an earlier damage put something else in its place
+        return "nothing more"
+    if what in ("value", "record", "row"):
+        change: tuple[Any, ...] = ((draw.choice(fuzzing.TABLES), draw.randrange(20), draw.randrange(40)),)
+        odd = draw.choice([*ODD, str(place.sentinel / "precious"), json.dumps(draw.choice(ODD[5:20]))])
+        if what == "record":
+            fuzzing._alter(database, "json", draw.randrange(20), draw.randrange(99), odd)
+        else:
+            fuzzing._alter(database, {"value": "set", "row": "delete"}[what], *change, odd)
+        return f"{what} {change} {odd!r:.60}"
+    if what in ("byte", "cut"):
+        raw = bytearray(database.read_bytes())
+        if raw:
+            raw[draw.randrange(len(raw))] = draw.randrange(256)
+        database.write_bytes(raw if what == "byte" else raw[: draw.randrange(len(raw) + 1)])
+        return what
+    if what == "journal":
+        tail = bytes.fromhex("d9d505f920a163d7") if draw.random() < 0.5 else b""
+        end = draw.choice(["-journal", "-journal", "-wal", "-shm"])
+        (run / f"run.sqlite{end}").write_bytes(bytes.fromhex("d9d505f920a163d7") + draw.randbytes(600) + tail)
+        return what + end
+    names = [str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and not p.is_symlink()]
+    if what == "file":
+        path = run / draw.choice(names)
+        path.write_bytes(torn(draw, path.read_bytes()))
+        return f"{what} {path.name}"
+    more = ["figures", "nll", "report.html", "report.md", "run.lock", "run.sqlite.new", "figures/perplexity.png"]
+    path, kind = run / draw.choice([*names, *more]), draw.choice(["link", "link", "folder", "pipe", "device", "hard"])
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        path.parent.mkdir(exist_ok=True)
+        folder = path.suffix == ""
+        match kind:
+            case "link":
+                path.symlink_to(place.sentinel / ("nll" if folder else "precious"))
+            case "folder":
+                path.mkdir()
+            case "pipe":
+                os.mkfifo(path)
+            case "device":
+                path.symlink_to("/dev/zero")
+            case _:
+                path.symlink_to(path.name)
+    return f"{kind} {path.name}"
+
+
+def verbs(place: Place, run: Path) -> dict[str, list[str]]:
+    """What is typed, by verb; going on comes last, as it alone changes what the others read."""
+    out = str(place.home / "out")
+    return {
+        "results": ["results", str(run)],
+        "recommend": ["recommend", str(run), "--length", "192", "--partial"],
+        "verify": ["verify", str(run)],
+        "verify --cells": ["verify", str(run), "--cells", "1"],
+        "compare": ["compare", str(run), str(place.run)],
+        "export": ["export", str(run), "--target", "hf", "--length", "192", "--partial", "--out", out],
+        "plan": ["plan", str(place.file), "--out", str(run), "--no-probe"],
+        "report": ["report", str(run), "--partial"],
+        "run --out": ["run", str(place.file), "--out", str(run)],
+    }
+
+
+def typed(arguments: list[str]) -> tuple[int, str]:
+    """Exit code and what is printed of a command in this process."""
+    from ropewalk.cli import app, err
+    from ropewalk.terminal import run_app
+
+    sys.argv, said = ["ropewalk", *arguments], io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        return run_app(app, err), said.getvalue()
+
+
+def apart(arguments: list[str]) -> tuple[int, str]:
+    """The same in a process of its own."""
+    done = subprocess.run([sys.executable, "-m", "ropewalk", *arguments], capture_output=True, text=True,
+                          errors="replace")  # fmt: skip
+    if "Traceback" in done.stderr:
+        raise Broken(f"traceback of {arguments}: {done.stderr[-1500:]}")
+    return done.returncode, done.stdout + done.stderr
+
+
+def directories(count: int, seed: int, separate: int) -> dict[str, Any]:
+    """Damaged run directories through every verb; each `separate`-th verb in a process of its own."""
+    write.png = lambda *_: b""  # drawing takes seconds, and works on what the page has taken
+    found: dict[str, Tally] = {}
+    kinds: Counter[str] = Counter()
+    calls = 0
+    with tempfile.TemporaryDirectory() as home:
+        place, victim = Place(Path(home)), Path(home) / "victim"
+        shutil.copytree(place.run, victim)
+        for arguments in verbs(place, victim).values():  # imports are no input's time
+            typed(arguments)
+        for path in (victim, place.home / "out"):
+            shutil.rmtree(path, ignore_errors=True)
+        for index in range(count):
+            draw = random.Random(f"directory {seed} {index}")
+            shutil.copytree(place.run, victim)
+            done = [alter(place, victim, draw) for _ in range(draw.choice([1, 1, 1, 2, 3]))]
+            kinds[done[0].split()[0].split("-")[0]] += 1
+            for verb, arguments in verbs(place, victim).items():
+                calls += 1
+                tally, how = found.setdefault(verb, Tally()), apart if calls % separate == 0 else typed
+                begun = time.monotonic()
+                try:
+                    with watched((index, verb, done)):
+                        code, said = how(arguments)
+                    require_plain(said, kept="\n")
+                    if place.state() != place.before:
+                        raise Broken("touched a file outside")
+                except Exception as wrong:
+                    raise Broken(f"traceback {type(wrong).__name__}: {wrong}: {index, verb, done}") from wrong
+                except Broken as wrong:
+                    raise Broken(f"{wrong}: {index, verb, done}") from wrong
+                tally.inputs += 1
+                tally.taken += code in (0, 1)
+                tally.refused += code == 2
+                tally.slowest_s = max(tally.slowest_s, time.monotonic() - begun)
+                if code not in (0, 1, 2):
+                    raise Broken(f"exit {code}: {index, verb, done}: {said[-300:]}")
+            for path in (victim, place.home / "out"):
+                shutil.rmtree(path, ignore_errors=True)
+            if (index + 1) % 100 == 0:
+                print(index + 1, {verb: row(each) for verb, each in found.items()}, file=sys.stderr, flush=True)
+    return {"directories": count, "damages": dict(kinds), "verbs": found}
+
+
+# --- all --------------------------------------------------------------------------------------------------------------
+def row(tally: Tally) -> dict[str, Any]:
+    return {"inputs": tally.inputs, "taken": tally.taken, "refused": tally.refused,
+            "slowest_s": round(tally.slowest_s, 2)}  # fmt: skip
+
+
+def campaign(scale: float, seed: int, only: list[str] | None = None, separate: int = 500) -> dict[str, Any]:
+    """Everything; raises Broken at the first thing that must not be."""
+    tried.SECONDS = 2.0
+    asked: dict[str, Callable[[], dict[str, Any]]] = {}
+    for kind, target in fuzzing.TARGETS.items():
+        count = max(20, round(scale * SHARE * target.long))
+        asked[kind] = lambda kind=kind, count=count: row(fuzzed(kind, count, seed))
+    for kind, (_, _, count) in KINDS.items():
+        count = max(5, round(scale * count))
+        asked[kind] = lambda kind=kind, count=count: row(drawn(kind, count, seed))
+    asked["run directories"] = lambda: directories(max(3, round(scale * DAMAGED)), seed, separate)
+    answer = asking.Server._answer
+    table: dict[str, Any] = {}
+    try:
+        for kind, work in asked.items():
+            if only is None or kind in only:
+                begun = time.monotonic()
+                table[kind] = work()
+                if kind == "run directories":
+                    table[kind]["verbs"] = {verb: row(tally) for verb, tally in table[kind]["verbs"].items()}
+                print(kind, table[kind], f"{time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+    finally:
+        asking.Server._answer = answer  # type: ignore[method-assign]
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+    peak = {who: resource.getrusage(each).ru_maxrss * 1024 for who, each in
+            (("here", resource.RUSAGE_SELF), ("a child", resource.RUSAGE_CHILDREN))}  # fmt: skip
+    if max(peak.values()) > MEMORY:
+        raise Broken(f"more than 2 GB: {peak}")
+    return {"inputs": total(table), "peak_bytes": peak, "kinds": table}
+
+
+def total(table: dict[str, Any]) -> int:
+    """Of all kinds; each verb on each directory is one."""
+    return sum(sum(v["inputs"] for v in each["verbs"].values()) if "verbs" in each else each["inputs"]
+               for each in table.values())  # fmt: skip
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("--scale", type=float, default=1.0, help="inputs, as a multiple of the full number")
+    asked.add_argument("--seed", type=int, default=0)
+    asked.add_argument("--only", nargs="*")
+    given = asked.parse_args()
+    print(json.dumps(campaign(given.scale, given.seed, given.only), indent=2))
+
+
+if __name__ == "__main__":
+    main()
