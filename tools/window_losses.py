@@ -2,9 +2,9 @@
 
     python tools/window_losses.py OUT.npz [--windows 16] [--length 1024] [--trials 40]
 
-`strand` (window 256) under the methods of preset:grid-172-beyond at one length, `--windows` separate stretches of every
-built-in document, and passkeys. OUT holds `labels` [C], `documents` and `sizes` in tokens [D], float64 `perplexity` and `tail` [C, D, W],
-mean nll in nats per token, and `passkey` [C, trials]. Some minutes on a CPU
+`strand` (window 256) under the methods of preset:grid-172-beyond at one length, `--windows` stretches of every
+built-in document, and passkeys. OUT holds `labels` [C], `documents` and `sizes` in tokens [D],
+float64 `perplexity` and `tail` [C, D, W], mean nll in nats per token, and `passkey` [C, trials]. Some minutes on a CPU
 core for each window. Replayed by benchmarks/deciding.py.
 """
 

@@ -48,7 +48,7 @@ def windows_within(lengths: Sequence[int], longest: int, tokens: int) -> int:
     if tokens < least:
         raise CorpusError(
             f"documents.windows: auto may read {tokens} tokens, but one stretch of {longest} of each of "
-            f"{len(lengths)} documents is {least}; allow {least}, or ask for fewer documents or a shorter longest length."
+            f"{len(lengths)} documents is {least}; allow {least}, ask for fewer documents, or lower the longest length."
         )
     fewest = min(holds(length, longest) for length in lengths)
     if fewest == 0:
@@ -67,7 +67,7 @@ def require_windows(documents: Sequence[tuple[str, int]], longest: int, count: i
     if count > held:
         enough = sum(holds(each, longest) >= count for _, each in documents)
         raise CorpusError(
-            f"documents.windows: {count} stretches of {longest} tokens do not fit document {name!r}: its {length} tokens "
+            f"documents.windows: {count} stretches of {longest} tokens do not fit document {name!r}: {length} tokens "
             f"hold {held}; ask for at most {held}, lower the longest length to {length // count}, or read only the "
             f"{enough} documents that hold {count}."
         )

@@ -58,7 +58,7 @@ class Estimate:
 
 
 def lengthened(t: float, skewness: float, n: int) -> float:
-    """t >= 0 as far as it must reach on the side of the units' long tail (skewness > 0): `t + g (1 + 2 t^2)/(4 sqrt n)`.
+    """t >= 0 as far as it must reach on the side of the units' long tail (g > 0): `t + g (1 + 2 t^2)/(4 sqrt n)`.
 
     Where a few units are far above the rest and none of them happens to be in the sample, the mean is too low and the
     spread too small together; plain t calls that a difference far too often (docs/statistics.md). The form is
