@@ -74,6 +74,7 @@ RUNS = {
             "rope_parameters": {"rope_type": "proportional", "partial_rotary_factor": 0.25},
         },
     ),
+    "ranks": run_of(tail={("none", FAR): [2.0] * 12, ("yarn", FAR): [1.9 + 0.001 * i for i in range(11)] + [4.0]}),
     "trials": run_of(passkey={(f"yarn {c}", FAR): [1] * 10 for c in range(43)}),
 }
 

@@ -23,7 +23,7 @@ from scipy import special
 
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.intervals import FloatArray
-from ropewalk.stats.pooled import EXACT, adjusted_t, skewness
+from ropewalk.stats.pooled import EXACT, shortened, skewness
 
 ASSUMING = "failures on texts unlike these aside"
 """What bounds the chance of an error, in a reader's words."""
@@ -135,8 +135,7 @@ def _paired_t_p(block: Block) -> FloatArray:
         size_C = np.maximum(np.abs(value_C), abs(value_C[index]))
         seen_C = (n - 1) * np.abs(change_pair_CN).max(axis=1) > EXACT * size_C
         t_C = np.divide(apart_C, error_C, out=np.full_like(error_C, np.nan), where=seen_C)
-        skew_C = np.sign(value_C - value_C[index]) * skewness(change_pair_CN)
-        t_C = np.fmin(t_C, np.fmax(0.0, adjusted_t(t_C, skew_C, n)))
+        t_C = shortened(t_C, np.sign(value_C[index] - value_C) * skewness(change_pair_CN), n)
         degrees_C = np.maximum(1.0, np.minimum(effective_C, effective_C[index]) - 1)
         p_CC[index] = np.where(seen_C | (apart_C != 0), 2 * special.stdtr(degrees_C, -t_C), 1.0)
     return p_CC

@@ -94,3 +94,41 @@ def trials_needed(comparisons: int, alpha: float = 0.05) -> int:
     if comparisons < 1 or not 0 < alpha < 1:
         raise ValueError(f"trials_needed: comparisons={comparisons!r} must be >= 1 and alpha={alpha!r} lie in (0, 1)")
     return next(trials for trials in range(1, 2000) if smallest_mcnemar_p(trials) * comparisons <= alpha)
+
+
+def with_windows(standard_deviation: float, between: float, windows: int) -> float:
+    """Standard deviation over documents of a mean over so many windows of each, from that over single windows.
+
+    `between` is the share of the variance that is between documents (`clusters.between`).
+
+    Raises:
+        ValueError: a share outside [0, 1], or windows < 1.
+    """
+    if not 0 <= between <= 1 or windows < 1:
+        raise ValueError(f"with_windows: {between=} must lie in [0, 1] and {windows=} be at least 1")
+    return standard_deviation * math.sqrt(between + (1 - between) / windows)
+
+
+def units_for_width(half_width: float, standard_deviation: float, confidence: float = 0.95) -> int | None:
+    """Smallest number of documents whose t interval reaches no further than half_width; None if a million would not do.
+
+    Divide 1 - confidence by the number of intervals that shall hold together.
+
+    Raises:
+        ValueError: half_width or standard_deviation <= 0, or confidence outside (0, 1).
+    """
+    if not half_width > 0 or not standard_deviation > 0 or not 0 < confidence < 1:
+        raise ValueError(f"units_for_width: {half_width=} and {standard_deviation=} must be > 0, {confidence=} a share")
+
+    def wide(n: int) -> bool:
+        return float(special.stdtrit(n - 1, 0.5 + confidence / 2)) * standard_deviation > half_width * math.sqrt(n)
+
+    if wide(MOST_UNITS):
+        return None
+    few, many = 1, 2
+    while wide(many):
+        few, many = many, 2 * many
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (middle, many) if wide(middle) else (few, middle)
+    return many

@@ -1,0 +1,197 @@
+"""How often elimination while measuring is wrong, and how many passes it saves: seeded simulations, and a replay.
+
+    python benchmarks/deciding.py [--runs 400] [--replay LOSSES.npz]
+
+Prints Markdown. Simulated: configurations of which none differs, or some do, in the designs of benchmarks/claims.py;
+an error is that one which is truly best has left at any look. Replayed: losses of a real model (tools/window_losses.py)
+in random orders of documents; passes saved, what was left over at the end, and false alarms among configurations whose
+documents were dealt out again so that no two differ. Beside it stand what one test at the end says, and pairwise
+e-processes after every document at half the level with that test at the other half.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from claims import DESIGNS, Draw, names
+
+from ropewalk.stats.best import best_set, step_down
+from ropewalk.stats.blocks import Block
+from ropewalk.stats.clusters import between
+from ropewalk.stats.policy import Outcomes
+from ropewalk.stats.sequential import Look, Standing, judge, looks
+
+SEED = 20261
+ALPHA = 0.05
+PRIOR = 0.01
+"""Of the mixture over effect sizes, normal with variance 1 / PRIOR: the best of six for 35 configurations."""
+Run = tuple[set[str], int]
+"""Who is left, and how many windows were read over all configurations."""
+Rule = Callable[[Outcomes, int, int], Run]
+
+
+def values(found: np.ndarray, labels: tuple[str, ...]) -> Outcomes:
+    """Mean losses `[C, N, W]`."""
+    units = tuple(map(str, range(found.shape[1])))
+    ones = np.ones_like(found)
+    return Outcomes(metric="tail", length=8192, labels=labels, units=units, numerators_CNW=found, denominators_CNW=ones)
+
+
+def at_looks(run: Outcomes, n: int, w: int) -> Run:
+    """stats/sequential.py."""
+    standing, read = Standing(running=run.labels), np.zeros(len(run.labels), dtype=int)
+    for look in looks(n, w):
+        for label in standing.running:
+            read[run.labels.index(label)] = look.units * look.windows
+        standing = judge(standing, run.block(standing.running, look), look, ALPHA)
+        if len(standing.running) == 1:
+            break
+    return set(standing.running), int(read.sum())
+
+
+def at_the_end(run: Outcomes, n: int, w: int) -> Run:
+    """One test of everything."""
+    block = run.block(run.labels, Look(units=n, windows=w, share=1.0))
+    return set(best_set(block, ALPHA).members), n * w * len(run.labels)
+
+
+def e_processes(run: Outcomes, n: int, w: int) -> Run:
+    """Pairwise right-Haar mixtures of t after every document, stepping down, and one test at the end."""
+    running, read = list(run.labels), 0
+    for units in range(1, n + 1):
+        read += w * len(running)
+        block = run.block(running, Look(units=units, windows=w, share=1.0))
+        if units > 2 and len(running) > 1:
+            stay, _ = step_down(block.losses_C, e_values(block), ALPHA / 2)
+            running = [running[i] for i in stay]
+    block = run.block(running, Look(units=n, windows=w, share=1.0))
+    return set(best_set(block, ALPHA / 2).members), read
+
+
+def e_values(block: Block) -> np.ndarray:
+    """`[C, C]` of 1 / E: `E = sqrt(c/(n + c)) (1 - n s/(n + c))^(-n/2)`, `s = S^2/(n V)` (Lai 1976; Wang & Ramdas)."""
+    x_CN = block.numerators_CN / block.denominators_CN
+    n = x_CN.shape[1]
+    apart_CCN = x_CN[:, None] - x_CN[None]
+    square_CC = (apart_CCN**2).sum(axis=2)
+    s_CC = np.divide(apart_CCN.sum(axis=2) ** 2, n * square_CC, out=np.zeros_like(square_CC), where=square_CC > 0)
+    log_CC = 0.5 * np.log(PRIOR / (n + PRIOR)) - n / 2 * np.log1p(-n * s_CC / (n + PRIOR))
+    return np.minimum(1.0, np.exp(-log_CC))
+
+
+RULES: dict[str, Rule] = {"one test at the end": at_the_end, "e-processes": e_processes, "looks": at_looks}
+
+
+def passkeys_err(rng: np.random.Generator, c: int, n: int) -> bool:
+    """c configurations find a passkey with a chance of .7, trials alike in half of what they show."""
+    shared_N = rng.random(n)
+    found = np.where(rng.random((c, n)) < 0.5, shared_N, rng.random((c, n))) < 0.7
+    standing = Standing(running=tuple(names(c)))
+    for look in looks(n, first=8):
+        block = Block(
+            metric="passkey",
+            lengths=(8192,),
+            labels=tuple(names(c)),
+            units=tuple(map(str, range(look.units))),
+            numerators_CN=found[:, : look.units].astype(np.float64),
+            denominators_CN=np.ones((c, look.units)),
+        )
+        standing = judge(standing, block.only(standing.running), look, ALPHA)
+    return bool(standing.left)
+
+
+def errs(rule: Rule, draw: Draw, rng: np.random.Generator, c: int, n: int, *, apart: bool) -> bool:
+    """One that is truly best has left; `apart`: the second half of c is worse by .02 to .5 nats."""
+    worse_C = np.r_[np.linspace(0.02, 0.5, c // 2), np.zeros(c - c // 2)] if apart else np.zeros(c)
+    labels = tuple(names(c))
+    best = {label for label, worse in zip(labels, worse_C, strict=True) if worse == 0}
+    kept, _ = rule(values((2.5 + worse_C[:, None] + draw(rng, c, n))[:, :, None], labels), n, 1)
+    return not best <= kept
+
+
+def simulated(runs: int) -> Iterator[str]:
+    """Share of runs with an error, by design."""
+    yield f"| error at any look, 8 / 16 / 32 / 64 documents | {' | '.join(DESIGNS)} |"
+    yield "|---|" + "---|" * len(DESIGNS)
+    for c, apart in ((2, False), (7, False), (44, False), (44, True)):
+        cells = [
+            " / ".join(f"{_rate(draw, c, n, runs, apart=apart):.2f}".removeprefix("0") for n in (8, 16, 32, 64))
+            for draw in DESIGNS.values()
+        ]
+        yield f"| {c} configurations{', half of them worse' * apart} | {' | '.join(cells)} |"
+    rng = np.random.default_rng(SEED)
+    rates = [f"{np.mean([passkeys_err(rng, c, n) for _ in range(runs)]):.3f}" for c in (7, 44) for n in (20, 100)]
+    yield f"passkeys, 7 then 44 configurations, 20 / 100 trials: {' / '.join(rates)}"
+
+
+def _rate(draw: Draw, c: int, n: int, runs: int, *, apart: bool) -> float:
+    rng = np.random.default_rng([SEED, c, n])
+    return float(np.mean([errs(at_looks, draw, rng, c, n, apart=apart) for _ in range(runs)]))
+
+
+def replayed(path: Path, runs: int) -> Iterator[str]:
+    """Orders of documents: passes saved, best sets, false alarms."""
+    with np.load(path) as stored:
+        labels, metrics = stored["labels"], {name: stored[name] for name in ("tail", "perplexity")}
+    for metric, found_CDW in metrics.items():
+        _, first = np.unique(found_CDW.reshape(len(labels), -1).round(9), axis=0, return_index=True)
+        own = np.sort(first)
+        found_CDW, who = found_CDW[own], tuple(labels[own])
+        yield f"\n{metric}, {len(who)} different configurations of {len(labels)}, {found_CDW.shape[1]} documents"
+        yield "| documents x windows | rule | passes saved | left over | as in all of them | false alarms |"
+        yield "|---|---|---|---|---|---|"
+        windows = found_CDW.shape[2]
+        for n, w in ((8, 1), (16, 1), (8, 4), (16, 4), (8, windows)):
+            for name, rule in RULES.items():
+                yield f"| {n} x {w} | {name} | {' | '.join(_replay(rule, found_CDW, who, n, w, runs))} |"
+        yield _gained(found_CDW)
+
+
+def _replay(rule: Rule, found_CDW: np.ndarray, who: tuple[str, ...], n: int, w: int, runs: int) -> list[str]:
+    rng = np.random.default_rng([SEED, n, w])
+    documents, windows = found_CDW.shape[1:]
+    best = who[int(found_CDW.mean(axis=(1, 2)).argmin())]
+    saved, sizes, holds, alarms = [], [], [], []
+    for _ in range(runs):
+        order, spread = rng.permutation(documents)[:n], rng.permutation(windows)[:w]
+        part = found_CDW[:, order][:, :, spread]
+        kept, read = rule(values(part, who), n, w)
+        saved.append(1 - read / (n * w * len(who)))
+        sizes.append(len(kept))
+        holds.append(best in kept)
+        level = part - found_CDW.mean(axis=(1, 2), keepdims=True)
+        alarms.append(len(rule(values(level, who), n, w)[0]) < len(who))
+    return [f"{np.mean(saved):.2f}", f"{np.mean(sizes):.1f}", f"{np.mean(holds):.2f}", f"{np.mean(alarms):.3f}"]
+
+
+def _gained(found_CDW: np.ndarray) -> str:
+    """Over all pairs, medians: share of variance between documents, and widths of intervals with windows over one."""
+    c, windows = found_CDW.shape[0], found_CDW.shape[2]
+    pairs = [(i, j) for i in range(c) for j in range(i)]
+    share = [between(found_CDW[i] - found_CDW[j]).share.value for i, j in pairs]
+    text = f"share of variance between documents {np.median(share):.2f}; widths against one window:"
+    for w in (2, 4, windows):
+        rng, ratios = np.random.default_rng(SEED), []
+        for i, j in pairs:
+            apart_DW = found_CDW[i] - found_CDW[j]
+            single = apart_DW.var(axis=0, ddof=1).mean()
+            some = np.mean([apart_DW[:, rng.permutation(windows)[:w]].mean(axis=1).var(ddof=1) for _ in range(8)])
+            ratios.append(np.sqrt(some / single))
+        text += f" {w} windows {np.median(ratios):.2f}"
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=400)
+    parser.add_argument("--replay", type=Path)
+    asked = parser.parse_args()
+    for line in simulated(asked.runs) if asked.replay is None else replayed(asked.replay, asked.runs):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
