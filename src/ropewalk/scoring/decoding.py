@@ -191,7 +191,7 @@ def _fed(
 ) -> tuple[list[int], Held]:
     """The first new token of every prompt under every scheme, prompt by prompt, and a store of what they go on from."""
     device, count = parts.head.weight.device, len(schemes)
-    store, first = Held(room=room), []
+    store, first = Held(room=room), list[torch.Tensor]()
     with patched(model, schemes):
         for place, step in enumerate(steps):
             row, start = prompts[step.prompt], step.shared
