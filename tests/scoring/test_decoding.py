@@ -59,9 +59,8 @@ def stock(model, row):
     fed = torch.from_numpy(row.ids.astype(np.int64))[None]
     config = GenerationConfig(max_new_tokens=row.new_tokens, do_sample=False, eos_token_id=1, pad_token_id=0)
     with torch.no_grad(), patched(model, row.scheme):
-        return model.generate(fed, attention_mask=torch.ones_like(fed), generation_config=config, **more)[
-            0, len(row.ids) :
-        ]
+        out = model.generate(fed, attention_mask=torch.ones_like(fed), generation_config=config)
+    return out[0, len(row.ids) :]
 
 
 def run(model, parts, rows, batch_tokens):
@@ -84,7 +83,8 @@ def test_new_tokens_are_those_of_transformers(name):
 def test_bfloat16_takes_the_first_token_that_is_no_tie():
     """Where the two best logits are further apart than rounding moves them; logits here are 4 wide, of 8 bits each."""
     noise = 4 * 8 * 2**-8
-    model = random_model("Llama").to(torch.bfloat16)
+    model = random_model("Llama")
+    model.load_state_dict({name: weight.bfloat16() for name, weight in model.state_dict().items()}, assign=True)
     rows = prompts(model)
     with fast(model, split(model), compiled=False) as parts:
         found = outcomes(model, parts, rows, 1000, run=run)
