@@ -32,6 +32,9 @@ from ropewalk.scoring.decoding import PromptRow, generate_shared
 from ropewalk.scoring.generate import generate
 
 
+METHODS = ["none", "linear:4", "ntk_aware:2", "ntk_aware:4", "yarn:2", "yarn:4", "ntk_by_parts:4"]
+
+
 def material(loaded: LoadedModel) -> Material:
     tokenizer = loaded.tokenizer
     bos = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
@@ -76,9 +79,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default="strand")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--lengths", type=int, nargs="+", default=[256, 512, 1024])
-    parser.add_argument(
-        "--methods", nargs="+", default="none linear:4 ntk_aware:2 ntk_aware:4 yarn:2 yarn:4 ntk_by_parts:4".split()
-    )
+    parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--tasks", nargs="+")
     parser.add_argument("--loop", type=float, default=1.0, help="share of the prompts that the loop is timed on")
@@ -111,8 +112,11 @@ def main() -> None:
             return counted
 
         asked, said = (dataclasses.replace(quick, body=body(reading)) for reading in ("forced", "prefill"))
+        print(f"{len(rows)} rows; prompts built in {build_s:.1f} s", flush=True)
         answers, forced_s = timed(lambda: gathered(score_shared(loaded.model, asked, forced, budget)))
+        print(f"forced in {forced_s:.1f} s", flush=True)
         shared, shared_s = timed(lambda: gathered(generate_shared(loaded.model, said, rows, budget, decode)))
+    print(f"generated in {shared_s:.1f} s", flush=True)
     step = max(1, round(1 / args.loop)) if args.loop else len(rows) + 1
     sample = list(range(0, len(rows), step)) if args.loop else []
     loop, loop_s = timed(lambda: {i: alone(loaded, rows[i], decode) for i in sample})
