@@ -31,7 +31,6 @@ from ropewalk.scoring.budget import batch_tokens
 from ropewalk.scoring.decoding import PromptRow, generate_shared
 from ropewalk.scoring.generate import generate
 
-
 METHODS = ["none", "linear:4", "ntk_aware:2", "ntk_aware:4", "yarn:2", "yarn:4", "ntk_by_parts:4"]
 
 
