@@ -24,6 +24,7 @@ ORDER = (
     "metrics",
     "models",
     "scoring",
+    "harness",
     "experiment",
     "execution",
     "report",
