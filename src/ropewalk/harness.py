@@ -6,7 +6,7 @@ is told otherwise, which in bfloat16 is off by 6e-3 nats per token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -26,13 +26,15 @@ NEW_TOKENS = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One document's value: `metric` as lm-eval calls it, filter included."""
+    """What a document gives to a metric, `metric` as lm-eval calls it, filter included: over all documents numerators
+    add up, and denominators. Metrics of whole sets, such as BLEU, give nothing by document and are left out."""
 
     scheme: str
     task: str
     metric: str
     document: int
-    value: float
+    numerator: float
+    denominator: float = 1.0
 
 
 def evaluate(
@@ -67,19 +69,19 @@ def evaluate(
     return found
 
 
-def _results(scheme: str, task: str, sample: Mapping[str, Any]) -> list[Result]:
-    """The numbers of one document under one filter."""
-    return [
-        Result(
-            scheme=scheme,
-            task=task,
-            metric=f"{name},{sample['filter']}",
-            document=int(sample["doc_id"]),
-            value=float(sample[name]),
-        )
-        for name in sample["metrics"]
-        if isinstance(sample[name], int | float)
-    ]
+def _results(scheme: str, task: str, sample: Mapping[str, Any]) -> Iterator[Result]:
+    """The numbers of one document under one filter: single ones, or sums with weights."""
+    for name in sample["metrics"]:
+        numbers = sample[name] if isinstance(sample[name], tuple) else (sample[name], 1.0)
+        if len(numbers) == 2 and all(isinstance(number, int | float) for number in numbers):
+            yield Result(
+                scheme=scheme,
+                task=task,
+                metric=f"{name},{sample['filter']}",
+                document=int(sample["doc_id"]),
+                numerator=float(numbers[0]),
+                denominator=float(numbers[1]),
+            )
 
 
 def _installed(module: str) -> Any:
