@@ -18,11 +18,14 @@ from pathlib import Path
 import numpy as np
 from claims import DESIGNS, Draw, names
 
+from ropewalk.report.study import known
 from ropewalk.stats.best import best_set, step_down
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.clusters import between
 from ropewalk.stats.policy import Outcomes
 from ropewalk.stats.sequential import Look, Standing, judge, looks
+
+COLUMNS = known()
 
 SEED = 20261
 ALPHA = 0.05
@@ -37,7 +40,9 @@ def values(found: np.ndarray, labels: tuple[str, ...]) -> Outcomes:
     """Mean losses `[C, N, W]`."""
     units = tuple(map(str, range(found.shape[1])))
     ones = np.ones_like(found)
-    return Outcomes(metric="tail", length=8192, labels=labels, units=units, numerators_CNW=found, denominators_CNW=ones)
+    return Outcomes(
+        column=COLUMNS["tail"], length=8192, labels=labels, units=units, numerators_CNW=found, denominators_CNW=ones
+    )
 
 
 def at_looks(run: Outcomes, n: int, w: int) -> Run:
@@ -92,7 +97,7 @@ def passkeys_err(rng: np.random.Generator, c: int, n: int) -> bool:
     standing = Standing(running=tuple(names(c)))
     for look in looks(n, first=8):
         block = Block(
-            metric="passkey",
+            column=COLUMNS["passkey"],
             lengths=(8192,),
             labels=tuple(names(c)),
             units=tuple(map(str, range(look.units))),

@@ -23,10 +23,11 @@ ORDER = (
     "methods",
     "stats",
     "corpus",
+    "tasks",
     "metrics",
     "models",
     "scoring",
-    "tasks",
+    "harness",
     "experiment",
     "execution",
     "report",
@@ -41,7 +42,7 @@ ORDER = (
 )
 """From above to below. `api` and `terminal` do not know each other; only `cli` knows all."""
 
-PURE = ("errors", "rope", "scheme", "methods", "stats", "metrics")
+PURE = ("errors", "rope", "scheme", "methods", "stats", "tasks", "metrics")
 PURE_MODULES = {f"searching/{name}.py" for name in ("families", "objective", "race", "two_window", "verdict")}
 EFFECTS = {"torch", "transformers", "sqlite3", "safetensors", "subprocess", "typer", "rich"}
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from blocks_for_tests import nll_block, passkey_block
+from blocks_for_tests import COLUMNS, nll_block, passkey_block
 
 from ropewalk.stats.policy import Outcomes, Step, next_step, sentence, widest
 from ropewalk.stats.power import power
@@ -30,7 +30,7 @@ def known(whole: np.ndarray, read_CNW: np.ndarray) -> Outcomes:
     values = np.where(read_CNW, whole, math.nan)
     units = tuple(f"text {i}" for i in range(whole.shape[1]))
     return Outcomes(
-        metric="tail",
+        column=COLUMNS["tail"],
         length=1024,
         labels=LABELS,
         units=units,

@@ -17,8 +17,7 @@ from ropewalk.metrics.readings import fed_ids
 from ropewalk.metrics.requests import Forced, Generated
 from ropewalk.scoring import AnswerRow, Answers, Failure, NllRow, Split, fast, score, score_shared, split
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
-from ropewalk.scoring.foreign_errors import ForwardError, is_out_of_memory, release
-from ropewalk.scoring.generate import generate
+from ropewalk.scoring.decoding import PromptRow, generate_shared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,9 +72,7 @@ class Worker:
         asked = [task for task in chunk.tasks if isinstance(task, PromptTask)]
         yield from self._losses(documents)
         yield from self._answers([task for task in asked if isinstance(self.prompt(task).request, Forced)])
-        for task in asked:
-            if isinstance(self.prompt(task).request, Generated):
-                yield [(task, self.generated(task))]
+        yield from self._generated([task for task in asked if isinstance(self.prompt(task).request, Generated)])
 
     def _losses(self, tasks: Sequence[PassTask]) -> Iterator[list[tuple[Task, Result]]]:
         rows = [self.row(task) for task in tasks]
@@ -126,23 +123,35 @@ class Worker:
         text = said(self.prepared.model.tokenizer, request.answer, predicted)
         return Said(answer=request.answer, predicted=predicted, nll=[float(value) for value in outcome.nll], text=text)
 
-    def generated(self, task: PromptTask) -> Said | Failure:
-        """What the model goes on to say after a prompt, one prompt at a time."""
+    def _generated(self, tasks: Sequence[PromptTask]) -> Iterator[list[tuple[Task, Result]]]:
+        """Answers that the model gives by itself, in batches that share the beginnings of their prompts."""
+        rows = [self.prompt_row(task) for task in tasks]
+        model = self.prepared.model.model
+        for batch in generate_shared(model, self.parts, rows, self.budget, self._decode) if rows else ():
+            yield [(tasks[index], self.told(new)) for index, new in batch]
+
+    def prompt_row(self, task: PromptTask) -> PromptRow:
+        """What a prompt that is to be gone on with is fed."""
         request = self.prompt(task).request
         assert isinstance(request, Generated)
         scheme = self.prepared.plan.schemes[task.fingerprint]
-        try:
-            new = generate(self.prepared.model.model, request.ids, scheme, request.new_tokens).tolist()
-        except ForwardError as error:
-            return Failure(status="error", reason=str(error))
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-        else:
-            return Said(answer=None, predicted=new, nll=None, text=said(self.prepared.model.tokenizer, None, new))
-        release()
-        reason = f"generating after {len(request.ids)} tokens did not fit in memory"
-        return Failure(status="out_of_memory", reason=reason)
+        return PromptRow(ids=request.ids, scheme=scheme, new_tokens=request.new_tokens, stop=request.stop)
+
+    def generated(self, task: PromptTask) -> Said | Failure:
+        """What the model goes on to say after one prompt."""
+        ((_, found),) = next(self._generated([task]))
+        assert isinstance(found, Said | Failure)
+        return found
+
+    def told(self, new: Any) -> Said | Failure:
+        """New tokens as they are stored."""
+        if isinstance(new, Failure):
+            return new
+        tokens = new.tolist()
+        return Said(answer=None, predicted=tokens, nll=None, text=self._decode(tokens))
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return said(self.prepared.model.tokenizer, None, list(tokens))
 
 
 def _plain(outcome: Any) -> NDArray[np.float32] | Failure:

@@ -238,8 +238,10 @@ def _cell(
     column: Column,
     length: int,
     experiment: Experiment,
-) -> Cell:
+) -> Cell | None:
     needs = metric.asks(column, options, length, experiment.lengths[-1])
+    if needs is None:
+        return None
     if scheme.context is not None and isinstance(needs, Documents):
         needs = Documents(readings=tuple(part for each in needs.readings for part in cut(each, scheme.context)))
     return Cell(

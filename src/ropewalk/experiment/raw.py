@@ -120,12 +120,13 @@ class Raw:
 
     def _prompts(self, cell: Cell) -> list[OfPrompt] | Measured | None:
         assert isinstance(cell.needs, Prompts)
-        prompts = self.index.prompts.get((cell.source.name, cell.length), ())
+        first, count = cell.needs.first, cell.needs.count
+        prompts = self.index.prompts.get((cell.source.name, cell.length), ())[first : first + count]
         answers = [self.index.answers.get((cell.fingerprint, prompt.request)) for prompt in prompts]
         if len(prompts) < cell.needs.count or any(answer is None for answer in answers):
             return None
         units: list[OfPrompt] = []
-        for place, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        for place, (prompt, answer) in enumerate(zip(prompts, answers, strict=True), start=first):
             assert answer is not None
             if answer.status != "ok":
                 return failed(answer.status, str(answer.reason))

@@ -75,7 +75,7 @@ def prompts(plan: Plan, index: Index) -> list[PromptTask]:
 
 def of_set(each: PromptSet) -> Iterator[PromptTask]:
     """Every task of a set of prompts."""
-    for place in range(each.prompts.count):
+    for place in range(each.prompts.first, each.prompts.first + each.prompts.count):
         yield PromptTask(fingerprint=each.fingerprint, metric=each.metric, length=each.length, place=place)
 
 

@@ -136,6 +136,10 @@ def _keys(raw: Raw) -> Iterator[Mismatch]:
 def _prompts(raw: Raw, plan: Plan) -> Iterator[Mismatch]:
     """What is known of prompts without a tokenizer, such as keys; and the successes that schema 1 stores."""
     asked = {metric.name: (metric, options) for metric, options in raw.experiment.asked()}
+    counts: dict[tuple[str, int], int] = {}
+    for each in plan.prompts:
+        key = each.metric, each.length
+        counts[key] = max(counts.get(key, 0), each.prompts.first + each.prompts.count)
     for each in {(each.metric, each.length): each for each in plan.prompts}.values():
         metric, options = asked[each.metric]
         expected = metric.facts(options, each.length, raw.experiment.seed) if metric.facts else None
@@ -143,7 +147,7 @@ def _prompts(raw: Raw, plan: Plan) -> Iterator[Mismatch]:
             known = expected[place] if expected is not None and place < len(expected) else None
             if known is not None and {name: prompt.facts.get(name) for name in known} != dict(known):
                 yield Mismatch(what=f"{each.metric} @ {each.length} prompt {place}", stored=prompt.facts, found=known)
-            if place >= each.prompts.count:
+            if place >= counts[each.metric, each.length]:
                 yield Mismatch(what=f"{each.metric} @ {each.length} prompt {place}", stored=prompt.facts, found=None)
     if raw.store.version == 1:
         yield from _successes(raw)

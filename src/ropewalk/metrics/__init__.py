@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ropewalk.errors import ExperimentError
-from ropewalk.metrics import longppl, passkey, perplexity
+from ropewalk.metrics import longppl, passkey, perplexity, tasks
 from ropewalk.metrics.metric import Metric, Options
 from ropewalk.plugins import plugged_in
 from ropewalk.stats.column import Column
@@ -20,6 +20,7 @@ METRICS: dict[str, Metric] = {
     "perplexity": perplexity.METRIC,
     "longppl": longppl.METRIC,
     "passkey": passkey.METRIC,
+    "tasks": tasks.METRIC,
 }
 
 

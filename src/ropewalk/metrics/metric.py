@@ -30,10 +30,17 @@ class Documents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
-    """A number made of answers to `count` prompts of the cell's length; `new_tokens` > 0 if they are generated."""
+    """A number made of answers to `count` prompts of the cell's length.
+
+    Attributes:
+        count: how many.
+        new_tokens: > 0 if they are generated: how many at most, as far as that is known without a tokenizer.
+        first: place of the first among the metric's prompts of that length.
+    """
 
     count: int
     new_tokens: int = 0
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,7 +111,8 @@ class OfPrompt:
 class Sample:
     """What one unit gives to a cell: value = sum of numerators / sum of denominators.
 
-    `depth` is a prompt's; `last_token` the last one of the document that counts.
+    `depth` is a prompt's; `last_token` the last one of the document that counts; `group` names what the unit is one of
+    several of, such as a task, where a number is to be read by parts.
     """
 
     unit: str
@@ -112,6 +120,7 @@ class Sample:
     denominator: float
     depth: float | None = None
     last_token: int | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +139,8 @@ class Metric:
         name: its section of the experiment file.
         options: that section.
         columns: what it reports.
-        asks: (column, options, length, longest length) to what the column's value at a length is made of.
+        asks: (column, options, length, longest length) to what the column's value at a length is made of; None where
+            these options do not ask for the column.
         sample: (column, options, readings, outcome of a unit) to its numbers, or why there are none.
         prompts: (options, material, length) to the prompts of a length; None if it asks for none. Raises
             ExperimentError.
@@ -147,7 +157,7 @@ class Metric:
     name: str
     options: type[Options]
     columns: tuple[Column, ...]
-    asks: Callable[[Column, Any, int, int], Documents | Prompts]
+    asks: Callable[[Column, Any, int, int], Documents | Prompts | None]
     sample: Callable[[Column, Any, Sequence[Reading], Any], Sample | Remark]
     prompts: Callable[[Any, Material, int], Sequence[Prompt]] | None = None
     facts: Callable[[Any, int, int], Sequence[Mapping[str, Any]]] | None = None

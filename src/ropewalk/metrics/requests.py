@@ -46,15 +46,17 @@ class Forced:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Generated:
-    """Up to `new_tokens` greedy tokens after `ids` int32 `[T]`."""
+    """Up to `new_tokens` greedy tokens after `ids` int32 `[T]`, fewer where what they say has one of `stop`."""
 
     ids: NDArray[np.int32]
     new_tokens: int
+    stop: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """32 hex digits; equal for equal requests."""
-        return _key({"generated": _digest(self.ids), "new_tokens": self.new_tokens})
+        stop = {"stop": list(self.stop)} if self.stop else {}
+        return _key({"generated": _digest(self.ids), "new_tokens": self.new_tokens, **stop})
 
 
 def _digest(ids: NDArray[np.int32]) -> str:

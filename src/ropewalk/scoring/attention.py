@@ -68,15 +68,39 @@ class Held:
         self.values[layer][:, :, start:end] = value
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
+    def put_each(self, layer: int, places: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep `[B, G, 1, D]` at each row's own place `[B]`, over what was there; the whole room comes back."""
+        rows = torch.arange(len(places), device=places.device)
+        self.keys[layer][rows, :, places] = key[:, :, 0]
+        self.values[layer][rows, :, places] = value[:, :, 0]
+        return self.keys[layer], self.values[layer]
+
+    def take(self, other: Held, end: int, row: int, rows: int) -> None:
+        """Copy the first `end` positions of what another holds to rows from `row` on, of `rows` in all."""
+        for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
+            for layer, part in theirs.items():
+                if layer not in mine:  # zeros: what a mask leaves out must still be a number
+                    mine[layer] = part.new_zeros((rows, part.shape[1], self.room, part.shape[3]))
+                mine[layer][row : row + len(part), :, :end] = part[:, :, :end]
+
+    def keep(self, rows: list[int]) -> None:
+        """Drop all other rows."""
+        for part in (self.keys, self.values):
+            for layer, every in part.items():
+                if rows != list(range(len(every))):
+                    part[layer] = every[rows]
+
 
 @dataclass(slots=True, frozen=True, kw_only=True, eq=False)
 class _Mode:
     """What attention layers do beside attending in one forward pass: go on after the first `start` positions of what is
-    held, and leave out of the last layer all positions but the last `tail` (0: none is left out)."""
+    held, or with one token per row at its own of `places` [B], and leave out of the last layer all positions but the
+    last `tail` (0: none is left out)."""
 
     held: Held | None = None
     start: int = 0
     tail: int = 0
+    places: Tensor | None = None
     layer: Iterator[int] = field(default_factory=count)
 
 
@@ -136,6 +160,16 @@ def continuing(held: Held, start: int, tail: int) -> Iterator[None]:
 
 
 @contextmanager
+def stepping(held: Held, places: Tensor) -> Iterator[None]:
+    """A forward pass inside the block feeds one token per row, each at its own place `[B]` behind what is held of it.
+
+    The caller feeds `position_ids` `[B, 1]` that are the places.
+    """
+    with _switched(held=held, places=places):
+        yield
+
+
+@contextmanager
 def only_last(tail: int) -> Iterator[None]:
     """A forward pass inside the block owes the caller the last `tail` positions; the last layer skips the others."""
     with _switched(tail=tail):
@@ -190,7 +224,9 @@ def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, la
     turn, query = _turn(query, _mode.start + key.shape[2])
     layer, every = _next_layer(key, value)
     last = layer == layers - 1 and 0 < _mode.tail < query.shape[2]
-    if turn is not None and turn.branches:
+    if _mode.places is not None:
+        out = one_each(query, *every, _mode.places, scaling, None)
+    elif turn is not None and turn.branches:
         wanted = query[:, :, -_mode.tail :] if last else query
         out = branched(wanted, *every, scaling, turn)
         if last:
@@ -232,7 +268,7 @@ def _windowed(
 ) -> tuple[Tensor, None]:
     """Attention under a mask, or in a layer with a sliding window: our own where prompts share, or transformers'."""
     window = kwargs.get("sliding_window")
-    if window is None and _mode.start:
+    if window is None and (_mode.start or _mode.places is not None):
         raise ModelError(f"{type(module).__name__}: its mask is no sliding window, so prompts cannot share beginnings.")
     turn, query = _turn(query, _mode.start + key.shape[2])
     if turn is not None and turn.branches:
@@ -240,6 +276,8 @@ def _windowed(
             raise ModelError(f"{type(module).__name__}: its mask is no sliding window, so it cannot branch.")
         query, key = turn.plain(query, _mode.start), turn.plain(key, _mode.start)
     layer, every = _next_layer(key, value)
+    if _mode.places is not None:
+        return one_each(query, *every, _mode.places, scaling, window).transpose(1, 2), None
     tail = _mode.tail if layer == layers - 1 and 0 < _mode.tail < query.shape[2] else 0
     if window is None or (attention_mask is not None and not (_mode.start or tail)):
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
@@ -281,8 +319,12 @@ def _cached(
 
 def _next_layer(key: Tensor, value: Tensor) -> tuple[int, tuple[Tensor, Tensor]]:
     """Which layer of this forward pass attends, and all keys and values that it attends to."""
-    layer = next(_mode.layer)
-    return layer, (key, value) if _mode.held is None else _mode.held.put(layer, _mode.start, key, value)
+    layer, held = next(_mode.layer), _mode.held
+    if held is None:
+        return layer, (key, value)
+    if _mode.places is not None:
+        return layer, held.put_each(layer, _mode.places, key, value)
+    return layer, held.put(layer, _mode.start, key, value)
 
 
 def _masked(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
@@ -294,6 +336,30 @@ def _masked(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, wi
             query, key, value, attn_mask=lower_right, scale=scaling, enable_gqa=groups > 1
         )
     return banded(query, key, value, scaling, window)
+
+
+def one_each(
+    query: Tensor, key: Tensor, value: Tensor, places: Tensor, scaling: float | None, window: int | None
+) -> Tensor:
+    """Attention of one query per row `[B, H, 1, D]` to the keys `[B, G, K, D]` up to its own place `[B]`, as far back
+    as a window reaches; `[B, H, 1, E]`. Two products and no copy of the keys, which kernels with masks would widen."""
+    rows, heads, _, size = query.shape
+    asked_BGQD = query.reshape(rows, key.shape[1], -1, size)
+    logits_BGQK = _products(asked_BGQD, key) * (size**-0.5 if scaling is None else scaling)
+    keys = torch.arange(key.shape[2], device=key.device)
+    seen_BK = keys <= places[:, None]
+    if window is not None:
+        seen_BK &= keys > places[:, None] - window
+    weights_BGQK = logits_BGQK.masked_fill(~seen_BK[:, None, None], float("-inf")).softmax(-1).to(value.dtype)
+    return (weights_BGQK @ value).reshape(rows, heads, 1, -1)
+
+
+def _products(query: Tensor, key: Tensor) -> Tensor:
+    """Queries `[B, G, Q, D]` times keys `[B, G, K, D]`, float32 `[B, G, Q, K]`, also where they are narrower."""
+    if query.is_cuda and query.dtype != torch.float32:
+        flat = torch.bmm(query.flatten(0, 1), key.flatten(0, 1).mT, out_dtype=torch.float32)
+        return flat.unflatten(0, query.shape[:2])
+    return (query @ key.mT).float()
 
 
 AttentionInterface.register(NAME, attend)

@@ -25,7 +25,7 @@ from ropewalk.models import patched
 from ropewalk.models.pairs import Call, calls_of
 from ropewalk.rope import Rotation
 from ropewalk.scheme import Branch, Gains, Positions, Scheme
-from ropewalk.scoring.attention import MASKED, NAME, Held, continuing, in_use, installed, name_for, only_last
+from ropewalk.scoring.attention import MASKED, NAME, Held, continuing, in_use, installed, name_for, only_last, stepping
 from ropewalk.scoring.comparing import REFUSALS, apart, said, two_rotations
 from ropewalk.scoring.foreign_errors import is_out_of_memory, release
 from ropewalk.scoring.head import Split
@@ -242,7 +242,8 @@ def schemes_to_prove(rotations: tuple[Rotation, Rotation], calls: Sequence[Call]
 
 
 def _forgets(model: Any, parts: Split, text: Text) -> str | None:
-    """Why a pass cannot go on from held keys and values; None if they are all that goes from position to position.
+    """Why a pass cannot go on from held keys and values, with more tokens of a row or one of each row; None if they are
+    all that goes from position to position.
 
     Linear attention, convolutions and state spaces keep a state of their own, which is not held, and would start from
     nothing: transformers marks such models, and what it does not mark shows in the numbers.
@@ -260,7 +261,15 @@ def _forgets(model: Any, parts: Split, text: Text) -> str | None:
                 return f"{len(held.keys)} calls of the fast attention in {layers} layers"
             with continuing(held, start, text.tail // 2):
                 found = parts.body(ids[:, start:], torch.arange(start, ids.shape[1], device=ids.device)[None])
+            for layer in held.keys:
+                held.keys[layer], held.values[layer] = (
+                    part.repeat(2, 1, 1, 1) for part in (held.keys[layer], held.values[layer])
+                )
+            last = torch.tensor([ids.shape[1] - 1, ids.shape[1] - 2], device=ids.device)
+            with stepping(held, last):
+                each = parts.body(ids[0, last][:, None], last[:, None])
     except REFUSALS as error:
         return said(error)
     wanted = text.tail // 2
-    return apart(text.expected[:1, -wanted:], found[:, -wanted:])
+    whole = apart(text.expected[:1, -wanted:], found[:, -wanted:])
+    return whole or apart(text.expected[0, last][:, None], each)

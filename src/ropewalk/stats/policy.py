@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ropewalk.stats.best import distinct
 from ropewalk.stats.blocks import Block
+from ropewalk.stats.column import Column
 from ropewalk.stats.intervals import FloatArray
 from ropewalk.stats.sequential import Left, Look, Standing, judge
 
@@ -26,11 +27,11 @@ class Outcomes:
     """One metric at one length, as far as it has been measured.
 
     Attributes:
-        metric, length: as in `Block`.
+        column, length: as in `Block`.
         numerators_CNW, denominators_CNW: float64 `[C, N, W]`, NaN where not measured yet; W is 1 for trials.
     """
 
-    metric: str
+    column: Column
     length: int
     labels: tuple[str, ...]
     units: tuple[str, ...]
@@ -42,7 +43,7 @@ class Outcomes:
         index = [self.labels.index(label) for label in labels]
         part = np.s_[index, : look.units, : look.windows]
         return Block(
-            metric=self.metric,
+            column=self.column,
             lengths=(self.length,),
             labels=tuple(labels),
             units=self.units[: look.units],
@@ -123,7 +124,7 @@ def widest(block: Block, alpha: float) -> float:
         ends = block.paired(label, best, 1 - alpha / pairs).interval
         if ends.low is None or ends.high is None:
             return np.inf
-        ratio = not block.counts and block.metric != "bits_per_byte"
+        ratio = block.column.is_ratio
         low, value, high = np.log([ends.low, ends.value, ends.high]) if ratio else (ends.low, ends.value, ends.high)
         found = max(found, float(value - low), float(high - value))
     return found
