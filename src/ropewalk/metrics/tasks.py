@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from ropewalk.corpus.documents import nearest
+from ropewalk.corpus.documents import choices
 from ropewalk.errors import ExperimentError
 from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample
 from ropewalk.metrics.readings import Reading
@@ -45,8 +45,8 @@ GENERATED = Column(
 
 
 class Tasks(Options):
-    """`generate`: under which schemes answers are generated as well. `template: auto` takes the tokenizer's chat template
-    where it has one."""
+    """`generate`: under which schemes answers are generated as well. `template: auto` takes the tokenizer's chat
+    template where it has one."""
 
     tasks: list[str] = Field(default_factory=lambda: list(TASKS), min_length=1)
     samples: Annotated[int, Field(ge=1, le=2000)] = 20
@@ -59,7 +59,7 @@ class Tasks(Options):
     def _known(cls, names: list[str]) -> list[str]:
         for name in names:
             if name not in TASKS:
-                raise ValueError(f"no task is called {name!r}; {nearest(name, TASKS)}")
+                raise ValueError(f"no task is called {name!r}; {choices(name, TASKS).removesuffix('.')}")
         if len(set(names)) < len(names):
             raise ValueError("a task is named twice; name each once")
         return names
