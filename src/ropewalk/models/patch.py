@@ -1,4 +1,4 @@
-"""Run a model with another rotation than its own, and put everything back afterwards."""
+"""Run a model under another scheme than its own, and put everything back afterwards."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from ropewalk.models.geometry import geometry_of
 from ropewalk.models.layout import layout_of, rotary_modules, stock_forward
 from ropewalk.models.softmax import attentions, scaled_softmax
 from ropewalk.rope import RopeGeometry, Rotation
+from ropewalk.scheme import Scheme
 
 
 @contextmanager
-def patched(model: Any, rotation: Rotation | Sequence[Rotation]) -> Iterator[None]:
-    """Replace the rotation of `model` inside the block.
+def patched(model: Any, scheme: Rotation | Scheme | Sequence[Rotation | Scheme]) -> Iterator[None]:
+    """Run `model` under another scheme than its own inside the block.
 
-    One rotation holds for every row of a batch; of a sequence, the i-th holds for the i-th row. In models with several
-    kinds of layers only those of `geometry_of(config).layer_type` change. Key-value caches filled under another
-    rotation must not be reused inside.
+    One scheme holds for every row of a batch; of a sequence, the i-th holds for the i-th row. A rotation alone stands
+    for the scheme that has nothing beside it. In models with several kinds of layers only those of
+    `geometry_of(config).layer_type` change. Key-value caches filled under another scheme must not be reused inside.
 
     Raises:
         ModelError: the model has no rotary module, lays out cos and sin in an unknown way, rotates by rounded or
@@ -30,7 +31,7 @@ def patched(model: Any, rotation: Rotation | Sequence[Rotation]) -> Iterator[Non
             factor; inside the block, a batch has another number of rows than there are rotations.
     """
     geometry = geometry_of(model.config)
-    rotations = (rotation,) if isinstance(rotation, Rotation) else tuple(rotation)
+    rotations = tuple(each.rotation for each in as_schemes(scheme))
     modules = rotary_modules(model)
     _check_rotations(rotations, geometry)
     with ExitStack() as stack:
@@ -55,6 +56,23 @@ def _replaced(module: nn.Module, rotations: tuple[Rotation, ...], layer_type: st
             del module.forward
         else:
             module.forward = before
+
+
+def as_schemes(given: Rotation | Scheme | Sequence[Rotation | Scheme]) -> tuple[Scheme, ...]:
+    """Schemes, one per row or one for all, of what `patched` is given.
+
+    Raises:
+        ModelError: a scheme cuts the context, which is the business of whoever feeds the tokens.
+    """
+    each = (given,) if isinstance(given, (Rotation, Scheme)) else given
+    schemes = tuple(Scheme(rotation=one) if isinstance(one, Rotation) else one for one in each)
+    cut = [scheme.context for scheme in schemes if scheme.context is not None]
+    if cut:
+        raise ModelError(
+            f"patched() was given a scheme with context={cut[0]}, which says how many tokens to feed, not how to run "
+            "them; feed the last so many tokens, under `scheme.fed`."
+        )
+    return schemes
 
 
 def check_patchable(model: Any) -> None:
