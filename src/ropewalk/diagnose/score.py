@@ -54,7 +54,7 @@ def _scored(
     if feed.kind in ("sliding", "shifted"):
         return [_masked(loaded.model, parts, ids, each) for each in hypotheses]
     fed, first = _fed(loaded, ids, feed)
-    rows = [NllRow(ids=fed, rotation=each.scheme.rotation) for each in hypotheses]
+    rows = [NllRow(ids=fed, scheme=each.scheme) for each in hypotheses]
     found = [np.full(len(ids) - 1, np.nan) for _ in rows]
     for batch in score(loaded.model, parts, rows, BATCH_TOKENS):
         for index, outcome in batch:
@@ -112,7 +112,7 @@ def _masked(model: Any, parts: Split, ids: NDArray[np.int32], hypothesis: Hypoth
     seen_TT = torch.from_numpy(seen(len(ids), hypothesis.feed)).to(device)
     least = torch.finfo(model.dtype).min
     mask_11TT = torch.zeros(seen_TT.shape, dtype=model.dtype, device=device).masked_fill(~seen_TT, least)[None, None]
-    with patched(model, hypothesis.scheme.rotation):
+    with patched(model, hypothesis.scheme):
         hidden = trunk(model)(input_ids=ids_1T, attention_mask=mask_11TT, use_cache=False).last_hidden_state
     return parts.head.nll(before_head(model)(hidden)[0, :-1], ids_1T[0, 1:]).double().cpu().numpy()
 
