@@ -343,6 +343,35 @@ def export(
 
 
 @app.command()
+def diagnose(
+    source: Annotated[str, typer.Argument(help="A server's URL; or a hub id, directory, .gguf file or built-in name.")],
+    model: Annotated[str | None, typer.Option(help="The checkpoint that is served, or that a .gguf is of.")] = None,
+    method: Annotated[str, typer.Option(help="What was asked for; none is what the checkpoint ships.")] = "none",
+    p: ParamList = None,
+    file: Annotated[Path | None, typer.Option(help="Text to send; default a built-in document.")] = None,
+    length: Annotated[int | None, typer.Option(min=2, help="Tokens to send; default 1024.")] = None,
+    target: Annotated[str | None, typer.Option(help="The server's kind; default found out.")] = None,
+    against: Annotated[str | None, typer.Option(metavar="URL", help="A second server, in place of weights.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say which rotation a server, a directory or a file really runs; exit 1 where it is not the one asked for."""
+    from ropewalk.diagnose import command
+    from ropewalk.terminal import say
+
+    params = parse_parameters(p)
+    options = command.Options(
+        model=model, method=method, params=params, file=file, length=length, target=target, against=against
+    )
+    found = command.run(source, options)
+    if as_json:
+        _print_json(found.plain())
+    else:
+        say(*found.lines())
+    if not found.healthy:
+        raise typer.Exit(1)
+
+
+@app.command()
 def search(
     file: Annotated[str, typer.Argument(help="Experiment file, perhaps with a section `search`, or preset:NAME.")],
     length: Annotated[int, typer.Option(min=1, help="Target length, tokens; beyond the window.")],

@@ -1,1 +1,1 @@
-"""Which rotation does this server, file or object really run? Asked by log-probabilities, or read back by calling it."""
+"""Which rotation does this server, file or object really run? By log-probabilities, or by calling it."""

@@ -36,6 +36,7 @@ class Case:
         entry, params: the scaling as a method with all numbers filled in, also of one that ships; None without any.
         other_layers: the geometry of layers that see a window only; None where there are none.
         bos: the tokenizer has one, and the text begins with it; None: it has none.
+        given: tokens that the server kept, where they are not all.
     """
 
     geometry: RopeGeometry
@@ -45,8 +46,11 @@ class Case:
     params: Any
     other_layers: RopeGeometry | None = None
     bos: bool | None = None
+    given: int | None = None
 
-    def variant(self, geometry: RopeGeometry | None = None, length: int | None = None, **changes: Any) -> Rotation | None:
+    def variant(
+        self, geometry: RopeGeometry | None = None, length: int | None = None, **changes: Any
+    ) -> Rotation | None:
         """The same scaling with other parameters, over another geometry or at another length; None where there is no
         such rotation (no ramp in so short a window)."""
         if self.entry is None:
@@ -66,14 +70,15 @@ Found = Iterator[Hypothesis | None]
 """Hypotheses, and None for those that cannot be."""
 
 
-def library(asked: Request, *, bos: bool | None = None) -> tuple[Hypothesis, ...]:
+def library(asked: Request, *, bos: bool | None = None, given: int | None = None) -> tuple[Hypothesis, ...]:
     """Every hypothesis that differs from those before it, what was asked for first.
 
     Args:
         asked: geometry, method and length.
         bos: whether the text begins with a BOS; None where the tokenizer has none.
+        given: how many tokens the server kept, where it answered for fewer than it was sent.
     """
-    case = case_of(asked, bos)
+    case = dataclasses.replace(case_of(asked, bos), given=given)
     found: dict[object, Hypothesis] = {}
     first = Hypothesis(name=AS_ASKED, says="runs what was asked for", scheme=Scheme(rotation=asked.rotation))
     for each in (first, *(hypothesis for fault in FAULTS for hypothesis in fault(case))):
@@ -233,7 +238,9 @@ def _layers(case: Case) -> Found:
         yield Hypothesis(name="only sliding layers scaled", says=says, scheme=bare, sliding=also)
     says = f"turns the full layers as the sliding ones (rope_theta {other.rope_theta:g}): write both by layer type"
     yield _turned("full layers as sliding ones", shipped(other, case.length), says)
-    says = f"turns the sliding layers as the full ones (rope_theta {case.geometry.rope_theta:g}): write both by layer type"
+    says = (
+        f"turns the sliding layers as the full ones (rope_theta {case.geometry.rope_theta:g}): write both by layer type"
+    )
     yield Hypothesis(name="sliding layers as full ones", says=says, scheme=asked, sliding=case.rotation)
 
 
@@ -250,6 +257,9 @@ def _bos(case: Case) -> Found:
 
 def _context(case: Case) -> Found:
     asked, length = Scheme(rotation=case.rotation), case.length
+    if case.given is not None:
+        says = f"keeps the last {case.given} of {length} tokens alone: serve a longer context, or send less"
+        yield Hypothesis(name="context cut", says=says, scheme=asked, feed=Feed(kind="tail", tokens=case.given))
     sizes = {case.geometry.window().length, case.geometry.max_position_embeddings, length // 2}
     for tokens in sorted(size for size in sizes if 1 < size < length):
         says = f"lets each token see the last {tokens} alone: switch its sliding window off"

@@ -131,11 +131,11 @@ def _apart(difference: NDArray[np.float64], nearest: NDArray[np.float64]) -> Apa
     return Apart(
         rms=float(np.sqrt(np.mean(difference**2))),
         mean=float(difference.mean()),
-        margin=paired_t(_blocks(difference), _blocks(nearest), CONFIDENCE).interval,
+        margin=paired_t(blocks(difference), blocks(nearest), CONFIDENCE).interval,
     )
 
 
-def _blocks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def blocks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Means of as many even blocks of at least BLOCK tokens as there are, up to 64."""
     count = min(64, len(values) // BLOCK)
     return np.array([part.mean() for part in np.array_split(values, count)])

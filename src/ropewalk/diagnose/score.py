@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ropewalk.diagnose.hypothesis import Feed, Hypothesis
+from ropewalk.diagnose.turning import layer_types
 from ropewalk.errors import ModelError
 from ropewalk.models import LoadedModel, patched
 from ropewalk.models.auto import before_head, trunk
@@ -24,8 +25,8 @@ Losses = NDArray[np.float64]
 
 
 def losses(loaded: LoadedModel, ids: NDArray[np.int32], hypotheses: Sequence[Hypothesis]) -> list[Losses]:
-    """Of each hypothesis float64 `[T - 1]`, nats, of every token of `ids` int32 `[T]` but the first; NaN for tokens that
-    have no loss under it.
+    """Losses in nats of every token of `ids` int32 `[T]` but the first, float64 `[T - 1]` of each hypothesis; NaN for
+    tokens that have no loss under it.
 
     Raises:
         ModelError: a pass failed, or the model has no BOS or no such layers as a hypothesis is about.
@@ -87,19 +88,18 @@ def _other_layers(model: Any, scaled: str | None, rotation: Rotation | None) -> 
         yield
         return
     module: Any = rotary_modules(model)[0]
-    kinds = [name.removesuffix("_inv_freq") for name, _ in module.named_buffers(recurse=False)]
-    kinds = [kind for kind in kinds if kind != scaled and not kind.endswith("_original") and kind != "inv_freq"]
-    before = {kind: (getattr(module, f"{kind}_inv_freq"), getattr(module, f"{kind}_attention_scaling")) for kind in kinds}
+    kinds = [kind for kind in layer_types(module) if kind != scaled]
+    names = (f"{kind}_{what}" for kind in kinds for what in ("inv_freq", "attention_scaling"))
+    before = {name: getattr(module, name) for name in names}
     try:
-        for kind, (inv_freq, _) in before.items():
-            values = torch.from_numpy(np.array(rotation.inv_freq)).to(inv_freq)
-            setattr(module, f"{kind}_inv_freq", values)
-            setattr(module, f"{kind}_attention_scaling", rotation.attention_factor)
+        for name, own in before.items():
+            is_factor = name.endswith("scaling")
+            values = rotation.attention_factor if is_factor else torch.from_numpy(rotation.inv_freq.copy()).to(own)
+            setattr(module, name, values)
         yield
     finally:
-        for kind, (inv_freq, factor) in before.items():
-            setattr(module, f"{kind}_inv_freq", inv_freq)
-            setattr(module, f"{kind}_attention_scaling", factor)
+        for name, own in before.items():
+            setattr(module, name, own)
 
 
 @torch.inference_mode()

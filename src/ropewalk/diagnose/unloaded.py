@@ -1,0 +1,26 @@
+"""The rotary modules that transformers makes of a configuration, without any weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ropewalk.diagnose.turning import is_rotary
+from ropewalk.models.auto import auto_classes
+
+
+def unloaded(config: Any) -> nn.Module:
+    """A module that holds, under their names, the rotary modules of the model of `config`, on the CPU.
+
+    The model is made on the meta device, which takes no memory; its rotary modules are made again from the same
+    configuration, and nothing else of it is.
+    """
+    with torch.device("meta"):
+        model: Any = auto_classes("configuration", config)[0].from_config(config)
+    found = nn.Module()
+    for name, module in model.named_modules():
+        if is_rotary(module) and hasattr(module, "config"):
+            found.add_module(name.replace(".", "/"), type(module)(config=module.config))
+    return found
