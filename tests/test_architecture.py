@@ -30,7 +30,7 @@ ORDER = (
     "searching",
     "tune",
     "export",
-    "diagnose",
+    "diagnosis",
     "api",
     "terminal",
     "cli",

@@ -355,7 +355,7 @@ def diagnose(
     as_json: JsonFlag = False,
 ) -> None:
     """Say which rotation a server, a directory or a file really runs; exit 1 where it is not the one asked for."""
-    from ropewalk.diagnose import command
+    from ropewalk.diagnosis import command
     from ropewalk.terminal import say
 
     params = parse_parameters(p)

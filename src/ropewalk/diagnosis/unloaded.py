@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ropewalk.diagnose.turning import is_rotary
+from ropewalk.diagnosis.turning import is_rotary
 from ropewalk.models.auto import auto_classes
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ropewalk.diagnose.hypothesis import Feed, Hypothesis
-from ropewalk.diagnose.turning import layer_types
+from ropewalk.diagnosis.hypothesis import Feed, Hypothesis
+from ropewalk.diagnosis.turning import layer_types
 from ropewalk.errors import ModelError
 from ropewalk.models import LoadedModel, patched
 from ropewalk.models.auto import before_head, trunk

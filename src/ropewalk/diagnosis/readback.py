@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ropewalk.diagnose.hypothesis import AS_ASKED, Hypothesis
-from ropewalk.diagnose.ignored import ignored_keys
-from ropewalk.diagnose.library import library
-from ropewalk.diagnose.turning import Turning, by_rotation, turnings
-from ropewalk.diagnose.unloaded import unloaded
+from ropewalk.diagnosis.hypothesis import AS_ASKED, Hypothesis
+from ropewalk.diagnosis.ignored import ignored_keys
+from ropewalk.diagnosis.library import library
+from ropewalk.diagnosis.turning import Turning, by_rotation, turnings
+from ropewalk.diagnosis.unloaded import unloaded
 from ropewalk.errors import ModelError
 from ropewalk.export.checkpoint import checkpoint_of
 from ropewalk.export.request import Checkpoint, Request, request
@@ -193,7 +193,11 @@ def _judged(asked: Request, turning: Turning, modules: int) -> Read:
     if rotation is None:
         return Read(turning=turning, modules=modules, name=None, says=f"{turning.problem}: it cannot be matched")
     other = turning.layer_type is not None and turning.layer_type != asked.geometry.layer_type
-    known = _other(asked, turning.layer_type) if other else [each for each in library(asked) if each.sliding is None]
+    known = (
+        _other(asked, turning.layer_type, rotation)
+        if other
+        else [each for each in library(asked) if each.sliding is None]
+    )
     for exact in (same, rounded):
         for each in known:
             if exact(rotation, each.scheme.rotation):
@@ -206,12 +210,18 @@ def _judged(asked: Request, turning: Turning, modules: int) -> Read:
     return Read(turning=turning, modules=modules, name=None, says=says)
 
 
-def _other(asked: Request, kind: str | None) -> list[Hypothesis]:
-    """What layers with a rotation of their own may do."""
+def _other(asked: Request, kind: str | None, found: Rotation) -> list[Hypothesis]:
+    """What layers with a rotation of their own, perhaps of other heads (Gemma 4), may do."""
     own = asked.checkpoint.layers.get(str(kind))
-    if own is None or asked.checkpoint.uneven:
+    if own is None:
         return []
-    geometry = replace(asked.geometry, rope_theta=float(own["rope_theta"]), rope_parameters=own, layer_type=kind)
+    geometry = replace(
+        asked.geometry,
+        rotary_dim=2 * found.inv_freq.size,
+        rope_theta=float(own["rope_theta"]),
+        rope_parameters=own,
+        layer_type=kind,
+    )
     first = Hypothesis(
         name=AS_ASKED, says="runs what was asked for", scheme=Scheme(rotation=shipped(geometry, asked.length))
     )

@@ -36,6 +36,7 @@ class Hypothesis:
         scheme: of the layers that methods apply to.
         sliding: the rotation of the other layers, where it is not their own.
         feed: the tokens that predict.
+        also: names of other faults that give the very same numbers here.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Hypothesis:
     scheme: Scheme
     sliding: Rotation | None = None
     feed: Feed = Feed()
+    also: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str, Feed]:

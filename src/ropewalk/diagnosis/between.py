@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ropewalk.diagnose.match import BLOCK, CONFIDENCE, EARLY, GROWTH, RESOLUTION, blocks
+from ropewalk.diagnosis.match import BLOCK, CONFIDENCE, EARLY, GROWTH, RESOLUTION, blocks
 from ropewalk.errors import ExportError
 from ropewalk.export.check import Engine
 from ropewalk.stats.intervals import Interval

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ropewalk.diagnose.hypothesis import AS_ASKED, Feed, Hypothesis
+from ropewalk.diagnosis.hypothesis import AS_ASKED, Feed, Hypothesis
 from ropewalk.errors import MethodError
 from ropewalk.export.request import Request
 from ropewalk.methods import find
@@ -71,7 +71,7 @@ Found = Iterator[Hypothesis | None]
 
 
 def library(asked: Request, *, bos: bool | None = None, given: int | None = None) -> tuple[Hypothesis, ...]:
-    """Every hypothesis that differs from those before it, what was asked for first.
+    """Every hypothesis, what was asked for first; those that are one and the same here under the first one's name.
 
     Args:
         asked: geometry, method and length.
@@ -83,7 +83,8 @@ def library(asked: Request, *, bos: bool | None = None, given: int | None = None
     first = Hypothesis(name=AS_ASKED, says="runs what was asked for", scheme=Scheme(rotation=asked.rotation))
     for each in (first, *(hypothesis for fault in FAULTS for hypothesis in fault(case))):
         if each is not None:
-            found.setdefault(each.key, each)
+            known = found.get(each.key)
+            found[each.key] = each if known is None else dataclasses.replace(known, also=(*known.also, each.name))
     return tuple(found.values())
 
 
@@ -135,6 +136,8 @@ def _shipped(case: Case) -> Found:
     own = shipped(case.geometry, case.length)
     says = "runs what the checkpoint ships: the override was not read; give it where this engine reads it"
     yield _turned("as shipped", own, says)
+    if own == case.rotation:
+        return
     says = "stacks what was asked for on what the checkpoint ships: replace the shipped scaling, or ask for less"
     yield _turned("stacked on shipped", stacked(case.geometry, case.rotation, case.length), says)
 
@@ -274,12 +277,12 @@ FAULTS: tuple[Callable[[Case], Found], ...] = (
     _unscaled,
     _shipped,
     _theta,
+    _lists,
     _factor,
+    _yarn,
     _window,
     _attention,
-    _yarn,
     _type,
-    _lists,
     _layers,
     _bos,
     _context,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ropewalk.diagnose.hypothesis import Hypothesis
-from ropewalk.diagnose.match import BLOCK, CONFIDENCE, Match
+from ropewalk.diagnosis.hypothesis import Hypothesis
+from ropewalk.diagnosis.match import BLOCK, CONFIDENCE, Match
 from ropewalk.stats.intervals import Interval
 
 SHOWN = 5
@@ -83,7 +83,9 @@ class Diagnosis:
         """The verdict, what cannot be told from it, and the nearest hypotheses."""
         found = self.match
         head = [self.sentence]
-        others = [self.hypotheses[index].name for index in found.tied if index != (found.found or 0)]
+        others = [self.hypotheses[index].name for index in found.tied if index != found.found]
+        if found.found is not None and (same := self.hypotheses[found.found].also):
+            head.append(f"It is the same here as: {', '.join(same)}.")
         if others and found.found is not None:
             head.append(f"On {found.tokens} tokens this cannot be told from: {', '.join(others)}.")
         if found.found is not None and found.grows:
@@ -131,6 +133,7 @@ class Diagnosis:
         assert apart is not None
         return {
             "name": each.name,
+            "also": list(each.also),
             "says": each.says,
             "fingerprint": each.scheme.fingerprint,
             "rms": apart.rms,

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from ropewalk.corpus import load_documents, tokenize
 from ropewalk.corpus.tokens import wants_bos
-from ropewalk.diagnose import servers
-from ropewalk.diagnose.between import Between, between
-from ropewalk.diagnose.library import library
-from ropewalk.diagnose.match import match
-from ropewalk.diagnose.readback import ReadBack, of_file
-from ropewalk.diagnose.score import losses
-from ropewalk.diagnose.verdict import Diagnosis
+from ropewalk.diagnosis import servers
+from ropewalk.diagnosis.between import Between, between
+from ropewalk.diagnosis.library import library
+from ropewalk.diagnosis.match import match
+from ropewalk.diagnosis.readback import ReadBack, of_file
+from ropewalk.diagnosis.score import losses
+from ropewalk.diagnosis.verdict import Diagnosis
 from ropewalk.errors import ExportError
 from ropewalk.export import ENGINES
 from ropewalk.export.checkpoint import Described, describe
