@@ -372,6 +372,20 @@ def diagnose(
 
 
 @app.command()
+def golden(
+    out: Annotated[Path, typer.Option(help="A new directory: a JSON file per architecture, and index.json.")],
+) -> None:
+    """Write the rotation of every decoder architecture of the installed transformers, as test data for engines."""
+    from ropewalk.diagnosis.golden import write
+    from ropewalk.terminal import say
+
+    for name, line in write(out):
+        for case, why in line.get("left_out", {}).items():
+            err.print(visible(f"{name} {case}: {why}"), markup=False)
+    say(out / "index.json")
+
+
+@app.command()
 def search(
     file: Annotated[str, typer.Argument(help="Experiment file, perhaps with a section `search`, or preset:NAME.")],
     length: Annotated[int, typer.Option(min=1, help="Target length, tokens; beyond the window.")],

@@ -46,6 +46,7 @@ FROZEN = {
         "--against",
         "--json",
     },
+    "golden": {"--out"},
     "compare": {"DIRECTORY_A", "DIRECTORY_B", "--json"},
     "verify": {"DIRECTORY", "--cells"},
     "search": {"FILE", "--length", "--out", "--evaluations", "--budget", "--seed", "--max-short-cost", "--repeats"},

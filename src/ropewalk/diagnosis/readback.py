@@ -211,22 +211,23 @@ def _judged(asked: Request, turning: Turning, modules: int) -> Read:
 
 
 def _other(asked: Request, kind: str | None, found: Rotation) -> list[Hypothesis]:
-    """What layers with a rotation of their own, perhaps of other heads (Gemma 4), may do."""
-    own = asked.checkpoint.layers.get(str(kind))
+    """What layers with a rotation of their own may do."""
+    own = own_rotation(asked, kind, found.inv_freq.size)
     if own is None:
         return []
-    geometry = replace(
-        asked.geometry,
-        rotary_dim=2 * found.inv_freq.size,
-        rope_theta=float(own["rope_theta"]),
-        rope_parameters=own,
-        layer_type=kind,
-    )
-    first = Hypothesis(
-        name=AS_ASKED, says="runs what was asked for", scheme=Scheme(rotation=shipped(geometry, asked.length))
-    )
+    first = Hypothesis(name=AS_ASKED, says="runs what was asked for", scheme=Scheme(rotation=own))
     also = [each for each in library(asked) if each.sliding is not None]
     return [first, *(replace(each, scheme=Scheme(rotation=each.sliding)) for each in also if each.sliding is not None)]
+
+
+def own_rotation(asked: Request, kind: str | None, pairs: int) -> Rotation | None:
+    """The rotation that layers which methods leave alone have, perhaps of other heads (Gemma 4)."""
+    own = asked.checkpoint.layers.get(str(kind))
+    if own is None:
+        return None
+    theta = float(own["rope_theta"])
+    geometry = replace(asked.geometry, rotary_dim=2 * pairs, rope_theta=theta, rope_parameters=own, layer_type=kind)
+    return shipped(geometry, asked.length)
 
 
 def same(one: Rotation, other: Rotation) -> bool:
