@@ -10,6 +10,7 @@ Prints a table of Markdown each.
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 import time
@@ -26,7 +27,9 @@ from transformers.utils import logging
 
 sys.path += [str(Path(__file__).parents[1] / "tests" / part) for part in ("", "diagnose", "export", "models")]
 
+import gguf_models
 import injected
+import live_servers
 from faulty_servers import answers, rebuilt, serving
 
 import checkpoints
@@ -35,9 +38,11 @@ from ropewalk.diagnosis.hypothesis import Hypothesis
 from ropewalk.diagnosis.library import library
 from ropewalk.diagnosis.match import Match, match
 from ropewalk.diagnosis.score import losses
+from ropewalk.errors import RopewalkError
+from ropewalk.export import command as export
 from ropewalk.export.checkpoint import describe
 from ropewalk.export.request import request
-from ropewalk.models import LoadedModel, ModelSpec, load
+from ropewalk.models import LoadedModel, ModelSpec, builtin, load
 
 SERVED = (injected.strand(), injected.LLAMA, injected.GEMMA, injected.PHI)
 
@@ -116,14 +121,9 @@ def eight_bits(weight: torch.Tensor) -> torch.Tensor:
     return (weight / scale).round() * scale
 
 
-def bfloat16(weight: torch.Tensor) -> torch.Tensor:
-    """Rounded to 8 bits of mantissa."""
-    return weight.bfloat16().float()
-
-
 ROUNDINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "float32": lambda w: w,
-    "bfloat16": bfloat16,
+    "bfloat16": lambda w: w.bfloat16(),
     "8 bits": eight_bits,
 }
 
@@ -162,13 +162,79 @@ def timed() -> None:
     print("| model | tokens | hypotheses | wall s | CPU s |\n|---|---|---|---|---|")
     for name, length in (("strand", 1024), ("smollm2", 1024)):
         model = load(ModelSpec(id=name), dtype="float32").model
-        with serving(answers(model)) as url:
+        own = model.config.rope_parameters["rope_theta"], model.config.max_position_embeddings
+        with serving(answers(rebuilt(model, injected.yarn(*own)))) as url:
             start, used = time.perf_counter(), time.process_time()
-            found = command.run(url, command.Options(model=name, method="none", params={}, length=length))
+            asked = command.Options(model=name, method="yarn", params={"factor": 4}, length=length)
+            found = command.run(url, asked)
             wall, cpu = time.perf_counter() - start, time.process_time() - used
         assert isinstance(found, command.Diagnosis)
         assert found.healthy
         print(f"| {name} | {length} | {len(found.hypotheses)} | {wall:.1f} | {cpu:.1f} |", flush=True)
+
+
+def variants() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Faults as methods, for engines that are given them as what they are: by the name that they must get."""
+    factor = 0.1 * math.log(4) + 1
+    return {
+        "as asked": ("yarn", {"factor": 4}),
+        "unscaled": ("none", {}),
+        "linear": ("linear", {"factor": 4}),
+        "factor squared": ("yarn", {"factor": 16}),
+        "window 1024": ("yarn", {"factor": 4, "original_max_position_embeddings": 1024}),
+        "attention factor missing": ("yarn", {"factor": 4, "attention_factor": 1.0}),
+        "attention factor squared": ("yarn", {"factor": 4, "attention_factor": factor**2}),
+        "truncate": ("yarn", {"factor": 4, "truncate": False}),
+    }
+
+
+def live(python: str, engine: str) -> None:
+    """strand with each fault in the engine's own server, asked for yarn with factor 4."""
+    print(f"| fault in {engine} | called | rms of it | rms of what was asked for | wall s |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as scratch:
+        started = {"vllm": _vllm, "llama.cpp": _llama_cpp}[engine](Path(python), Path(scratch))
+        model = next(started)
+        assert isinstance(model, str)
+        options = command.Options(model=model, method="yarn", params={"factor": 4}, length=1000)
+        for name, line in started:
+            with live_servers.running(line) as url:
+                start = time.perf_counter()
+                found = command.run(url, options)
+            assert isinstance(found, command.Diagnosis)
+            nearest, asked = found.match.apart[found.match.nearest], found.match.apart[0]
+            assert nearest is not None
+            assert asked is not None
+            took = time.perf_counter() - start
+            print(f"| {name} | {found.name} | {nearest.rms:.2g} | {asked.rms:.2g} | {took:.0f} |", flush=True)
+
+
+def _vllm(python: Path, scratch: Path) -> Iterator[Any]:
+    """The model, and then each fault's name and command line: stock overrides, written by hand."""
+    yield "strand"
+    directory = Path(str(builtin.locate("strand", weights=True)[0]))
+    for name, (method, params) in variants().items():
+        rope = {"rope_type": {"none": "default"}.get(method, method), "rope_theta": 10000.0, **params}
+        if method == "yarn":
+            rope = {"original_max_position_embeddings": 256, **rope}
+        overrides = {"max_position_embeddings": 256 if method == "linear" else 1024, "rope_parameters": rope}
+        yield name, live_servers.vllm(python, directory, 1001, overrides)
+
+
+def _llama_cpp(python: Path, scratch: Path) -> Iterator[Any]:
+    """The same: rewritten files, and one with flags on top of it."""
+    vocabulary = Path(str(builtin.locate("strand", weights=False)[0])) / "tokenizer.json"
+    model = load(ModelSpec(id="strand"), dtype="float32").model
+    plain = gguf_models.write(scratch / "strand.gguf", model, tokenizer_json=vocabulary)
+    yield str(plain)
+    for number, (name, (method, params)) in enumerate(variants().items()):
+        out = scratch / f"{number}.gguf"
+        options = export.Options(gguf=plain, out=out)
+        try:
+            export.run(method, "llama.cpp", model=str(plain), params=params, length=1024, options=options)
+        except RopewalkError as wrong:
+            print(f"| {name} | not run: {wrong} | | | |")
+            continue
+        yield name, live_servers.llama_cpp(python, out, 1000)
 
 
 def main() -> None:
@@ -178,7 +244,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     np.seterr(all="ignore")
-    {"matrix": matrix, "healthy": healthy, "time": timed}[sys.argv[1]]()
+    {"matrix": matrix, "healthy": healthy, "time": timed, "live": live}[sys.argv[1]](*sys.argv[2:])
 
 
 if __name__ == "__main__":

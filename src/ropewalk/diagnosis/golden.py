@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
@@ -33,7 +34,11 @@ CASES: Mapping[str, Mapping[str, Any]] = {"none": {}, "linear": {"factor": 4}, "
 
 INDEX = "index.json"
 _DECODERS = ("ForCausalLM", "ForConditionalGeneration")
-_FOREIGN = (AttributeError, ImportError, KeyError, TypeError, ValueError, RuntimeError, IndexError, AssertionError)
+_FOREIGN = (
+    *(AssertionError, AttributeError, ImportError, LookupError, RuntimeError, StrictDataclassError, TypeError),
+    ValueError,
+)
+"""What transformers raises for a configuration that it cannot build, or a scaling that a class refuses."""
 
 
 def architectures() -> Iterator[str]:
