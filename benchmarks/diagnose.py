@@ -190,22 +190,24 @@ def variants() -> dict[str, tuple[str, dict[str, Any]]]:
 
 def live(python: str, engine: str) -> None:
     """strand with each fault in the engine's own server, asked for yarn with factor 4."""
-    print(f"| fault in {engine} | called | rms of it | rms of what was asked for | wall s |\n|---|---|---|---|---|")
+    print(f"| fault in {engine} | called | rms of it | rms of what was asked for |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         started = {"vllm": _vllm, "llama.cpp": _llama_cpp}[engine](Path(python), Path(scratch))
-        model = next(started)
-        assert isinstance(model, str)
-        options = command.Options(model=model, method="yarn", params={"factor": 4}, length=1000)
+        spec, kind = ModelSpec(id=str(next(started))), {"vllm": "vllm", "llama.cpp": "llama-cpp-python"}[engine]
+        loaded, about = load(spec, dtype="float32"), describe(spec)
+        ids, bos = command.tokens(loaded.tokenizer, None, 1000, bos_first=engine == "llama.cpp")
+        asked = request(about.geometry, "yarn", {"factor": 4}, len(ids), about.checkpoint)
+        hypotheses = library(asked, bos=bos)
+        local = losses(loaded, ids, hypotheses)
         for name, line in started:
             with live_servers.running(line) as url:
-                start = time.perf_counter()
-                found = command.run(url, options)
-            assert isinstance(found, command.Diagnosis)
-            nearest, asked = found.match.apart[found.match.nearest], found.match.apart[0]
-            assert nearest is not None
-            assert asked is not None
-            took = time.perf_counter() - start
-            print(f"| {name} | {found.name} | {nearest.rms:.2g} | {asked.rms:.2g} | {took:.0f} |", flush=True)
+                server = servers.server_at(url, len(ids))
+                assert servers.kind_of(server) == kind
+                found = match(servers.losses(server, kind, ids, loaded.tokenizer.decode).nll, local)
+            called = "none fits" if found.found is None else hypotheses[found.found].name
+            far = [found.apart[index] for index in (found.nearest, 0)]
+            said = " | ".join("-" if each is None else f"{each.rms:.2g}" for each in far)
+            print(f"| {name} | {called} | {said} |", flush=True)
 
 
 def _vllm(python: Path, scratch: Path) -> Iterator[Any]:

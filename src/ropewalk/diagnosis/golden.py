@@ -168,3 +168,17 @@ def index_text(index: Mapping[str, Any]) -> str:
     """The index as JSON, one class a line."""
     lines = [f"{json.dumps(name)}: {json.dumps(line)}" for name, line in index.items()]
     return f'{{"transformers": {json.dumps(transformers.__version__)},\n"classes": {{\n' + ",\n".join(lines) + "\n}}\n"
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Rows of a table of two versions' indices: class, case, what the old one has, what the new one has."""
+    rows: list[tuple[str, str, str, str]] = []
+    for name in sorted(set(old) | set(new)):
+        if name not in old or name not in new:
+            rows.append((name, "", "there" if name in old else "-", "there" if name in new else "-"))
+            continue
+        for case in sorted(set(old[name]) | set(new[name])):
+            one, other = (json.dumps(each[name].get(case)) for each in (old, new))
+            if one != other:
+                rows.append((name, case, one, other))
+    return rows
