@@ -138,6 +138,18 @@ PHI = Served(
 )
 
 
+TEMPERED = {"llama_4_scaling_beta": 0.5, "original_max_position_embeddings": 64}
+MINISTRAL = Served(
+    name="ministral3",
+    make=lambda: random("Ministral3ForCausalLM", max_position_embeddings=256, rope_parameters=MINISTRAL.rope),
+    method="none",
+    params={},
+    rope=yarn(THETA, 64, **TEMPERED),
+    bare={"rope_type": "default", "rope_theta": THETA, **TEMPERED},
+    length=512,
+)
+
+
 def strand() -> Served:
     """The trained one."""
     from ropewalk.models import ModelSpec, load
@@ -187,6 +199,8 @@ def _ropes(served: Served, model: Any) -> Iterator[tuple[str, Any]]:
     s = rope["factor"]
     yield "as asked", _with(served, model, rope)
     yield "unscaled", _with(served, model, bare)
+    if served is MINISTRAL:
+        yield "temperature missing", _with(served, model, rope | {"llama_4_scaling_beta": 0.0})
     if served is LLAMA:
         yield "as shipped", _with(served, model, LLAMA3)
         yield "betas by default", _with(served, model, {k: v for k, v in rope.items() if k != "beta_slow"})
@@ -204,7 +218,11 @@ def _ropes(served: Served, model: Any) -> Iterator[tuple[str, Any]]:
         return
     yield "factor squared", _with(served, model, rope | {"factor": s * s})
     own = rope["original_max_position_embeddings"]
-    yield f"window {round(own * s)}", _with(served, model, rope | {"original_max_position_embeddings": round(own * s)})
+    if served is not MINISTRAL:  # whose temperature counts from the same key
+        yield (
+            f"window {round(own * s)}",
+            _with(served, model, rope | {"original_max_position_embeddings": round(own * s)}),
+        )
     if not served.layered:
         yield "truncate", _with(served, model, rope | {"truncate": False})
 

@@ -19,7 +19,7 @@ from ropewalk.export.checkpoint import describe
 from ropewalk.export.request import request
 from ropewalk.models import ModelSpec, load
 
-SERVED = (injected.LLAMA, injected.GEMMA, injected.PHI)
+SERVED = (injected.LLAMA, injected.GEMMA, injected.PHI, injected.MINISTRAL)
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,10 @@ def _edited(config: Any, asked: Request) -> Any:
 
 
 def _sentence(wrong: BaseException) -> str:
-    return " ".join(str(wrong).split())[:200] or type(wrong).__name__
+    said = " ".join(str(wrong).split())[:200]
+    if isinstance(wrong, RopewalkError):
+        return said
+    return f"transformers does not build its default configuration ({type(wrong).__name__}: {said})"
 
 
 def summary(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class Hypothesis:
         says: the end of "this server ...": what it does, and the remedy.
         scheme: of the layers that methods apply to.
         sliding: the rotation of the other layers, where it is not their own.
+        tempered: the temperature that ships, if any, is on.
         feed: the tokens that predict.
         also: names of other faults that give the very same numbers here.
     """
@@ -43,10 +44,12 @@ class Hypothesis:
     says: str
     scheme: Scheme
     sliding: Rotation | None = None
+    tempered: bool = True
     feed: Feed = Feed()
     also: tuple[str, ...] = ()
 
     @property
-    def key(self) -> tuple[str, str, Feed]:
+    def key(self) -> tuple[str, str, bool, Feed]:
         """Two hypotheses with the same one cannot be told apart by any text."""
-        return self.scheme.fingerprint, "" if self.sliding is None else self.sliding.fingerprint, self.feed
+        sliding = "" if self.sliding is None else self.sliding.fingerprint
+        return self.scheme.fingerprint, sliding, self.tempered, self.feed

@@ -21,6 +21,7 @@ from ropewalk.methods.resolving import stacked, with_numbers
 from ropewalk.rope import RopeGeometry, Rotation
 from ropewalk.scheme import Scheme
 
+TEMPERATURE = "llama_4_scaling_beta"
 FALLBACK_THETA = 10000.0
 """The base that readers take where they find none."""
 
@@ -247,6 +248,13 @@ def _layers(case: Case) -> Found:
     yield Hypothesis(name="sliding layers as full ones", says=says, scheme=asked, sliding=case.rotation)
 
 
+def _temperature(case: Case) -> Found:
+    """Where rope_parameters ship one (Ministral 3, Mistral 4)."""
+    if case.geometry.rope_parameters.get(TEMPERATURE):
+        says = f"has no temperature: it does not read {TEMPERATURE} (rope_parameters), which the model was trained with"
+        yield Hypothesis(name="temperature missing", says=says, scheme=Scheme(rotation=case.rotation), tempered=False)
+
+
 def _bos(case: Case) -> Found:
     asked = Scheme(rotation=case.rotation)
     if case.bos is not None:
@@ -284,6 +292,7 @@ FAULTS: tuple[Callable[[Case], Found], ...] = (
     _attention,
     _type,
     _layers,
+    _temperature,
     _bos,
     _context,
 )

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ropewalk.diagnosis.hypothesis import Feed, Hypothesis
+from ropewalk.diagnosis.library import TEMPERATURE
 from ropewalk.diagnosis.turning import layer_types
 from ropewalk.errors import ModelError
 from ropewalk.models import LoadedModel, patched
@@ -37,15 +38,18 @@ def losses(loaded: LoadedModel, ids: NDArray[np.int32], hypotheses: Sequence[Hyp
     for _, group in groupby(order, key=lambda i: _together(hypotheses[i])):
         indices = list(group)
         together = [hypotheses[i] for i in indices]
-        with _other_layers(loaded.model, loaded.geometry.layer_type, together[0].sliding):
+        with (
+            _other_layers(loaded.model, loaded.geometry.layer_type, together[0].sliding),
+            _tempered(loaded.model, together[0].tempered),
+        ):
             found |= zip(indices, _scored(loaded, parts, ids, together), strict=True)
     return [found[index] for index in range(len(hypotheses))]
 
 
-def _together(hypothesis: Hypothesis) -> tuple[str, str, int]:
-    """What the rows of a batch share: the rotation of the other layers, and what is fed."""
+def _together(hypothesis: Hypothesis) -> tuple[str, bool, str, int]:
+    """What the rows of a batch share: the rotation of the other layers, the temperature, and what is fed."""
     sliding = "" if hypothesis.sliding is None else hypothesis.sliding.fingerprint
-    return sliding, hypothesis.feed.kind, hypothesis.feed.tokens
+    return sliding, hypothesis.tempered, hypothesis.feed.kind, hypothesis.feed.tokens
 
 
 def _scored(
@@ -100,6 +104,21 @@ def _other_layers(model: Any, scaled: str | None, rotation: Rotation | None) -> 
     finally:
         for name, own in before.items():
             setattr(module, name, own)
+
+
+@contextlib.contextmanager
+def _tempered(model: Any, tempered: bool) -> Iterator[None]:
+    """Attention reads its temperature from the configuration in every pass; it is 1 inside the block, if so asked."""
+    rope: dict[str, Any] = model.config.get_text_config(decoder=True).rope_parameters
+    if tempered:
+        yield
+        return
+    before = rope[TEMPERATURE]
+    try:
+        rope[TEMPERATURE] = 0.0
+        yield
+    finally:
+        rope[TEMPERATURE] = before
 
 
 @torch.inference_mode()

@@ -55,7 +55,7 @@ def layer_types(module: Any) -> list[str]:
     """The kinds of layers that a rotary module keeps frequencies of its own for; none where it does not tell them
     apart."""
     names = [name.removesuffix("_inv_freq") for name, _ in module.named_buffers(recurse=False)]
-    return [name for name in names if name != "inv_freq" and not name.endswith("original")]
+    return [] if "inv_freq" in names else [name for name in names if not name.endswith("original")]
 
 
 def _turning(name: str, module: Any, kind: str | None, length: int) -> Turning:
