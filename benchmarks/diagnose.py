@@ -123,7 +123,7 @@ def eight_bits(weight: torch.Tensor) -> torch.Tensor:
 
 ROUNDINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "float32": lambda w: w,
-    "bfloat16": lambda w: w.bfloat16(),
+    "bfloat16": lambda w: w.bfloat16().float(),
     "8 bits": eight_bits,
 }
 
@@ -200,10 +200,15 @@ def live(python: str, engine: str) -> None:
         hypotheses = library(asked, bos=bos)
         local = losses(loaded, ids, hypotheses)
         for name, line in started:
-            with live_servers.running(line) as url:
-                server = servers.server_at(url, len(ids))
-                assert servers.kind_of(server) == kind
-                found = match(servers.losses(server, kind, ids, loaded.tokenizer.decode).nll, local)
+            try:
+                with live_servers.running(line) as url:
+                    server = servers.server_at(url, len(ids))
+                    assert servers.kind_of(server) == kind
+                    found = match(servers.losses(server, kind, ids, loaded.tokenizer.decode).nll, local)
+            except RuntimeError as wrong:
+                print(f"| {name} | not started | | |", flush=True)
+                print(name, wrong, file=sys.stderr, flush=True)
+                continue
             called = "none fits" if found.found is None else hypotheses[found.found].name
             far = [found.apart[index] for index in (found.nearest, 0)]
             said = " | ".join("-" if each is None else f"{each.rms:.2g}" for each in far)

@@ -54,7 +54,7 @@ def running(command: Sequence[str]) -> Iterator[str]:
             yield url
         except RuntimeError as wrong:
             log.seek(0)
-            raise RuntimeError(f"{wrong}: {log.read()[-1500:]}") from wrong
+            raise RuntimeError(f"{wrong}: {log.read()[-20000:]}") from wrong
         finally:
             process.terminate()
             try:
