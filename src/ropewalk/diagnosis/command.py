@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ropewalk.corpus import load_documents, tokenize
-from ropewalk.corpus.tokens import wants_bos
+from ropewalk.corpus import load_documents
+from ropewalk.corpus.tokens import tokenize_all, wants_bos
 from ropewalk.diagnosis import servers
 from ropewalk.diagnosis.between import Between, between
 from ropewalk.diagnosis.library import library
@@ -110,10 +110,10 @@ def tokens(
 ) -> tuple[NDArray[np.int32], bool | None]:
     """The ids of a text, int32 `[T]`, T at most `length`; and whether they begin with a BOS, None without any."""
     documents = load_documents({"corpus": "builtin", "count": 1} if file is None else {"files": [str(file)]})
-    if tokenizer.bos_token_id is None:
-        return tokenize(tokenizer, documents[0], bos=False).ids[:length], None
-    bos = bos_first or wants_bos(tokenizer)
-    return tokenize(tokenizer, documents[0], bos=bos).ids[:length], bos
+    has = tokenizer.bos_token_id is not None
+    bos = has and (bos_first or wants_bos(tokenizer))
+    found = tokenize_all(tokenizer, documents[:1], bos=bos, upto=length)[0]
+    return found.ids[:length], bos if has else None
 
 
 def _line(found: Described, asked: Request, method: str, kind: str) -> str | None:
