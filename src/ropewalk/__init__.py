@@ -16,6 +16,7 @@ from ropewalk.rope import RopeGeometry, Rotation
 
 if TYPE_CHECKING:
     from ropewalk.api import load, rotation, search, sweep
+    from ropewalk.diagnosis.readback import diagnose
     from ropewalk.experiment.results import Run
     from ropewalk.models.patch import patched
 
@@ -26,6 +27,7 @@ __all__ = [
     "Rotation",
     "Run",
     "UnfinishedRun",
+    "diagnose",
     "load",
     "patched",
     "rotation",
@@ -35,6 +37,7 @@ __all__ = [
 
 _LAZY = {
     "Run": "ropewalk.experiment.results",
+    "diagnose": "ropewalk.diagnosis.readback",
     "load": "ropewalk.api",
     "patched": "ropewalk.models.patch",
     "rotation": "ropewalk.api",

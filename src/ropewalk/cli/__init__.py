@@ -10,7 +10,7 @@ import signal
 import sys
 
 # isort: off
-from ropewalk.cli import looking, measuring, answering, verifying, searching, exporting
+from ropewalk.cli import looking, measuring, answering, diagnosing, verifying, searching, exporting
 
 # isort: on
 from ropewalk.cli.arguments import parse_bytes, parse_lengths, parse_parameters
@@ -32,6 +32,7 @@ __all__ = [
     "RopewalkError",
     "answering",
     "app",
+    "diagnosing",
     "err",
     "exporting",
     "looking",

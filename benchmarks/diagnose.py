@@ -1,0 +1,258 @@
+"""Faults put into live servers, and what `ropewalk diagnose` makes of them: docs/results/engines.md.
+
+    python benchmarks/diagnose.py matrix      faults x five models, stock transformers behind a server
+    python benchmarks/diagnose.py healthy     twenty servers without a fault: other methods, models, roundings
+    python benchmarks/diagnose.py time        a whole diagnosis with strand and with SmolLM2
+    python benchmarks/diagnose.py live PYTHON vllm|llama.cpp   the same faults in an engine that PYTHON has
+
+Prints a table of Markdown each.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.utils import logging
+
+sys.path += [str(Path(__file__).parents[1] / "tests" / part) for part in ("", "diagnose", "export", "models")]
+
+import gguf_models
+import injected
+import live_servers
+from faulty_servers import answers, rebuilt, serving
+
+import checkpoints
+from ropewalk.diagnosis import command, servers
+from ropewalk.diagnosis.hypothesis import Hypothesis
+from ropewalk.diagnosis.library import library
+from ropewalk.diagnosis.match import Match, match
+from ropewalk.diagnosis.score import losses
+from ropewalk.errors import RopewalkError
+from ropewalk.export import command as export
+from ropewalk.export.checkpoint import describe
+from ropewalk.export.request import request
+from ropewalk.models import LoadedModel, ModelSpec, builtin, load
+
+SERVED = (injected.strand(), injected.LLAMA, injected.GEMMA, injected.PHI, injected.MINISTRAL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A model whose hypotheses are scored once, for all of its servers."""
+
+    served: injected.Served
+    spec: ModelSpec
+    loaded: LoadedModel
+    ids: Any
+    bos: bool | None
+    hypotheses: tuple[Hypothesis, ...]
+    local: list[Any]
+
+    def named(self, url: str, target: str | None = None) -> tuple[str, Match]:
+        """What a server at an address is called."""
+        server = servers.server_at(url, len(self.ids))
+        kind = target or servers.kind_of(server)
+        found = match(servers.losses(server, kind, self.ids, self.loaded.tokenizer.decode).nll, self.local)
+        return "none fits" if found.found is None else self.hypotheses[found.found].name, found
+
+
+@contextmanager
+def bench(served: injected.Served, params: dict[str, Any] | None = None, method: str | None = None) -> Iterator[Bench]:
+    """A model on disk, loaded, with its hypotheses scored."""
+    with tempfile.TemporaryDirectory() as scratch:
+        words = checkpoints.tokenizer(bos=True)
+        name = "strand" if served.name == "strand" else str(checkpoints.save(Path(scratch) / "m", served.make(), words))
+        spec = ModelSpec(id=name)
+        loaded, found = load(spec, dtype="float32"), describe(spec)
+        ids, bos = command.tokens(loaded.tokenizer, None, served.length)
+        asked = request(
+            found.geometry,
+            served.method if method is None else method,
+            served.params if params is None else params,
+            len(ids),
+            found.checkpoint,
+        )
+        hypotheses = library(asked, bos=bos, given=served.context + 64)
+        yield Bench(
+            served=served,
+            spec=spec,
+            loaded=loaded,
+            ids=ids,
+            bos=bos,
+            hypotheses=hypotheses,
+            local=losses(loaded, ids, hypotheses),
+        )
+
+
+def matrix() -> None:
+    """Which fault is called what."""
+    cells: dict[str, dict[str, str]] = {}
+    for served in SERVED:
+        with bench(served) as here:
+            for name, model, change in injected.faults(served, served.make(), bos=bool(here.bos)):
+                with serving(answers(model, change)) as url:
+                    called, found = here.named(url)
+                apart = found.apart[0]
+                far = "" if apart is None else f" ({apart.rms:.2g})"
+                row = name.split(" ")[0] + " N" if name.startswith("window ") else name.rstrip("0123456789 ")
+                cells.setdefault(row, {})[served.name] = ("named" if called == name else f"**{called}**") + far
+                print(served.name, name, "->", called, flush=True, file=sys.stderr)
+    print("| fault | " + " | ".join(each.name for each in SERVED) + " |\n|---|" + "---|" * len(SERVED))
+    for name, row in cells.items():
+        print(f"| {name} | " + " | ".join(row.get(each.name, "-") for each in SERVED) + " |")
+
+
+def eight_bits(weight: torch.Tensor) -> torch.Tensor:
+    """Rounded to 8 bits a row, as engines quantise."""
+    if weight.ndim < 2:
+        return weight
+    scale = weight.abs().amax(-1, keepdim=True) / 127
+    return (weight / scale).round() * scale
+
+
+ROUNDINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "float32": lambda w: w,
+    "bfloat16": lambda w: w.bfloat16().float(),
+    "8 bits": eight_bits,
+}
+
+
+def healthy() -> None:
+    """Twenty servers that run what was asked for."""
+    plain = {"rope_type": "default", "rope_theta": 10000.0}
+    long = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    asked: list[tuple[injected.Served, str, dict[str, Any], dict[str, Any]]] = [
+        (SERVED[0], "none", {}, plain),
+        (SERVED[0], "linear", {"factor": 4}, plain | {"rope_type": "linear", "factor": 4.0}),
+        (SERVED[0], "yarn", {"factor": 4}, injected.yarn(10000.0, 256)),
+        (SERVED[0], "llama3", {"factor": 4}, plain | long | {"factor": 4.0, "original_max_position_embeddings": 256}),
+        *((each, each.method, each.params, each.rope) for each in SERVED[1:4]),
+    ]
+    print("| model | asked | rounding | called | nats/token from what was asked for (rms) |\n|---|---|---|---|---|")
+    count = 0
+    for served, method, params, rope in asked:
+        with bench(served, params, method) as here:
+            for rounding, change in ROUNDINGS.items():
+                if count == 20:
+                    return
+                model = rebuilt(served.make(), served.placed(rope))
+                for parameter in model.parameters():
+                    parameter.data = change(parameter.data)
+                with serving(answers(model)) as url:
+                    called, found = here.named(url)
+                apart = found.apart[0]
+                assert apart is not None
+                print(f"| {served.name} | {method} | {rounding} | {called} | {apart.rms:.2g} |", flush=True)
+                count += 1
+
+
+def timed() -> None:
+    """Seconds of a whole diagnosis, model loading and server's answer included."""
+    print("| model | tokens | hypotheses | wall s | CPU s |\n|---|---|---|---|---|")
+    for name, length in (("strand", 1024), ("smollm2", 1024)):
+        model = load(ModelSpec(id=name), dtype="float32").model
+        own = model.config.rope_parameters["rope_theta"], model.config.max_position_embeddings
+        with serving(answers(rebuilt(model, injected.yarn(*own)))) as url:
+            start, used = time.perf_counter(), time.process_time()
+            asked = command.Options(model=name, method="yarn", params={"factor": 4}, length=length)
+            found = command.run(url, asked)
+            wall, cpu = time.perf_counter() - start, time.process_time() - used
+        assert isinstance(found, command.Diagnosis)
+        assert found.healthy
+        print(f"| {name} | {length} | {len(found.hypotheses)} | {wall:.1f} | {cpu:.1f} |", flush=True)
+
+
+def variants() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Faults as methods, for engines that are given them as what they are: by the name that they must get."""
+    factor = 0.1 * math.log(4) + 1
+    return {
+        "as asked": ("yarn", {"factor": 4}),
+        "unscaled": ("none", {}),
+        "linear": ("linear", {"factor": 4}),
+        "factor squared": ("yarn", {"factor": 16}),
+        "window 1024": ("yarn", {"factor": 4, "original_max_position_embeddings": 1024}),
+        "attention factor missing": ("yarn", {"factor": 4, "attention_factor": 1.0}),
+        "attention factor squared": ("yarn", {"factor": 4, "attention_factor": factor**2}),
+        "truncate": ("yarn", {"factor": 4, "truncate": False}),
+    }
+
+
+def live(python: str, engine: str) -> None:
+    """strand with each fault in the engine's own server, asked for yarn with factor 4."""
+    print(f"| fault in {engine} | called | rms of it | rms of what was asked for |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as scratch:
+        started = {"vllm": _vllm, "llama.cpp": _llama_cpp}[engine](Path(python), Path(scratch))
+        spec, kind = ModelSpec(id=str(next(started))), {"vllm": "vllm", "llama.cpp": "llama-cpp-python"}[engine]
+        loaded, about = load(spec, dtype="float32"), describe(spec)
+        ids, bos = command.tokens(loaded.tokenizer, None, 1000, bos_first=engine == "llama.cpp")
+        asked = request(about.geometry, "yarn", {"factor": 4}, len(ids), about.checkpoint)
+        hypotheses = library(asked, bos=bos)
+        local = losses(loaded, ids, hypotheses)
+        for name, line in started:
+            try:
+                with live_servers.running(line) as url:
+                    server = servers.server_at(url, len(ids))
+                    assert servers.kind_of(server) == kind
+                    found = match(servers.losses(server, kind, ids, loaded.tokenizer.decode).nll, local)
+            except RuntimeError as wrong:
+                print(f"| {name} | not started | | |", flush=True)
+                print(name, wrong, file=sys.stderr, flush=True)
+                continue
+            called = "none fits" if found.found is None else hypotheses[found.found].name
+            far = [found.apart[index] for index in (found.nearest, 0)]
+            said = " | ".join("-" if each is None else f"{each.rms:.2g}" for each in far)
+            print(f"| {name} | {called} | {said} |", flush=True)
+
+
+def _vllm(python: Path, scratch: Path) -> Iterator[Any]:
+    """The model, and then each fault's name and command line: stock overrides, written by hand."""
+    yield "strand"
+    directory = Path(str(builtin.locate("strand", weights=True)[0]))
+    for name, (method, params) in variants().items():
+        rope = {"rope_type": {"none": "default"}.get(method, method), "rope_theta": 10000.0, **params}
+        if method == "yarn":
+            rope = {"original_max_position_embeddings": 256, **rope}
+        overrides = {"max_position_embeddings": 256 if method == "linear" else 1024, "rope_parameters": rope}
+        yield name, live_servers.vllm(python, directory, 1001, overrides)
+
+
+def _llama_cpp(python: Path, scratch: Path) -> Iterator[Any]:
+    """The same: rewritten files, and one with flags on top of it."""
+    vocabulary = Path(str(builtin.locate("strand", weights=False)[0])) / "tokenizer.json"
+    model = load(ModelSpec(id="strand"), dtype="float32").model
+    plain = gguf_models.write(scratch / "strand.gguf", model, tokenizer_json=vocabulary)
+    yield str(plain)
+    for number, (name, (method, params)) in enumerate(variants().items()):
+        out = scratch / f"{number}.gguf"
+        options = export.Options(gguf=plain, out=out)
+        try:
+            export.run(method, "llama.cpp", model=str(plain), params=params, length=1024, options=options)
+        except RopewalkError as wrong:
+            print(f"| {name} | not run: {wrong} | | | |")
+            continue
+        yield name, live_servers.llama_cpp(python, out, 1000)
+
+
+def main() -> None:
+    """The part that is named."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    np.seterr(all="ignore")
+    {"matrix": matrix, "healthy": healthy, "time": timed, "live": live}[sys.argv[1]](*sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()

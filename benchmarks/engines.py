@@ -1,0 +1,144 @@
+"""Exported configurations in real engines, token by token against the patched model: docs/results/engines.md.
+
+    python benchmarks/engines.py PYTHON [MODEL ...]
+
+PYTHON is that of an environment with vLLM's CPU build (`make engines` makes one). Every model, random but for strand,
+under every method that goes out to vLLM, in one process of vLLM a model. Prints a table of Markdown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.utils import logging
+
+sys.path += [str(Path(__file__).parents[1] / "tests" / part) for part in ("", "models", "export")]
+
+import tiny_models
+from live_servers import QUIET
+
+from ropewalk.errors import RopewalkError
+from ropewalk.export import ENGINES
+from ropewalk.export.checkpoint import describe
+from ropewalk.export.reference import losses
+from ropewalk.export.request import request
+from ropewalk.models import ModelSpec, load
+from ropewalk.scheme import Scheme
+
+MODELS = ("strand", "llama", "qwen2", "qwen3", "phi3", "mistral", "gemma3", "gpt_neox")
+WIDE: dict[str, Any] = {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 64}
+"""Heads that vLLM's CPU attention takes."""
+
+METHODS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "linear": {"factor": 4},
+    "ntk_aware": {"factor": 4},
+    "dynamic_ntk": {"factor": 4},
+    "yarn": {"factor": 4},
+    "yarn, A and truncate": {"factor": 4, "attention_factor": 1.3, "truncate": False},
+    "llama3": {"factor": 4},
+    "longrope": {"factor": 4},
+    "mrrope": {"factor": 4},
+    "abf": {"rope_theta": 1e6},
+}
+LENGTH = 512
+
+ENGINE = """
+import json, sys
+from vllm import LLM, SamplingParams, __version__
+from vllm.inputs import TokensPrompt
+cases = json.load(open(sys.argv[1]))
+found = {"version": __version__}
+for name, case in cases.items():
+    try:
+        llm = LLM(model=case["model"], dtype="float32", enforce_eager=True, max_model_len=case["length"] + 1,
+                  skip_tokenizer_init=True, hf_overrides=case["overrides"], seed=0)
+        sampling = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0, detokenize=False)
+        out = llm.generate([TokensPrompt(prompt_token_ids=case["ids"])], sampling)[0].prompt_logprobs
+        found[name] = [-entry[token].logprob for token, entry in zip(case["ids"][1:], out[1:])]
+        del llm
+    except Exception as wrong:
+        found[name] = " ".join(str(wrong).split())[-200:]
+json.dump(found, open(sys.argv[2], "w"))
+"""
+
+
+def main() -> None:
+    """A row per method, a column per model."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    python, names = Path(sys.argv[1]), sys.argv[2:] or MODELS
+    cells: dict[str, dict[str, str]] = {method: {} for method in METHODS}
+    version = ""
+    for name in names:
+        with tempfile.TemporaryDirectory() as scratch:
+            version = one(python, name, Path(scratch), cells) or version
+        print(name, {method: row[name] for method, row in cells.items()}, file=sys.stderr, flush=True)
+    print(f"vLLM {version}, float32, largest difference of a token in nats\n")
+    print("| method | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
+    for method, row in cells.items():
+        print(f"| {method} | " + " | ".join(row[name] for name in names) + " |")
+
+
+def one(python: Path, name: str, scratch: Path, cells: dict[str, dict[str, str]]) -> str | None:
+    """Fill a model's column; the engine's version."""
+    spec = ModelSpec(id="strand" if name == "strand" else str(saved(name, scratch / "model")))
+    found, loaded = describe(spec), load(spec, dtype="float32")
+    vocabulary = loaded.model.get_input_embeddings().weight.shape[0]
+    ids = np.random.default_rng(0).integers(3, vocabulary, LENGTH).astype(np.int32)
+    cases, schemes = {}, {}
+    for method, params in METHODS.items():
+        try:
+            asked = request(found.geometry, method.split(",")[0], params, LENGTH, found.checkpoint)
+            overrides = ENGINES["vllm"](asked).config
+            if method == "none":
+                overrides = {**overrides, "max_position_embeddings": LENGTH + 1}  # beyond what ships, as it is measured
+        except RopewalkError as wrong:
+            cells[method][name] = f"refused: {str(wrong)[:60]}"
+            continue
+        if "max_position_embeddings" in overrides:
+            overrides = overrides | {"max_position_embeddings": max(overrides["max_position_embeddings"], LENGTH + 1)}
+        cases[method] = {"model": found.source.location, "ids": ids.tolist(), "length": LENGTH, "overrides": overrides}
+        schemes[method] = Scheme(rotation=asked.rotation)
+    got = engine(python, cases, scratch)
+    ours = losses(loaded.model, ids, tuple(each.rotation for each in schemes.values()))
+    for method, local in zip(schemes, ours, strict=True):
+        there = got[method]
+        cells[method][name] = there if isinstance(there, str) else f"{np.abs(np.array(there) - local).max():.1g}"
+    return str(got["version"])
+
+
+def saved(name: str, directory: Path) -> Path:
+    """A random checkpoint with heads as wide as engines want them."""
+    wide = {key: value for key, value in WIDE.items() if key != "head_dim" or name not in ("gpt_neox",)}
+    model = tiny_models._class_of(name)(tiny_models.config_of(name, **wide)).eval()
+    model.save_pretrained(directory)
+    tiny_models.tokenizer().save_pretrained(directory)
+    return directory
+
+
+def engine(python: Path, cases: dict[str, Any], scratch: Path) -> dict[str, Any]:
+    """What vLLM gives in a process of its own."""
+    (scratch / "engine.py").write_text(ENGINE, encoding="utf-8")
+    (scratch / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
+    environment = {key: value for key, value in {**os.environ, **QUIET}.items() if key != "PYTHONPATH"}
+    command = [str(python), str(scratch / "engine.py"), str(scratch / "cases.json"), str(scratch / "out.json")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if not (scratch / "out.json").exists():
+        raise SystemExit(done.stderr[-3000:])
+    return json.loads((scratch / "out.json").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

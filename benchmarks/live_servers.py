@@ -1,0 +1,83 @@
+"""Servers of real engines on loopback, from an environment of their own, which end with their block."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+START_S = 600.0
+QUIET = {
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+}
+
+
+def llama_cpp(python: Path, file: Path, length: int, *flags: str) -> list[str]:
+    """llama-cpp-python's server of a file."""
+    options = ["--model", str(file), "--n_ctx", str(length + 1), "--logits_all", "true", *flags]
+    return [str(python), "-m", "llama_cpp.server", "--host", "127.0.0.1", *options]
+
+
+def vllm(python: Path, directory: Path, length: int, overrides: dict[str, Any]) -> list[str]:
+    """vLLM's server of a directory, float32."""
+    given = ["--hf-overrides", json.dumps(overrides)] if overrides else []
+    options = ["--model", str(directory), "--dtype", "float32", "--enforce-eager", "--max-model-len", str(length + 1)]
+    return [str(python), "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", *options, *given]
+
+
+@contextmanager
+def running(command: Sequence[str]) -> Iterator[str]:
+    """The address of a server once it answers.
+
+    Raises:
+        RuntimeError: it ended, or took longer than START_S, with what it said.
+    """
+    port, environment = _free_port(), {**os.environ, **QUIET}
+    environment.pop("PYTHONPATH", None)  # its packages are others
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log, env=environment)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait(url, process)
+            yield url
+        except RuntimeError as wrong:
+            log.seek(0)
+            raise RuntimeError(f"{wrong}: {log.read()[-20000:]}") from wrong
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}")
+        try:
+            with urllib.request.urlopen(f"{url}/v1/models", timeout=5):
+                return
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.5)
+    raise RuntimeError(f"the server did not start in {START_S:.0f} s")
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
