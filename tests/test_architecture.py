@@ -33,6 +33,7 @@ ORDER = (
     "diagnose",
     "api",
     "terminal",
+    "cli_tune",
     "cli",
     "__main__",
 )

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ropewalk.cli_tune import tune
 from ropewalk.errors import ExperimentError, RopewalkError, StoreError, visible
 
 if TYPE_CHECKING:
@@ -377,6 +378,9 @@ def search(
     with progress(err, "seconds" if budget else "candidates") as report:
         found = find(experiment, asked, out, progress=report)
     say(*lines(found.result), found.file)
+
+
+app.command()(tune)
 
 
 @app.command()

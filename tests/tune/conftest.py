@@ -1,0 +1,37 @@
+"""Tiny models of every architecture, and one experiment that is tuned in seconds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import checkpoints
+from ropewalk.experiment import schema
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+
+
+@pytest.fixture(scope="session")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> schema.Experiment:
+    """A random model with a window of 128 tokens, and six texts."""
+    folder = tmp_path_factory.mktemp("tune")
+    checkpoints.save(folder / "model", checkpoints.llama(), checkpoints.tokenizer())
+    for seed in range(6):
+        (folder / f"{seed}.txt").write_text(checkpoints.prose(seed), encoding="utf-8")
+    return experiment(folder)
+
+
+def experiment(folder: Path, **changes: Any) -> schema.Experiment:
+    raw = {
+        "model": str(folder / "model"),
+        "dtype": "float32",
+        "lengths": [64],
+        "methods": {"yarn": {"factor": 2}},
+        "documents": {"files": [str(folder / "*.txt")], "count": 6},
+        "metrics": {"perplexity": {}, "passkey": {"trials": 2}},
+        "search": {"probes": 1},
+    }
+    return schema.parse(raw | changes, "tune")
