@@ -151,6 +151,7 @@ def batches(name: str, dtype: str) -> dict[str, Any]:
     import ropewalk as rw
     from ropewalk.corpus import builtin, tokenize
     from ropewalk.methods import make_params, resolve
+    from ropewalk.scheme import Scheme
     from ropewalk.scoring import NllRow, fast, score, split
 
     loaded = rw.load(name, dtype=dtype)
@@ -160,7 +161,9 @@ def batches(name: str, dtype: str) -> dict[str, Any]:
         resolve(loaded.geometry, "yarn", make_params("yarn", {"factor": factor}), length).rotation
         for factor in (2, 3, 4, 5)
     ]
-    rows = [NllRow(ids=each.ids[:length], rotation=rotation) for rotation in rotations for each in documents]
+    rows = [
+        NllRow(ids=each.ids[:length], scheme=Scheme(rotation=rotation)) for rotation in rotations for each in documents
+    ]
     parts = split(loaded.model)
 
     def losses(at_once: int) -> tuple[np.ndarray[Any, Any], int]:

@@ -18,6 +18,7 @@ import transformers
 
 from ropewalk.methods import make_params, resolve
 from ropewalk.models import geometry_of
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow, fast, score, split
 
 SHAPES = [(8, 2048), (1, 16384)]
@@ -53,7 +54,7 @@ def measure(model: Any, rows: int, length: int, *, compiled: bool, repeats: int,
     ]
     rng = np.random.default_rng(0)
     batch = [
-        NllRow(ids=rng.integers(0, 1000, length).astype(np.int32), rotation=r)
+        NllRow(ids=rng.integers(0, 1000, length).astype(np.int32), scheme=Scheme(rotation=r))
         for _ in range(batches)
         for r in rotations
     ]

@@ -16,6 +16,7 @@ from ropewalk.experiment.verify import verify_rows
 from ropewalk.methods import make_params, resolve
 from ropewalk.metrics import passkey
 from ropewalk.models import ModelSpec, load
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, score, split
 from ropewalk.scoring.generate import generate
 
@@ -52,7 +53,9 @@ def test_exact_is_what_generate_gives(strand, length, method):
     words, turn = strand.tokenizer, resolve(strand.geometry, method, make_params(method, {}), length).rotation
     built = passkey.build_trials(run_trials.encoder(words), length, 8, seed=1)
     parts = split(strand.model)
-    rows = [AnswerRow(ids=trial.ids, rotation=turn, answer_tokens=trial.answer_tokens) for trial in built]
+    rows = [
+        AnswerRow(ids=trial.ids, scheme=Scheme(rotation=turn), answer_tokens=trial.answer_tokens) for trial in built
+    ]
     forced = dict(pair for batch in score(strand.model, parts, rows, 2048) for pair in batch)
     judged = []
     for trial in built:

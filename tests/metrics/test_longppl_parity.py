@@ -18,6 +18,7 @@ from ropewalk.experiment.plan import Cell
 from ropewalk.methods import make_params, resolve
 from ropewalk.metrics import perplexity
 from ropewalk.metrics.longppl import KeyRule, key_tokens, short_readings, without_bos
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow, score, split
 
 RULE = KeyRule(trunc_len=64, stride=24, alpha=0.05, beta=-7.0)
@@ -53,7 +54,7 @@ def our_longppl(model, evaluator, rule=RULE, reading=perplexity.whole):
     mask = np.append(False, key_token_mask(tokens, spans))
     rotation = resolve(model.geometry, "none", make_params("none", {}), length).rotation
     (read,) = reading(length)
-    row = NllRow(ids=tokens.ids[read.start :], rotation=rotation)
+    row = NllRow(ids=tokens.ids[read.start :], scheme=Scheme(rotation=rotation))
     ((_, nll),) = next(score(model.model, split(model.model), [row], length))
     cell = Cell(
         label="none",

@@ -14,6 +14,7 @@ from ropewalk.experiment.plan import Cell
 from ropewalk.methods import make_params, resolve
 from ropewalk.metrics import perplexity
 from ropewalk.metrics.readings import Reading
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow, score, split
 
 LENGTH = 120
@@ -38,7 +39,7 @@ def scored(loaded, texts):
     rotation = resolve(loaded.geometry, "none", make_params("none", {}), LENGTH).rotation
     documents = load_documents({"files": [str(texts / "*.txt")], "count": 2})
     tokens = [tokenize(loaded.tokenizer, document) for document in documents]
-    rows = [NllRow(ids=each.ids[:LENGTH], rotation=rotation) for each in tokens]
+    rows = [NllRow(ids=each.ids[:LENGTH], scheme=Scheme(rotation=rotation)) for each in tokens]
     found = dict(pair for batch in score(loaded.model, split(loaded.model), rows, 10 * LENGTH) for pair in batch)
     return tokens, [found[0], found[1]]
 

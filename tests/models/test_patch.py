@@ -12,10 +12,11 @@ from tiny_models import ARCHITECTURES, WINDOW, config_of, logits, model_of, toke
 
 from ropewalk.errors import ModelError
 from ropewalk.methods import make_params, resolve
-from ropewalk.models import geometry_of, patched
+from ropewalk.models import geometry_of, layout, patched
 from ropewalk.models.layout import rotary_module
 from ropewalk.models.patch import check_patchable
 from ropewalk.rope import Rotation
+from ropewalk.scheme import Scheme
 
 TOLERANCE = 2e-5  # largest logit is about 10, float32 ulp there 1e-6; twin tests show that 0.1 % of a factor is more
 
@@ -303,3 +304,42 @@ def test_compiles_without_graph_break() -> None:
         compiled = torch.compile(forward, backend="eager", fullgraph=True)
         x, positions = torch.zeros(1, 4), torch.arange(4)[None]
         assert all(torch.equal(a, b) for a, b in zip(compiled(x, positions), forward(x, positions), strict=True))
+
+
+def test_a_scheme_of_a_rotation_alone_is_that_rotation() -> None:
+    model, ids = model_of("llama"), tokens(rows=3)
+    plain, other, last = rotations(model)
+    with patched(model, [plain, other, last]):
+        expected = logits(model, ids)
+    with patched(model, [Scheme(rotation=plain), other, Scheme(rotation=last)]):
+        assert torch.equal(logits(model, ids), expected)
+    assert Scheme(rotation=last).fingerprint == last.fingerprint
+
+
+def test_a_cut_context_is_no_business_of_the_patch() -> None:
+    model = model_of("llama")
+    scheme = Scheme(rotation=rotations(model)[0], context=32)
+    with (
+        pytest.raises(ModelError, match=r"context=32, which says how many tokens to feed.*under `scheme\.fed`"),
+        patched(model, scheme),
+    ):
+        pass
+    with patched(model, scheme.fed):
+        pass
+
+
+def test_a_layout_is_proven_once_until_what_was_read_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    proofs = []
+    proof = layout._proof
+    monkeypatch.setattr(layout, "_proof", lambda *read: proofs.append(1) or proof(*read))
+    model, other = copy.deepcopy(model_of("llama")), copy.deepcopy(model_of("llama"))
+    for each, count in ((model, 1), (model, 1), (other, 2), (model, 2)):
+        with patched(each, rotations(each)[1]):
+            pass
+        assert len(proofs) == count
+    rotary_module(model).inv_freq.mul_(0.5)
+    rotary_module(other).inv_freq = rotary_module(other).inv_freq.clone()
+    for each, count in ((model, 3), (other, 4), (model, 4)):
+        with patched(each, rotations(each)[1]):
+            pass
+        assert len(proofs) == count

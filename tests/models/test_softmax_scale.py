@@ -22,6 +22,7 @@ from ropewalk.methods.rotation_file import Divisors
 from ropewalk.models import geometry_of, patched
 from ropewalk.models.patch import check_patchable
 from ropewalk.rope import RopeGeometry, Rotation
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow, score, split
 
 MLA = {"qk_rope_head_dim": 16, "qk_nope_head_dim": 8, "v_head_dim": 24, "kv_lora_rank": 16, "q_lora_rank": 16}
@@ -124,7 +125,7 @@ def test_rows_of_two_softmax_scales_are_scored_as_if_alone() -> None:
     model = model_of("DeepseekV3", YARN | BOTH)
     parts, ids = split(model), tokens(length=64)[0].numpy().astype("int32")
     each = [rotation_of(model, "none"), rotation_of(model, "linear", factor=2), rotation_of(model, "linear", factor=3)]
-    rows = [NllRow(ids=ids, rotation=rotation) for rotation in each + each]
+    rows = [NllRow(ids=ids, scheme=Scheme(rotation=rotation)) for rotation in each + each]
     found = {index: nll for batch in score(model, parts, rows, 1000) for index, nll in batch}
     for index, row in enumerate(rows):
         ((_, alone),) = next(score(model, parts, [row], 1))

@@ -12,6 +12,7 @@ import transformers
 from ropewalk.methods import make_params, resolve
 from ropewalk.models import geometry_of, patched
 from ropewalk.rope import Rotation
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import Failure, NllRow, Split, score
 
 FLOAT_NOISE = 2e-5
@@ -50,7 +51,9 @@ def rotation(model: Any, method: str = "none", **params: Any) -> Rotation:
 
 
 def nll_rows(model: Any, lengths: Iterable[int]) -> list[NllRow]:
-    return [NllRow(ids=ids(length, seed), rotation=rotation(model)) for seed, length in enumerate(lengths)]
+    return [
+        NllRow(ids=ids(length, seed), scheme=Scheme(rotation=rotation(model))) for seed, length in enumerate(lengths)
+    ]
 
 
 def outcomes(model: Any, parts: Split, rows: Sequence[Any], batch_tokens: int, run: Any = score) -> list[Any]:

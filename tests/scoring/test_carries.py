@@ -8,6 +8,7 @@ import pytest
 from rows_for_tests import FLOAT_NOISE, ids, outcomes, random_model, rotation, stock_nll
 
 import ropewalk as rw
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, fast, score_shared, split
 
 STATE_SPACE = {"mamba_d_ssm": 32, "mamba_n_heads": 2, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8}
@@ -19,13 +20,13 @@ def test_a_state_beside_attention_is_not_carried(marked, monkeypatch):
     model = random_model("FalconH1", mamba_chunk_size=16, **STATE_SPACE)
     monkeypatch.setattr(type(model), "_is_stateful", marked)
     prompt = ids(64)
-    rows = [AnswerRow(ids=prompt[:end], rotation=rotation(model), answer_tokens=4) for end in (48, 64)]
+    rows = [AnswerRow(ids=prompt[:end], scheme=Scheme(rotation=rotation(model)), answer_tokens=4) for end in (48, 64)]
     with fast(model, split(model), compiled=False) as parts:
         assert not parts.held
         assert ["prompts that begin alike are fed whole" in note for note in parts.left_out] == [True]
         found = outcomes(model, parts, rows, 1000, run=score_shared)
     for row, answers in zip(rows, found, strict=True):
-        assert abs(answers.nll - stock_nll(model, row.ids, row.rotation)[-4:]).max() < FLOAT_NOISE
+        assert abs(answers.nll - stock_nll(model, row.ids, row.scheme)[-4:]).max() < FLOAT_NOISE
 
 
 @pytest.mark.parametrize("name", ["strand", "smollm2"])

@@ -8,6 +8,7 @@ from rows_for_tests import ids, outcomes, random_model, rotation
 from transformers import PreTrainedTokenizerFast
 
 from ropewalk.metrics import passkey
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, split
 from ropewalk.scoring.generate import generate
 
@@ -40,7 +41,7 @@ def test_exact_is_what_generate_gives(model, method, changed):
         answer = spoken[:-1].copy()
         if changed is not None:
             answer[changed] = 3 + (answer[changed] + 1) % 90
-        row = AnswerRow(ids=np.concatenate([prompt, answer]), rotation=turn, answer_tokens=ANSWER_TOKENS)
+        row = AnswerRow(ids=np.concatenate([prompt, answer]), scheme=Scheme(rotation=turn), answer_tokens=ANSWER_TOKENS)
         (found,) = outcomes(model, parts, [row], 1)
         forced = passkey.exact(found.predicted, answer, said(int(found.predicted[-1])))
         generated = bool((spoken[:-1] == answer).all()) and not said(int(spoken[-1])).isdigit()
@@ -56,7 +57,9 @@ def test_generation_is_greedy_and_under_the_rotation(model):
     for turn in (rotation(model), rotation(model, "linear", factor=4)):
         spoken = generate(model, prompt, turn, 6)
         text = np.concatenate([prompt, spoken])
-        (found,) = outcomes(model, split(model), [AnswerRow(ids=text, rotation=turn, answer_tokens=6)], 1)
+        (found,) = outcomes(
+            model, split(model), [AnswerRow(ids=text, scheme=Scheme(rotation=turn), answer_tokens=6)], 1
+        )
         assert found.predicted[:-1].tolist() == spoken.tolist()
     assert "forward" not in model.model.rotary_emb.__dict__
 

@@ -11,6 +11,7 @@ from rows_for_tests import FLOAT_NOISE, ids, losses, nll_rows, random_model, rot
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ropewalk.errors import ModelError
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow, head, split
 
 HEADS = {
@@ -29,7 +30,7 @@ def test_losses_are_those_of_the_stock_model(name, chunk_rows, monkeypatch):
     stem, changes = HEADS[name]
     model = random_model(stem, **changes)
     monkeypatch.setattr(head, "CHUNK_BYTES", dict.fromkeys(head.CHUNK_BYTES, 4 * 96 * chunk_rows))
-    (found,) = losses(model, split(model), [NllRow(ids=ids(40), rotation=rotation(model))])
+    (found,) = losses(model, split(model), [NllRow(ids=ids(40), scheme=Scheme(rotation=rotation(model)))])
     assert found.dtype == np.float32
     assert found.shape == (39,)
     assert np.abs(found - stock_nll(model, ids(40))).max() < FLOAT_NOISE
@@ -44,7 +45,9 @@ def test_a_thousandth_more_of_softcap_or_scale_is_noticed():
         parts = split(model)
         wrong = dataclasses.replace(parts.head, **{field: getattr(parts.head, field) * 1.001})
         (found,) = losses(
-            model, dataclasses.replace(parts, head=wrong), [NllRow(ids=ids(40), rotation=rotation(model))]
+            model,
+            dataclasses.replace(parts, head=wrong),
+            [NllRow(ids=ids(40), scheme=Scheme(rotation=rotation(model)))],
         )
         assert np.abs(found - stock_nll(model, ids(40))).max() > 3 * FLOAT_NOISE, stem
 

@@ -20,6 +20,7 @@ from rows_for_tests import (
 )
 
 from ropewalk.errors import ModelError
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, Answers, Failure, NllRow, attention, fast, score, score_shared, split
 
 
@@ -40,8 +41,8 @@ def _rotations(model):
 
 @pytest.mark.parametrize("kernels", ["stock", "fast"])
 def test_rows_of_different_rotations_equal_single_rows(model, parts, kernels):
-    rows = [NllRow(ids=ids(48, seed), rotation=turn) for seed, turn in enumerate(_rotations(model))]
-    expected = [stock_nll(model, row.ids, row.rotation) for row in rows]
+    rows = [NllRow(ids=ids(48, seed), scheme=Scheme(rotation=turn)) for seed, turn in enumerate(_rotations(model))]
+    expected = [stock_nll(model, row.ids, row.scheme) for row in rows]
     if kernels == "fast":
         with fast(model, parts, compiled=False) as quick:
             together = losses(model, quick, rows, batch_tokens=4 * 48)
@@ -49,7 +50,7 @@ def test_rows_of_different_rotations_equal_single_rows(model, parts, kernels):
         together = losses(model, parts, rows, batch_tokens=4 * 48)
     for one, other in zip(together, expected, strict=True):
         assert np.abs(one - other).max() < FLOAT_NOISE
-    turned = stock_nll(model, rows[1].ids, rows[0].rotation)
+    turned = stock_nll(model, rows[1].ids, rows[0].scheme)
     assert np.abs(turned - expected[1]).max() > 1e-2  # the rotation does make a difference
 
 
@@ -59,7 +60,9 @@ def test_only_the_tokens_that_are_asked_for_are_scored(stem):
     model = random_model(stem, **({"sliding_window": 16} if stem == "Mistral" else {}))
     turn = rotation(model)
     for firsts in ([30, 41, 47], [30, 1]):
-        rows = [NllRow(ids=ids(48, seed), rotation=turn, first=first) for seed, first in enumerate(firsts)]
+        rows = [
+            NllRow(ids=ids(48, seed), scheme=Scheme(rotation=turn), first=first) for seed, first in enumerate(firsts)
+        ]
         with fast(model, split(model), compiled=False) as quick:
             found = losses(model, quick, rows, batch_tokens=3 * 48)
         for row, one in zip(rows, found, strict=True):
@@ -68,7 +71,10 @@ def test_only_the_tokens_that_are_asked_for_are_scored(stem):
 
 
 def test_lengths_and_kinds_mix(model, parts):
-    rows = [*nll_rows(model, [20, 33, 20, 47]), AnswerRow(ids=ids(33, 9), rotation=rotation(model), answer_tokens=3)]
+    rows = [
+        *nll_rows(model, [20, 33, 20, 47]),
+        AnswerRow(ids=ids(33, 9), scheme=Scheme(rotation=rotation(model)), answer_tokens=3),
+    ]
     found = outcomes(model, parts, rows, batch_tokens=100)
     for row, outcome in zip(rows[:4], found[:4], strict=True):
         assert np.abs(outcome - stock_nll(model, row.ids)).max() < FLOAT_NOISE
@@ -92,8 +98,8 @@ def test_no_batch_holds_more_than_the_budget(model, parts):
 @pytest.mark.parametrize("short", [2, 3, 17, 63])
 def test_a_longer_pass_has_the_same_losses_at_its_beginning(model, parts, short):
     for turn in _rotations(model):
-        long_row = NllRow(ids=ids(64), rotation=turn)
-        short_row = NllRow(ids=ids(64)[:short], rotation=turn)
+        long_row = NllRow(ids=ids(64), scheme=Scheme(rotation=turn))
+        short_row = NllRow(ids=ids(64)[:short], scheme=Scheme(rotation=turn))
         (longer,), (shorter,) = losses(model, parts, [long_row]), losses(model, parts, [short_row])
         assert np.abs(longer[: short - 1] - shorter).max() < FLOAT_NOISE
 
@@ -196,7 +202,7 @@ def test_a_mistake_of_our_own_inside_the_forward_pass_keeps_its_traceback(monkey
 @pytest.mark.parametrize("run", [score, score_shared])
 def test_a_token_that_the_model_does_not_know(run):
     model = random_model("Llama")
-    row = AnswerRow(ids=np.array([5, 96, 6, 7], np.int32), rotation=rotation(model), answer_tokens=2)
+    row = AnswerRow(ids=np.array([5, 96, 6, 7], np.int32), scheme=Scheme(rotation=rotation(model)), answer_tokens=2)
     with pytest.raises(ModelError) as refusal:
         list(run(model, split(model), [row], 64))
     assert str(refusal.value) == (
@@ -224,7 +230,7 @@ def test_an_answer_without_numbers_is_an_error(model, parts):
     def body(ids_BT, *more):
         return parts.body(ids_BT, *more) * float("inf")
 
-    row = AnswerRow(ids=ids(16), rotation=rotation(model), answer_tokens=3)
+    row = AnswerRow(ids=ids(16), scheme=Scheme(rotation=rotation(model)), answer_tokens=3)
     (found,) = outcomes(model, dataclasses.replace(parts, body=body), [row], 16)
     assert isinstance(found, Failure)
     assert found.status == "error"

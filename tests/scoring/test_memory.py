@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from ropewalk.models.size import ModelSize, size_of
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, NllRow, fast, score, score_shared, split
 from ropewalk.scoring.memory import LIBRARIES_BYTES, pass_bytes, peak_bytes, weight_bytes
 
@@ -81,7 +82,7 @@ def ids(length: int, seed: int = 0) -> Any:
 def test_a_pass_takes_what_is_estimated(name: str, length: int) -> None:
     model = model_of(name)
     size = size_of(model, torch.float32, "cpu")
-    held = allocated(model, [NllRow(ids=ids(length), rotation=rotation(model))], length)
+    held = allocated(model, [NllRow(ids=ids(length), scheme=Scheme(rotation=rotation(model)))], length)
     assert 0.95 * held <= pass_bytes(size, length) <= 1.35 * held
 
 
@@ -90,7 +91,7 @@ def test_prompts_that_share_a_beginning_keep_its_keys_and_values(name: str) -> N
     model, length = model_of(name), 1024
     size = size_of(model, torch.float32, "cpu")
     prompts = [np.concatenate([ids(length - 64), ids(64, seed)]) for seed in (1, 2, 3)]
-    rows = [AnswerRow(ids=each, rotation=rotation(model), answer_tokens=4) for each in prompts]
+    rows = [AnswerRow(ids=each, scheme=Scheme(rotation=rotation(model)), answer_tokens=4) for each in prompts]
     held = allocated(model, rows, length, score_shared)
     assert 0.95 * held <= pass_bytes(size, length, shared=True) <= 1.35 * held
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from rows_for_tests import ids, losses, random_model, rotation
 
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow, fast, split
 from ropewalk.scoring.kernels import HOPPER
 
@@ -41,7 +42,7 @@ def test_compiled_layers_and_losses_are_those_of_plain_ones(stem):
     """Granite scales its logits; Gemma 2 caps them, which the fused loss does not know."""
     changes = {"Granite": {"logits_scaling": 4.0}, "Gemma2": {"attn_logit_softcapping": None}}.get(stem, {})
     model = on_the_gpu(stem, **changes)
-    rows = [NllRow(ids=ids(2048, seed, 1000), rotation=rotation(model)) for seed in range(2)]
+    rows = [NllRow(ids=ids(2048, seed, 1000), scheme=Scheme(rotation=rotation(model))) for seed in range(2)]
     plain = losses(model, split(model), rows)
     with fast(model, split(model), compiled=True) as quick:
         assert (quick.head.fused is not None) == (stem != "Gemma2" and torch.cuda.get_device_capability() == HOPPER)

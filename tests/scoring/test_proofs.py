@@ -10,6 +10,7 @@ import torch
 from rows_for_tests import FLOAT_NOISE, ids, losses, outcomes, random_model, rotation, stock_logits, stock_nll
 
 from ropewalk.errors import ModelError
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, NllRow, attention, fast, kernels, score_shared, shared, split
 from ropewalk.scoring.proofs import first_beyond
 
@@ -41,20 +42,18 @@ def prompts(model, length=64):
     for seed, fork in enumerate((40, 44, 52), start=1):
         built.append(np.concatenate([ids(length)[:fork], ids(length, seed)[fork:]]))
     turns = [rotation(model), rotation(model, "linear", factor=2)]
-    return [AnswerRow(ids=prompt, rotation=turn, answer_tokens=4) for turn in turns for prompt in built]
+    return [AnswerRow(ids=prompt, scheme=Scheme(rotation=turn), answer_tokens=4) for turn in turns for prompt in built]
 
 
 def require_stock(model, parts, length=64):
     """Documents, windows of which the end counts, and prompts that share a beginning, as the model itself says."""
-    rows = [
-        NllRow(ids=ids(length, 7), rotation=row.rotation, first=first) for row in prompts(model) for first in (1, 50)
-    ]
+    rows = [NllRow(ids=ids(length, 7), scheme=row.scheme, first=first) for row in prompts(model) for first in (1, 50)]
     for row, found in zip(rows, losses(model, parts, rows, 1000), strict=True):
-        assert np.abs(found - stock_nll(model, row.ids, row.rotation)[row.first - 1 :]).max() < FLOAT_NOISE
+        assert np.abs(found - stock_nll(model, row.ids, row.scheme)[row.first - 1 :]).max() < FLOAT_NOISE
     rows = prompts(model, length)
     for row, found in zip(rows, outcomes(model, parts, rows, 1000, run=score_shared), strict=True):
-        assert np.abs(found.nll - stock_nll(model, row.ids, row.rotation)[-4:]).max() < FLOAT_NOISE
-        assert found.predicted.tolist() == stock_logits(model, row.ids, row.rotation)[-5:].argmax(-1).tolist()
+        assert np.abs(found.nll - stock_nll(model, row.ids, row.scheme)[-4:]).max() < FLOAT_NOISE
+        assert found.predicted.tolist() == stock_logits(model, row.ids, row.scheme)[-5:].argmax(-1).tolist()
 
 
 @pytest.mark.parametrize("stem", SPARSE)
@@ -150,7 +149,7 @@ def test_a_loaded_attention_that_is_wrong_gives_way_to_the_eager_one():
     model.set_attn_implementation("deaf")
     assert np.abs(stock_nll(model, ids(64)) - expected).max() > 0.1
     with fast(model, split(model), compiled=False) as parts:
-        (found,) = losses(model, parts, [NllRow(ids=ids(64), rotation=rotation(model))])
+        (found,) = losses(model, parts, [NllRow(ids=ids(64), scheme=Scheme(rotation=rotation(model)))])
     assert np.abs(found - expected).max() < FLOAT_NOISE
     assert "the attention 'deaf' that it was loaded with is left out for 'eager'" in parts.left_out[0]
 

@@ -10,6 +10,7 @@ import torch
 from rows_for_tests import FLOAT_NOISE, ids, outcomes, random_model, rotation, stock_logits, stock_nll
 from transformers import masking_utils
 
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, fast, score_shared, shared, split
 from ropewalk.scoring.attention import MASKED, name_for
 from ropewalk.scoring.shared import walk
@@ -39,11 +40,11 @@ def prompts(model, forks=(40, 44, 52), length=64):
         prompt[fork:] = ids(length, seed)[fork:]
         built.append(prompt)
     turns = [rotation(model), rotation(model, "yarn", factor=2)]
-    return [AnswerRow(ids=prompt, rotation=turn, answer_tokens=4) for turn in turns for prompt in built]
+    return [AnswerRow(ids=prompt, scheme=Scheme(rotation=turn), answer_tokens=4) for turn in turns for prompt in built]
 
 
 def _stock(model, row):
-    return stock_nll(model, row.ids, row.rotation)[-4:], stock_logits(model, row.ids, row.rotation)[-5:].argmax(-1)
+    return stock_nll(model, row.ids, row.scheme)[-4:], stock_logits(model, row.ids, row.scheme)[-5:].argmax(-1)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

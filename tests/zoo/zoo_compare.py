@@ -19,6 +19,7 @@ from ropewalk.errors import RopewalkError
 from ropewalk.methods import make_params, resolve
 from ropewalk.models import ModelSpec, load, read_geometry
 from ropewalk.models.size import read_size, size_of_loaded
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import Failure, NllRow, fast, score, split
 
 LENGTH = 2 * WINDOW
@@ -157,7 +158,7 @@ def measured(directory: Path, *, exact: bool) -> dict[str, np.ndarray]:
     size_of_loaded(loaded)
     ids = tokens()[0].numpy().astype(np.int32)
     rows = [
-        NllRow(ids=ids, rotation=resolve(geometry, method, make_params(method, raw), LENGTH).rotation)
+        NllRow(ids=ids, scheme=Scheme(rotation=resolve(geometry, method, make_params(method, raw), LENGTH).rotation))
         for method, (raw, _) in METHODS.items()
     ]
     parts = split(loaded.model)

@@ -21,6 +21,7 @@ from ropewalk.experiment.store import Store
 from ropewalk.experiment.trials import encoder
 from ropewalk.methods import make_params, resolve
 from ropewalk.models.reread import reread
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow, Split, score
 
 TEXT = (
@@ -38,7 +39,7 @@ def row(prepared: Prepared) -> NllRow:
     window = prepared.asked.geometry.window("stack").length
     ids = np.array(encoder(prepared.model.tokenizer)(TEXT)[: min(TOKENS, window)], dtype=np.int32)
     rotation = resolve(prepared.asked.geometry, "none", make_params("none", {}), len(ids)).rotation
-    return NllRow(ids=ids, rotation=rotation)
+    return NllRow(ids=ids, scheme=Scheme(rotation=rotation))
 
 
 def losses(prepared: Prepared, parts: Split) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def losses(prepared: Prepared, parts: Split) -> dict[str, Any]:
     asked = row(prepared)
     pair = score(prepared.model.model, parts, [asked, asked], 2 * len(asked.ids))  # compiled layers treat 1 row apart
     outcome = next(outcome for batch in pair for index, outcome in batch if index == 0)
-    common = {"fingerprint": asked.rotation.fingerprint, "tokens": len(asked.ids)}
+    common = {"fingerprint": asked.scheme.fingerprint, "tokens": len(asked.ids)}
     if isinstance(outcome, np.ndarray):
         return {**common, "nll": outcome.tolist(), "reason": None}
     return {**common, "nll": None, "reason": getattr(outcome, "status", "error")}

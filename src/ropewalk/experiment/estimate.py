@@ -12,6 +12,7 @@ from ropewalk.experiment.prepare import Asked, Prepared, prepare, prompts
 from ropewalk.experiment.trials import YARN_NEW_TOKENS
 from ropewalk.metrics.passkey import Trial
 from ropewalk.models.source import find, is_here
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, Split, fast, split
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
 from ropewalk.scoring.loop import even_part
@@ -109,7 +110,10 @@ def passkey_passes(prepared: Prepared, budget: int, *, whole: bool) -> list[Fed]
         return [*steps, *(Fed(rows=1, new=length) for _, length in plan.passkeys for _ in range(plan.trials))]
     built = {length: prompts(prepared, length) for _, length in plan.passkeys}
     every = [(f, length, trial) for f, length in plan.passkeys for trial in built[length] if isinstance(trial, Trial)]
-    rows = [AnswerRow(ids=t.ids, rotation=plan.rotations[f], answer_tokens=t.answer_tokens) for f, _, t in every]
+    rows = [
+        AnswerRow(ids=t.ids, scheme=Scheme(rotation=plan.rotations[f]), answer_tokens=t.answer_tokens)
+        for f, _, t in every
+    ]
     multiple = grain_of(prepared.model.model.get_output_embeddings().weight)
     steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows], multiple)
     if whole or not shares(steps, rows):

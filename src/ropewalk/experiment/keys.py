@@ -14,6 +14,7 @@ from ropewalk.methods import make_params, resolve
 from ropewalk.metrics.longppl import KeyRule, key_tokens, short_readings
 from ropewalk.metrics.readings import Reading
 from ropewalk.models import LoadedModel
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import Failure, NllRow, Split, score
 
 
@@ -49,7 +50,10 @@ def find(
     length = min(window, len(tokens.ids), asked)
     rotation = resolve(evaluator.geometry, "none", make_params("none", {}), length).rotation
     readings = [Reading(start=0, low=1, high=length), *short_readings(length, rule)]
-    rows = [NllRow(ids=tokens.ids[r.start : r.high], rotation=rotation, first=r.low - r.start) for r in readings]
+    rows = [
+        NllRow(ids=tokens.ids[r.start : r.high], scheme=Scheme(rotation=rotation), first=r.low - r.start)
+        for r in readings
+    ]
     losses: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(rows)
     for batch in score(evaluator.model, parts, rows, batch_tokens):
         for index, outcome in batch:

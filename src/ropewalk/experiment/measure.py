@@ -17,6 +17,7 @@ from ropewalk.experiment.prepare import Prepared, prompts
 from ropewalk.experiment.raw import Raw, write_cells
 from ropewalk.experiment.store import Store
 from ropewalk.metrics.readings import fed_ids
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, Failure, NllRow, Split, score, score_shared
 from ropewalk.scoring.foreign_errors import ForwardError, is_out_of_memory, release
 from ropewalk.scoring.generate import generate
@@ -101,7 +102,7 @@ def _row(prepared: Prepared, work: Work) -> NllRow:
     tokens = prepared.tokens[work.document]
     bos_id = prepared.model.tokenizer.bos_token_id if work.feed.bos and tokens.bos else None
     ids = fed_ids(tokens.ids, work.feed.start, work.stop, bos_id)
-    return NllRow(ids=ids, rotation=prepared.plan.rotations[work.feed.fingerprint])
+    return NllRow(ids=ids, scheme=Scheme(rotation=prepared.plan.rotations[work.feed.fingerprint]))
 
 
 def pass_row(store: Store, work: Work, outcome: Any) -> dict[str, Any]:
@@ -160,7 +161,7 @@ def _forced(prepared: Prepared, parts: Split, wanted: Wanted, budget: int, *, ex
     built: dict[int, Any] = {length: prompts(prepared, length) for length in {length for _, length in plan.passkeys}}
     every = [(pair, trial) for pair in plan.passkeys for trial in built[pair[1]]]
     rows = [
-        AnswerRow(ids=trial.ids, rotation=plan.rotations[pair[0]], answer_tokens=trial.answer_tokens)
+        AnswerRow(ids=trial.ids, scheme=Scheme(rotation=plan.rotations[pair[0]]), answer_tokens=trial.answer_tokens)
         for pair, trial in every
     ]
     asked = set(wanted)

@@ -27,6 +27,7 @@ from ropewalk.experiment.tolerance import Tolerance, noticed
 from ropewalk.experiment.verify import Mismatch
 from ropewalk.metrics.readings import fed_ids
 from ropewalk.models import ModelSpec
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, Answers, NllRow, Split, score, split
 from ropewalk.scoring.budget import pays_to_compile
 
@@ -212,7 +213,7 @@ def _pass(
     tokens = prepared.tokens[document]
     bos_id = prepared.model.tokenizer.bos_token_id if feed.bos and tokens.bos else None
     ids = fed_ids(tokens.ids, feed.start, stop, bos_id)
-    found = _scored(prepared, parts, NllRow(ids=ids, rotation=prepared.plan.rotations[feed.fingerprint]))
+    found = _scored(prepared, parts, NllRow(ids=ids, scheme=Scheme(rotation=prepared.plan.rotations[feed.fingerprint])))
     name = f"{feed.fingerprint} on {raw.documents[document].id}, tokens {feed.start}..{stop}: mean nll"
     if not isinstance(found, np.ndarray):
         return [Mismatch(what=name, stored=f"{len(stored)} losses", found=found)]
@@ -234,7 +235,9 @@ def _trial(raw: Raw, prepared: Prepared, parts: Split, row: dict[str, Any]) -> l
             return [Mismatch(what=name, stored=row["text"], found=again.get("text", again["status"]))]
         return []
     rotation = prepared.plan.rotations[row["fingerprint"]]
-    found = _scored(prepared, parts, AnswerRow(ids=trial.ids, rotation=rotation, answer_tokens=trial.answer_tokens))
+    found = _scored(
+        prepared, parts, AnswerRow(ids=trial.ids, scheme=Scheme(rotation=rotation), answer_tokens=trial.answer_tokens)
+    )
     if not isinstance(found, Answers):
         return [Mismatch(what=name, stored="an answer", found=found)]
     stored, predicted = np.array(json.loads(row["nll"])), json.loads(row["predicted"])

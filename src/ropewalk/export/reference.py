@@ -19,6 +19,7 @@ from ropewalk.methods import make_params, resolve
 from ropewalk.metrics.readings import Reading
 from ropewalk.models import LoadedModel, ModelSpec, load
 from ropewalk.rope import RopeGeometry, Rotation
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import Failure, NllRow, score, split
 
 
@@ -91,7 +92,9 @@ def losses(model: Any, ids: NDArray[np.int32], rotations: tuple[Rotation, ...]) 
         ExportError: a pass failed.
     """
     found = {}
-    for batch in score(model, split(model), [NllRow(ids=ids, rotation=each) for each in rotations], len(ids)):
+    for batch in score(
+        model, split(model), [NllRow(ids=ids, scheme=Scheme(rotation=each)) for each in rotations], len(ids)
+    ):
         for index, outcome in batch:
             if isinstance(outcome, Failure):
                 raise ExportError(f"--check: {outcome.reason}; give a shorter --length.")

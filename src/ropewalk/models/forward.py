@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor
 from ropewalk.errors import ModelError
 from ropewalk.models.placement import upload
 from ropewalk.rope import Rotation
+
+if TYPE_CHECKING:
+    from ropewalk.models.turning import Passing
 
 CosSin = tuple[Tensor, Tensor]
 Rotary = CosSin | Tensor
@@ -56,6 +59,7 @@ def forward_of(
     layout: Layout,
     casts: bool,
     device: torch.device | None = None,
+    passing: Passing | None = None,
 ) -> Callable[..., Rotary]:
     """A rotary forward: `x [B, ...]`, `position_ids [B or 1, T]` -> cos and sin `[B, T, D]` (or B = 1), where D is
     rotary_dim, or half of it.
@@ -69,6 +73,8 @@ def forward_of(
         layout: what stock's own cos and sin look like.
         casts: whether cos and sin take the dtype of x, or stay float32.
         device: where the numbers wait.
+        passing: is told of every forward pass, for attention's own part; under its branches attention is what turns,
+            and nothing does here.
     """
     rows = len(rotations)
     inv_freq = np.stack([r.inv_freq for r in rotations]).astype(np.float32)
@@ -81,17 +87,32 @@ def forward_of(
         if scaled is not None and layer_type != scaled:
             return stock(x, position_ids, layer_type)
         _check_rows(rows, x)
-        freqs_BTD = _text_positions(position_ids)[..., None].float() * inv_freq_R1D.to(x.device)
+        places = _text_positions(position_ids)
+        if passing is not None:
+            passing.begin(places)
+            if passing.schemes[0].branches:
+                return still(x, places, layout=layout, casts=casts, pairs=inv_freq_R1D.shape[-1])
+        freqs_BTD = places[..., None].float() * inv_freq_R1D.to(x.device)
         angle_BTD = layout.angles(freqs_BTD)
         factor = factor_R11.to(x.device)
-        cos, sin = angle_BTD.cos() * factor, angle_BTD.sin() * factor
-        if layout.is_complex:
-            return torch.complex(cos, sin)
-        return (cos.to(x.dtype), sin.to(x.dtype)) if casts else (cos, sin)
+        return given(angle_BTD.cos() * factor, angle_BTD.sin() * factor, x, layout=layout, casts=casts)
 
     setattr(forward, _ROTATIONS, rotations)
     setattr(forward, _LAYOUT, layout)
     return forward
+
+
+def still(x: Tensor, places: Tensor, *, layout: Layout, casts: bool, pairs: int) -> Rotary:
+    """What a rotary module gives where nothing turns."""
+    angle_BTD = layout.angles(torch.zeros(*places.shape, pairs, device=x.device))
+    return given(angle_BTD.cos(), angle_BTD.sin(), x, layout=layout, casts=casts)
+
+
+def given(cos: Tensor, sin: Tensor, x: Tensor, *, layout: Layout, casts: bool) -> Rotary:
+    """Cos and sin as attention wants them."""
+    if layout.is_complex:
+        return torch.complex(cos, sin)
+    return (cos.to(x.dtype), sin.to(x.dtype)) if casts else (cos, sin)
 
 
 def _check_rows(rows: int, x: Tensor) -> None:

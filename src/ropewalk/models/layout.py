@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from ropewalk.rope import Rotation
 
 PROBE = (0, 1, 2, 1023)
 """Positions at which our forward must equal the stock one."""
+
+_PROVEN: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], tuple[Layout, bool]]] = WeakKeyDictionary()
+"""Per rotary module: what its proof read, and what it found."""
 
 
 def rotary_module(model: Any) -> nn.Module:
@@ -35,14 +39,14 @@ def rotary_modules(model: Any) -> list[nn.Module]:
     """
     decoder = text_model(model)
     buffer = _buffer(geometry_of(model.config).layer_type, "inv_freq")
-    found = [part for part in decoder.modules() if buffer in dict(part.named_buffers(recurse=False))]
+    found = [part for part in decoder.modules() if part._buffers.get(buffer) is not None]
     if not found:
         raise ModelError(
             f"{type(model).__name__} has no module with a buffer {buffer}, where the rotation of transformers' models "
             "is; use the architecture as transformers >= 5.17 ships it, without remote code."
         )
-    kept = [getattr(part, buffer).cpu() for part in found]
-    if not all(torch.equal(one, kept[0]) for one in kept):
+    kept = [getattr(part, buffer) for part in found]
+    if not all(torch.equal(one.cpu(), kept[0].cpu()) for one in kept[1:]):
         raise ModelError(
             f"{type(model).__name__} rotates its layers by different frequencies (rope_theta per layer), and one "
             "rotation would replace them all; ropewalk measures models that rotate all such layers alike."
@@ -70,9 +74,39 @@ def stock_forward(module: nn.Module) -> Callable[..., Rotary]:
 def layout_of(module: nn.Module, stock: Callable[..., Rotary], layer_type: str | None) -> tuple[Layout, bool]:
     """How the stock forward lays out cos and sin, and whether it casts them to the dtype of its input (OLMo does not).
 
+    Proven once per module, as the proof copies from the device and waits for it; again when what it read has changed.
+
     Raises:
         ModelError: with the module's own frequencies our forward gives other numbers than the stock one.
     """
+    read = _read(module, layer_type)
+    before = _PROVEN.get(module)
+    if read is not None and before is not None and _same(before[0], read):
+        return before[1]
+    found = _proof(module, stock, layer_type)
+    if read is not None:
+        _PROVEN[module] = read, found
+    return found
+
+
+def _read(module: nn.Module, layer_type: str | None) -> tuple[Any, ...] | None:
+    """All that a proof depends on; None for tensors whose changes leave no trace."""
+    buffers = [buffer for _, buffer in module.named_buffers()]
+    if any(buffer.is_inference() for buffer in buffers):
+        return None
+    factor = getattr(module, _buffer(layer_type, "attention_scaling"), None)
+    versions = [part for buffer in buffers for part in (buffer, buffer._version)]
+    return type(module).forward, layer_type, factor, *versions
+
+
+def _same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    """Whether two are the same, tensors by identity."""
+    return len(one) == len(other) and all(
+        a is b or (not isinstance(a, Tensor) and a == b) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _proof(module: nn.Module, stock: Callable[..., Rotary], layer_type: str | None) -> tuple[Layout, bool]:
     positions = torch.tensor([PROBE])
     for asked in (positions, positions.expand(3, -1, -1)):  # some of the models that see images take three axes only
         found = _layout_if_equal(module, stock, layer_type, asked)

@@ -1,4 +1,4 @@
-"""Run a model with another rotation than its own, and put everything back afterwards."""
+"""Run a model under another scheme than its own, and put everything back afterwards."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from torch import nn
 from ropewalk.errors import ModelError
 from ropewalk.models.forward import forward_of
 from ropewalk.models.geometry import geometry_of
+from ropewalk.models.heeding import heeded, passing_of
 from ropewalk.models.layout import layout_of, rotary_modules, stock_forward
 from ropewalk.models.softmax import attentions, scaled_softmax
+from ropewalk.models.turning import Passing
 from ropewalk.rope import RopeGeometry, Rotation
+from ropewalk.scheme import Scheme
 
 
 @contextmanager
-def patched(model: Any, rotation: Rotation | Sequence[Rotation]) -> Iterator[None]:
-    """Replace the rotation of `model` inside the block.
+def patched(model: Any, scheme: Rotation | Scheme | Sequence[Rotation | Scheme]) -> Iterator[None]:
+    """Run `model` under another scheme than its own inside the block.
 
-    One rotation holds for every row of a batch; of a sequence, the i-th holds for the i-th row. In models with several
-    kinds of layers only those of `geometry_of(config).layer_type` change. Key-value caches filled under another
-    rotation must not be reused inside.
+    One scheme holds for every row of a batch; of a sequence, the i-th holds for the i-th row. A rotation alone stands
+    for the scheme that has nothing beside it. In models with several kinds of layers only those of
+    `geometry_of(config).layer_type` change. Key-value caches filled under another scheme must not be reused inside.
 
     Raises:
         ModelError: the model has no rotary module, lays out cos and sin in an unknown way, rotates by rounded or
@@ -30,24 +33,30 @@ def patched(model: Any, rotation: Rotation | Sequence[Rotation]) -> Iterator[Non
             factor; inside the block, a batch has another number of rows than there are rotations.
     """
     geometry = geometry_of(model.config)
-    rotations = (rotation,) if isinstance(rotation, Rotation) else tuple(rotation)
+    schemes = as_schemes(scheme)
+    rotations = tuple(each.rotation for each in schemes)
     modules = rotary_modules(model)
     _check_rotations(rotations, geometry)
+    helped = None if all(each.only_rotates for each in schemes) else passing_of(model, schemes, geometry, modules)
     with ExitStack() as stack:
         for module in modules:
-            stack.enter_context(_replaced(module, rotations, geometry.layer_type))
+            stack.enter_context(_replaced(module, rotations, geometry.layer_type, helped))
         stack.enter_context(scaled_softmax(model, geometry, rotations))
+        if helped is not None:
+            stack.enter_context(heeded(model, helped))
         yield
 
 
 @contextmanager
-def _replaced(module: nn.Module, rotations: tuple[Rotation, ...], layer_type: str | None) -> Iterator[None]:
+def _replaced(
+    module: nn.Module, rotations: tuple[Rotation, ...], layer_type: str | None, helped: Passing | None
+) -> Iterator[None]:
     """Our forward in the place of a rotary module's own."""
     stock = stock_forward(module)
     layout, casts = layout_of(module, stock, layer_type)
     device = next(module.buffers()).device
     before = module.__dict__.get("forward")  # accelerate's hooks live here
-    module.forward = forward_of(rotations, stock, layer_type, layout=layout, casts=casts, device=device)
+    module.forward = forward_of(rotations, stock, layer_type, layout=layout, casts=casts, device=device, passing=helped)
     try:
         yield
     finally:
@@ -55,6 +64,23 @@ def _replaced(module: nn.Module, rotations: tuple[Rotation, ...], layer_type: st
             del module.forward
         else:
             module.forward = before
+
+
+def as_schemes(given: Rotation | Scheme | Sequence[Rotation | Scheme]) -> tuple[Scheme, ...]:
+    """Schemes, one per row or one for all, of what `patched` is given.
+
+    Raises:
+        ModelError: a scheme cuts the context, which is the business of whoever feeds the tokens.
+    """
+    each = (given,) if isinstance(given, (Rotation, Scheme)) else given
+    schemes = tuple(Scheme(rotation=one) if isinstance(one, Rotation) else one for one in each)
+    cut = [scheme.context for scheme in schemes if scheme.context is not None]
+    if cut:
+        raise ModelError(
+            f"patched() was given a scheme with context={cut[0]}, which says how many tokens to feed, not how to run "
+            "them; feed the last so many tokens, under `scheme.fed`."
+        )
+    return schemes
 
 
 def check_patchable(model: Any) -> None:

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.backends.cuda import SDPAParams, can_use_cudnn_attention, can_use_flash_attention
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import pad, scaled_dot_product_attention
@@ -27,7 +26,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from ropewalk.errors import ModelError
+from ropewalk.models.turning import Turn, passing
 from ropewalk.scoring.banded import banded, mask_unless_sliding
+from ropewalk.scoring.branched import branched
+from ropewalk.scoring.lse import merged, widened, with_lse
 
 NAME, MASKED = "ropewalk", "ropewalk_masked"
 BACKENDS = [
@@ -37,15 +39,11 @@ BACKENDS = [
     SDPBackend.MATH,
 ]
 
-PLANNED_FLOPS = 1e12
-"""cuDNN plans for 40 ms at every new shape. Prompts that go on after one another have few shapes alike: with less work
-than this in a layer, flash attention is done sooner."""
-
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """Rotated keys `[B, G, room, D]` and values `[B, G, room, E]` of the tokens fed last, per layer; passes inside
-    `continuing` fill it.
+    """Keys `[B, G, room, D]` and values `[B, G, room, E]` of the tokens fed last, per layer, as they reach attention:
+    turned, or under branches not yet turned. Passes inside `continuing` fill it.
 
     Attributes:
         room: positions that it has place for.
@@ -167,7 +165,7 @@ def attend(
         if name not in KNOWN and given is not None and given is not False:
             raise ModelError(f"{type(module).__name__}: its attention has {name}, which fast kernels do not compute.")
     if query.shape[2] != key.shape[2]:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+        return _cached(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     layers: int = module.config.num_hidden_layers
     if attention_mask is None and kwargs.get("sliding_window") is None:
         return _causal(query, key, value, scaling, layers), None
@@ -177,19 +175,26 @@ def attend(
 @torch.library.custom_op("ropewalk::causal", mutates_args=())
 def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layers: int) -> Tensor:
     """Full causal attention to `[B, S, H, E]`. One node of a compiled layer's graph, which is not looked into."""
+    turn, query = _turn(query, _mode.start + key.shape[2])
     layer, every = _next_layer(key, value)
-    if layer == layers - 1 and 0 < _mode.tail < query.shape[2]:
+    last = layer == layers - 1 and 0 < _mode.tail < query.shape[2]
+    if turn is not None and turn.branches:
+        wanted = query[:, :, -_mode.tail :] if last else query
+        out = branched(wanted, *every, scaling, turn)
+        if last:
+            out = pad(out, (0, 0, query.shape[2] - _mode.tail, 0))
+    elif last:
         out = query.new_zeros((*query.shape[:3], value.shape[3]))
         out[:, :, -_mode.tail :] = _masked(query[:, :, -_mode.tail :], *every, scaling, None)
     elif _mode.start:
         earlier = (part[:, :, : _mode.start] for part in every)
-        far = _with_lse(query, *earlier, causal=False, scaling=scaling)
-        near = _with_lse(query, key, value, causal=True, scaling=scaling)
+        far = with_lse(query, *earlier, causal=False, scaling=scaling)
+        near = with_lse(query, key, value, causal=True, scaling=scaling)
         out = merged(*far, *near)
     else:
         with sdpa_kernel(BACKENDS, set_priority=True):
             grouped = query.shape[1] != key.shape[1]
-            wide = _widened(key, value)
+            wide = widened(key, value)
             out = scaled_dot_product_attention(query, key, wide, is_causal=True, scale=scaling, enable_gqa=grouped)
             out = out[..., : value.shape[3]]
     return out.transpose(1, 2).contiguous()
@@ -199,12 +204,6 @@ def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, la
 def _(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layers: int) -> Tensor:
     rows, heads, positions, _ = query.shape
     return query.new_empty(rows, positions, heads, value.shape[3])
-
-
-def _widened(key: Tensor, value: Tensor) -> Tensor:
-    """Values as wide as keys: for others a CPU has no kernel but the one that makes all weights at once."""
-    missing = key.shape[3] - value.shape[3]
-    return pad(value, (0, missing)) if missing > 0 and key.device.type == "cpu" else value
 
 
 @torch.compiler.disable
@@ -223,6 +222,11 @@ def _windowed(
     window = kwargs.get("sliding_window")
     if window is None and _mode.start:
         raise ModelError(f"{type(module).__name__}: its mask is no sliding window, so prompts cannot share beginnings.")
+    turn, query = _turn(query, _mode.start + key.shape[2])
+    if turn is not None and turn.branches:
+        if window is None:
+            raise ModelError(f"{type(module).__name__}: its mask is no sliding window, so it cannot branch.")
+        query, key = turn.plain(query, _mode.start), turn.plain(key, _mode.start)
     layer, every = _next_layer(key, value)
     tail = _mode.tail if layer == layers - 1 and 0 < _mode.tail < query.shape[2] else 0
     if window is None or (attention_mask is not None and not (_mode.start or tail)):
@@ -232,6 +236,35 @@ def _windowed(
     out = query.new_zeros((*query.shape[:3], value.shape[3]))
     out[:, :, -tail:] = _masked(query[:, :, -tail:], *every, scaling, window)
     return out.transpose(1, 2), None
+
+
+def _turn(query: Tensor, keys: int) -> tuple[Turn | None, Tensor]:
+    """What schemes ask of this call beside attending to so many keys, and the query sharpened by it."""
+    running = passing()
+    if running is None:
+        return None, query
+    turn = running.next(keys, query.device)
+    return turn, turn.sharpened(query)
+
+
+@torch.compiler.disable
+def _cached(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float,
+    scaling: float | None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention of a few queries to a cache that transformers keeps."""
+    turn, query = _turn(query, key.shape[2])
+    if turn is not None and turn.branches:
+        if kwargs.get("sliding_window") is not None:
+            raise ModelError(f"{type(module).__name__}: branches do not go on from the cache of a sliding window.")
+        return branched(query, key, value, scaling, turn).transpose(1, 2), None
+    return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
 
 
 def _next_layer(key: Tensor, value: Tensor) -> tuple[int, tuple[Tensor, Tensor]]:
@@ -249,42 +282,6 @@ def _masked(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, wi
             query, key, value, attn_mask=lower_right, scale=scaling, enable_gqa=groups > 1
         )
     return banded(query, key, value, scaling, window)
-
-
-def merged(far: Tensor, far_lse: Tensor, near: Tensor, near_lse: Tensor) -> Tensor:
-    """Attention over two sets of keys `[B, H, S, E]` as one, by the log-sum-exps `[B, H, S]` of their logits."""
-    share = torch.sigmoid(far_lse - near_lse).to(near.dtype).unsqueeze(-1)
-    return torch.lerp(near, far, share)
-
-
-def _with_lse(
-    query: Tensor, key: Tensor, value: Tensor, *, causal: bool, scaling: float | None
-) -> tuple[Tensor, Tensor]:
-    """Attention output `[B, H, S, E]` and the log-sum-exp of its logits, float32 `[B, H, S]`."""
-    aten = torch.ops.aten
-    params = SDPAParams(query, key, value, None, 0.0, causal, query.shape[1] != key.shape[1])
-    if query.device.type == "cpu":
-        wide = _widened(key, value)
-        out, lse = aten._scaled_dot_product_flash_attention_for_cpu(query, key, wide, 0.0, causal, scale=scaling)
-        out = out[..., : value.shape[3]]
-    elif can_use_cudnn_attention(params) and _work(query, key) > PLANNED_FLOPS:
-        out, lse, *_ = aten._scaled_dot_product_cudnn_attention(
-            query, key, value, None, True, 0.0, causal, False, scale=scaling
-        )
-    elif can_use_flash_attention(params):
-        out, lse, *_ = aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, scale=scaling)
-    else:
-        groups = query.shape[1] // key.shape[1]
-        key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
-        out, lse, *_ = aten._scaled_dot_product_efficient_attention(
-            query, key, value, None, True, 0.0, causal, scale=scaling
-        )
-    return out, lse.reshape(query.shape[0], query.shape[1], -1)[..., : query.shape[2]].float()
-
-
-def _work(query: Tensor, key: Tensor) -> float:
-    """Arithmetic of attention without a mask, FLOP."""
-    return 4.0 * query.numel() * key.shape[2]
 
 
 AttentionInterface.register(NAME, attend)

@@ -1,4 +1,4 @@
-"""Rows to outcomes: batch by length, patch the rotations in, one forward pass, halve on out of memory."""
+"""Rows to outcomes: batch by length, patch the schemes in, one forward pass, halve on out of memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from ropewalk.errors import ModelError
 from ropewalk.models.patch import patched
 from ropewalk.models.placement import upload
-from ropewalk.rope import Rotation
+from ropewalk.scheme import Scheme
 from ropewalk.scoring.attention import only_last
 from ropewalk.scoring.foreign_errors import ForwardError, is_out_of_memory, release
 from ropewalk.scoring.head import Split
@@ -23,10 +23,10 @@ from ropewalk.scoring.head import Split
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class NllRow:
-    """Score the tokens of `ids` int32 `[T]` from token `first` on, which is at least 1, under one rotation."""
+    """Score the tokens of `ids` int32 `[T]` from token `first` on, which is at least 1, under one scheme."""
 
     ids: NDArray[np.int32]
-    rotation: Rotation
+    scheme: Scheme
     first: int = 1
 
     @property
@@ -40,7 +40,7 @@ class AnswerRow:
     """Score the last `answer_tokens` tokens of `ids` int32 `[T]`, and predict the token after them."""
 
     ids: NDArray[np.int32]
-    rotation: Rotation
+    scheme: Scheme
     answer_tokens: int
 
     @property
@@ -139,9 +139,9 @@ def _take(rows: Sequence[Row], order: Sequence[int], batch_tokens: int) -> list[
     return list(order[: even_part(count, max(1, batch_tokens // len(first.ids)))])
 
 
-def _shape(row: Row) -> tuple[int, bool, float]:
-    """What the rows of a batch have in common: length, kind, and the softmax scale, of which attention has one."""
-    return -len(row.ids), isinstance(row, AnswerRow), row.rotation.softmax_factor
+def _shape(row: Row) -> tuple[int, bool, str]:
+    """What the rows of a batch have in common: length, kind, the softmax scale and the branches of attention."""
+    return -len(row.ids), isinstance(row, AnswerRow), row.scheme.batch
 
 
 def even_part(count: int, most: int) -> int:
@@ -154,10 +154,10 @@ def _forward(model: Any, parts: Split, rows: Sequence[Row]) -> list[Pending]:
     """Start a batch; on a GPU the results are still being computed when this returns."""
     device = parts.head.weight.device
     ids_BT = upload(np.stack([row.ids for row in rows]).astype(np.int64), device)
-    rotations = [row.rotation for row in rows]
+    schemes = [row.scheme for row in rows]
     wanted = max(row.tail for row in rows)
     with (
-        patched(model, rotations),
+        patched(model, schemes),
         only_last(wanted if parts.tail else 0),
     ):  # one per row, also if equal: compiled for one shape alone
         hidden_BTH = parts.body(ids_BT)

@@ -16,6 +16,7 @@ from scipy.optimize import nnls
 
 from ropewalk.models.size import size_of
 from ropewalk.rope import Rotation
+from ropewalk.scheme import Scheme
 from ropewalk.scoring.foreign_errors import is_out_of_memory, release
 from ropewalk.scoring.head import Split
 from ropewalk.scoring.loop import AnswerRow, NllRow, finish, score
@@ -159,7 +160,7 @@ def _documents(
     """What is fed, and seconds: rows of one length, as many as there is room for."""
     rows = max(1, room // len(ids)) if len(ids) > TINY else 1
     start = clock()
-    for _ in score(model, parts, [NllRow(ids=ids, rotation=rotations[0])] * rows, rows * len(ids)):
+    for _ in score(model, parts, [NllRow(ids=ids, scheme=Scheme(rotation=rotations[0]))] * rows, rows * len(ids)):
         pass
     return [Fed(rows=rows, new=len(ids))], clock() - start
 
@@ -171,7 +172,11 @@ def _answers(
     prompts = [ids, np.concatenate([ids[: len(ids) // 2], ids[len(ids) // 2 :][::-1]])]
     tokens = min(ANSWER_TOKENS, len(ids) - 1)
     beside = rotations[: max(1, room // (2 * len(ids)))]
-    rows = [AnswerRow(ids=prompt, rotation=rotation, answer_tokens=tokens) for rotation in beside for prompt in prompts]
+    rows = [
+        AnswerRow(ids=prompt, scheme=Scheme(rotation=rotation), answer_tokens=tokens)
+        for rotation in beside
+        for prompt in prompts
+    ]
     chunk = [[2 * place, 2 * place + 1] for place in range(len(beside))]
     steps = walk(prompts, [tokens, tokens], grain_of(parts.head.weight))
     start = clock()

@@ -2,7 +2,7 @@
 
 Passkey prompts of one tokenizer are the same header and filler up to each needle. Sorted by their tokens they walk a
 prefix tree depth first: each prompt goes on where it leaves the last one, whose keys and values are still held, so
-every node of the tree is computed once per rotation.
+every node of the tree is computed once per scheme.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ropewalk.models.patch import patched
 from ropewalk.models.placement import upload
-from ropewalk.rope import Rotation
+from ropewalk.scheme import Scheme
 from ropewalk.scoring.attention import Held, continuing
 from ropewalk.scoring.foreign_errors import ForwardError, is_out_of_memory, release
 from ropewalk.scoring.head import Split
@@ -65,10 +65,10 @@ def score_shared(
         for batch in score(model, parts, [rows[i] for i in asked], batch_tokens):
             yield [(asked[i], outcome) for i, outcome in batch]
         return
-    by_rotation: dict[Rotation, list[int]] = {}
+    by_scheme: dict[Scheme, list[int]] = {}
     for step in steps:
-        by_rotation.setdefault(rows[step.prompt].rotation, []).append(step.prompt)
-    chunks = _chunks(rows, list(by_rotation.values()), batch_tokens if parts.rows else 1)
+        by_scheme.setdefault(rows[step.prompt].scheme, []).append(step.prompt)
+    chunks = _chunks(rows, list(by_scheme.values()), batch_tokens if parts.rows else 1)
     while chunks:
         chunk = chunks.pop(0)
         if left.isdisjoint(index for own in chunk for index in own):
@@ -91,11 +91,11 @@ def score_shared(
 
 
 def _chunks(rows: Sequence[AnswerRow], groups: list[list[int]], limit: int) -> list[list[list[int]]]:
-    """Rotations, as their rows, that go through together: with the same prompts and softmax scale, and no more
+    """Schemes, as their rows, that go through together: with the same prompts and attention, and no more
     than `limit` tokens."""
-    alike: dict[tuple[float, ...], list[list[int]]] = {}
+    alike: dict[tuple[str | int, ...], list[list[int]]] = {}
     for own in sorted(groups, key=lambda own: -_longest(rows, own)):
-        key = (rows[own[0]].rotation.softmax_factor, *(id(rows[i].ids) for i in own))
+        key = (rows[own[0]].scheme.batch, *(id(rows[i].ids) for i in own))
         alike.setdefault(key, []).append(own)
     chunks = []
     for same in alike.values():
@@ -150,9 +150,9 @@ def needed(steps: Sequence[Step], wanted: Collection[int]) -> set[int]:
 
 
 def shares(steps: Sequence[Step], rows: Sequence[AnswerRow]) -> bool:
-    """Whether the prompts of one rotation share enough to go on after one another."""
+    """Whether the prompts of one scheme share enough to go on after one another."""
     first: dict[int, int] = {}
-    for step in steps:  # the first of equal prompts, whatever their rotations
+    for step in steps:  # the first of equal prompts, whatever their schemes
         first.setdefault(id(rows[step.prompt].ids), step.shared)
     lengths = {id(row.ids): len(row.ids) for row in rows}
     return sum(first.values()) >= LEAST_SHARE * sum(lengths.values())
@@ -183,23 +183,23 @@ def _common(one: NDArray[np.int32], other: NDArray[np.int32]) -> int:
 def walked(
     model: Any, parts: Split, rows: Sequence[AnswerRow], chunk: list[list[int]], wanted: Collection[int]
 ) -> Iterator[list[tuple[int, Pending]]]:
-    """Rotations whose prompts are the same, in the order of a walk: one row per rotation, prompt after prompt.
+    """Schemes whose prompts are the same, in the order of a walk: one row per scheme, prompt after prompt.
 
-    `chunk` holds, per rotation, the indices of its rows, in one order of prompts; those in `wanted` come out.
+    `chunk` holds, per scheme, the indices of its rows, in one order of prompts; those in `wanted` come out.
     """
     device = parts.head.weight.device
-    rotations = [rows[own[0]].rotation for own in chunk]
+    schemes = [rows[own[0]].scheme for own in chunk]
     prompts = [rows[i] for i in chunk[0]]
     held = Held(room=_longest(rows, chunk[0]))
     steps = walk([row.ids for row in prompts], [row.answer_tokens for row in prompts], grain_of(parts.head.weight))
     places = needed(steps, {at for own in chunk for at, index in enumerate(own) if index in wanted})
-    with patched(model, rotations):
+    with patched(model, schemes):
         for step in (steps[place] for place in sorted(places)):
             row, start = prompts[step.prompt], step.shared
             ids = upload(row.ids[start:].astype(np.int64), device)
             positions = torch.arange(start, len(row.ids), device=device)[None] if start else None
             with continuing(held, start, row.answer_tokens + 1):
-                hidden_BSH = parts.body(ids.expand(len(rotations), -1), positions)
+                hidden_BSH = parts.body(ids.expand(len(schemes), -1), positions)
             found = answers(parts, hidden_BSH[:, -row.answer_tokens - 1 :], ids[-row.answer_tokens :])
             every = [(own[step.prompt], pending) for own, pending in zip(chunk, found, strict=True)]
             yield [(index, pending) for index, pending in every if index in wanted]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ropewalk.metrics.passkey import Trial
 from ropewalk.rope import Rotation
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, Answers, Failure, NllRow, Split, score, score_shared
 from ropewalk.searching.objective import Outcome
 
@@ -38,7 +39,7 @@ class Bench:
 
     def losses(self, rotations: Sequence[Rotation], document: int) -> list[NDArray[np.float32] | Failure]:
         """Token losses of one document under each rotation, float32 `[T - 1]`, nats."""
-        rows = [NllRow(ids=self.documents[document], rotation=rotation) for rotation in rotations]
+        rows = [NllRow(ids=self.documents[document], scheme=Scheme(rotation=rotation)) for rotation in rotations]
         found: list[Any] = [None] * len(rows)
         for batch in score(self.model, self.parts, rows, self.batch):
             for index, outcome in batch:
@@ -49,7 +50,11 @@ class Bench:
         """The answer to every trial under each rotation, by (length, trial)."""
         wanted = [(i, n, t) for i in range(len(rotations)) for n in self.trials for t in range(len(self.trials[n]))]
         rows = [
-            AnswerRow(ids=self.trials[n][t].ids, rotation=rotations[i], answer_tokens=self.trials[n][t].answer_tokens)
+            AnswerRow(
+                ids=self.trials[n][t].ids,
+                scheme=Scheme(rotation=rotations[i]),
+                answer_tokens=self.trials[n][t].answer_tokens,
+            )
             for i, n, t in wanted
         ]
         found: list[dict[tuple[int, int], Any]] = [{} for _ in rotations]
