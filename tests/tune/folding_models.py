@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,12 @@ import tiny_models
 import torch
 import transformers
 
-from ropewalk.scoring import split
-from ropewalk.tune.attention import gained, tunable
-from ropewalk.tune.bench import factors
+from ropewalk.export.folding import Folding
+from ropewalk.methods.none import shipped
+from ropewalk.models import patched
+from ropewalk.models.geometry import geometry_of
+from ropewalk.models.query import Place, folded
+from ropewalk.scheme import Gains, Scheme
 from ropewalk.tune.pairs import Turning, turning
 
 SHARED = {"qwen3", "gemma3"}
@@ -47,11 +52,26 @@ def gains_of(name: str, turns: Turning) -> np.ndarray:
 
 
 def turns_of(model: Any) -> Turning:
-    return turning(model, split(model))
+    return turning(model)
 
 
 def at_run_time(model: Any, turns: Turning, gains: np.ndarray, ids: torch.Tensor) -> torch.Tensor:
     """Logits under gains that attention applies to the query after its rotation."""
-    every = torch.from_numpy(np.stack([factors(each, turns.pairs) for each in gains]))
-    with tunable(model), gained(every):
+    rotation = shipped(geometry_of(model.config), ids.shape[1])
+    with patched(model, Scheme(rotation=rotation, gains=Gains(log=gains))):
         return tiny_models.logits(model, ids)
+
+
+@contextmanager
+def held(model: Any, places: dict[int, tuple[Place, ...]], turns: Turning, gains: np.ndarray) -> Iterator[None]:
+    """The gains in the model's own weights inside the block."""
+    weights, folding = dict(model.named_parameters()), Folding(gains=gains, pairs=turns.pairs)
+    own = [(place, torch.from_numpy(folding.factors(layer))) for layer in turns.layers for place in places[layer]]
+    before = {place.name: weights[place.name].clone() for place, _ in own}
+    try:
+        for place, factors in own:
+            weights[place.name].copy_(folded(weights[place.name], place, factors))
+        yield
+    finally:
+        for name, value in before.items():
+            weights[name].copy_(value)

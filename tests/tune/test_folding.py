@@ -12,13 +12,12 @@ import pytest
 import tiny_models
 import torch
 import transformers
-from folding_models import NAMES, SHARED, at_run_time, gains_of, model_of, turns_of
+from folding_models import NAMES, SHARED, at_run_time, gains_of, held, model_of, turns_of
 
 from ropewalk.errors import ExportError, ModelError
 from ropewalk.export.folding import Folding
 from ropewalk.export.folding_hf import SHARD, fold_into
 from ropewalk.models.query import by_head, query_places
-from ropewalk.tune.bench import held
 
 IDS = tiny_models.tokens(rows=2, length=40)
 NEAR = 1e-5

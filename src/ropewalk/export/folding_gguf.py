@@ -47,8 +47,8 @@ class Folded:
     def note(self) -> str:
         """What was done, in words."""
         return (
-            f"{len(self.tensors)} tensors hold the gains, none quantised anew; rounding their scales moved no number by "
-            f"more than {100 * self.rounded:.2g} % of itself."
+            f"{len(self.tensors)} tensors hold the gains, none quantised anew; rounding their scales moved no number "
+            f"by more than {100 * self.rounded:.2g} % of itself."
         )
 
 
@@ -62,8 +62,8 @@ def folded(reader: GGUFReader, folding: Folding) -> Folded:
     architecture = architecture_of(reader)
     if architecture not in PERMUTED | STRAIGHT:
         raise ExportError(
-            f"llama.cpp: how {architecture} lays out the rows of a query is not known here, so gains are not folded into "
-            f"it; known are {', '.join(sorted(PERMUTED | STRAIGHT))}: use --target hf, and convert that directory."
+            f"llama.cpp: how {architecture} lays out the rows of a query is not known here, so gains are not folded "
+            f"into it; known are {', '.join(sorted(PERMUTED | STRAIGHT))}: use --target hf, and convert that directory."
         )
     _require_shape(reader, architecture, folding)
     tensors = {tensor.name: tensor for tensor in reader.tensors}

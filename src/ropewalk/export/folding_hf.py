@@ -26,7 +26,7 @@ from ropewalk.models.source import INDEX, WEIGHTS
 
 SHARD = "zz-ropewalk-gains.safetensors"
 ONLY = "model-00001-of-00001.safetensors"
-"""What a lone model.safetensors is called beside another shard: under its own name it would be read without an index."""
+"""What a lone model.safetensors is called beside another shard: under its own name it is read without an index."""
 
 
 def fold_into(directory: Path, folding: Folding) -> str:
@@ -57,8 +57,8 @@ def fold_into(directory: Path, folding: Folding) -> str:
     index["weight_map"] |= dict.fromkeys(weights, SHARD)
     (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return (
-        f"{len(weights)} tensors hold the gains, in {SHARD}; rounding them to {_dtype(weights)} moved no number by more "
-        f"than {100 * rounded:.2g} % of itself."
+        f"{len(weights)} tensors hold the gains, in {SHARD}; rounding them to {_dtype(weights)} moved no number by "
+        f"more than {100 * rounded:.2g} % of itself."
     )
 
 

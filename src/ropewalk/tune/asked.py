@@ -14,8 +14,7 @@ from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.trials import encoder
 from ropewalk.metrics.passkey import keys
 from ropewalk.models import LoadedModel
-from ropewalk.models.query import Place, by_head, query_places
-from ropewalk.scoring import Split
+from ropewalk.models.query import by_head, query_places
 from ropewalk.searching import asked as searching
 from ropewalk.searching.asked import Scene
 from ropewalk.tune.draws import Material
@@ -75,7 +74,6 @@ class Tuning:
 
     Attributes:
         scene: as of a search over the same file: the split, the goal, the lengths.
-        places: weights that hold gains, by layer; empty where only the rotation is tuned.
         what: is tuned.
         material: what steps are drawn from.
     """
@@ -83,7 +81,6 @@ class Tuning:
     scene: Scene
     request: Request
     turns: Turning
-    places: dict[int, tuple[Place, ...]]
     what: str
     material: Material
 
@@ -113,7 +110,7 @@ def _searched(request: Request) -> searching.Request:
     )
 
 
-def tuning(prepared: Prepared, request: Request, parts: Split) -> Tuning:
+def tuning(prepared: Prepared, request: Request) -> Tuning:
     """Split, material, and what the model's weights can hold.
 
     Raises:
@@ -122,11 +119,9 @@ def tuning(prepared: Prepared, request: Request, parts: Split) -> Tuning:
     scene = searching.scene(prepared, _searched(request))
     model = prepared.model.model
     _require_gradients(model)
-    turns = turning(model, parts)
-    what, places = _what(model, request.what, turns)
-    return Tuning(
-        scene=scene, request=request, turns=turns, places=places, what=what, material=_material(scene, request)
-    )
+    turns = turning(model)
+    what = _what(model, request.what, turns)
+    return Tuning(scene=scene, request=request, turns=turns, what=what, material=_material(scene, request))
 
 
 def _require_gradients(model: Any) -> None:
@@ -141,10 +136,10 @@ def _require_gradients(model: Any) -> None:
         raise ModelError(f"{name}: gradients vanish in float16; use dtype bfloat16 or float32.")
 
 
-def _what(model: Any, asked: str | None, turns: Turning) -> tuple[str, dict[int, tuple[Place, ...]]]:
-    """What is tuned, and the weights that hold it."""
+def _what(model: Any, asked: str | None, turns: Turning) -> str:
+    """What is tuned: as much as weights can hold, so that what is found can be served."""
     if asked == "rotation":
-        return asked, {}
+        return asked
     places = query_places(model)
     missing = [layer for layer in turns.layers if layer not in places]
     if missing:
@@ -159,7 +154,7 @@ def _what(model: Any, asked: str | None, turns: Turning) -> tuple[str, dict[int,
             f"{type(model).__name__} normalises all heads of a query by one weight, which holds no gains per head as "
             f"what={asked} asks; it holds gains per layer and pair (what: {most}), or the rotation alone."
         )
-    return asked or most, places
+    return asked or most
 
 
 def _material(scene: Scene, request: Request) -> Material:

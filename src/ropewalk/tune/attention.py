@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -27,40 +26,18 @@ from ropewalk.scoring.banded import banded, mask_unless_sliding
 NAME, MASKED = "ropewalk_tune", "ropewalk_tune_masked"
 
 
-@dataclass(slots=True, frozen=True, kw_only=True, eq=False)
-class _Now:
-    """What attention layers do now: factors float32 `[L, H, D]` of their queries, and who looks on at those."""
-
-    factors: Tensor | None = None
-    seen: dict[int, Tensor] | None = field(default=None)
-
-
-_now = _Now()
+_factors: Tensor | None = None
 
 
 @contextmanager
 def gained(factors_LHD: Tensor | None) -> Iterator[None]:
     """Multiply the queries of each layer inside the block; backward passes belong inside too."""
-    with _switched(_Now(factors=factors_LHD)):
-        yield
-
-
-@contextmanager
-def watched() -> Iterator[dict[int, Tensor]]:
-    """The rotated queries `[B, H, S, D]` by layer of the last forward pass inside the block."""
-    seen: dict[int, Tensor] = {}
-    with _switched(_Now(seen=seen)):
-        yield seen
-
-
-@contextmanager
-def _switched(now: _Now) -> Iterator[None]:
-    global _now
-    before, _now = _now, now
+    global _factors
+    before, _factors = _factors, factors_LHD
     try:
         yield
     finally:
-        _now = before
+        _factors = before
 
 
 @contextmanager
@@ -92,10 +69,8 @@ def attend(
     layer = getattr(module, "layer_idx", None)
     if layer is None:
         raise ModelError(f"{type(module).__name__} has no layer_idx, so it is not known whose gains it has.")
-    if _now.seen is not None:
-        _now.seen[layer] = query
-    if _now.factors is not None:
-        factor_1H1D = _now.factors[layer].to(query.device)[None, :, None, :]
+    if _factors is not None:
+        factor_1H1D = _factors[layer].to(query.device)[None, :, None, :]
         query = (query.float() * factor_1H1D).to(query.dtype)
     window = kwargs.get("sliding_window")
     if attention_mask is not None:

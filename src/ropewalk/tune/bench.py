@@ -1,39 +1,31 @@
-"""Rows through the model: those with gains by weights that hold them, put back afterwards, so that what is judged is
-what is served; those that are fed the last tokens only, window by window."""
+"""Schemes through the model beside each other: those that are fed only the last tokens, window by window."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ropewalk.metrics.passkey import Trial
 from ropewalk.metrics.readings import Reading, fed_ids
-from ropewalk.models.query import Place, folded
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import Answers, Failure, NllRow, score
 from ropewalk.searching.bench import Bench
-from ropewalk.tune.pairs import Turning
-from ropewalk.tune.rows import Row
 
 Found = dict[tuple[int, int], Answers | Failure]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RowBench:
-    """As a search's bench, of rows.
+class SchemeBench:
+    """As a search's bench, of schemes that may cut the context.
 
     Attributes:
         bos_id: what stands before a text that begins in the middle of a document; None for nothing.
     """
 
     bench: Bench
-    turns: Turning
-    places: Mapping[int, tuple[Place, ...]]
     bos_id: int | None
 
     @property
@@ -48,41 +40,28 @@ class RowBench:
     def trials(self) -> Mapping[int, Sequence[Trial]]:
         return self.bench.trials
 
-    def losses(self, rotations: Sequence[Row], document: int) -> list[NDArray[np.float32] | Failure]:
-        """Token losses of one document under each row, float32 `[T - 1]`, nats."""
-        found: dict[int, NDArray[np.float32] | Failure] = {}
-        for row, own in _alike(rotations):
-            each = [rotations[i].rotation for i in own]
-            if row.context is not None:
-                found |= {i: self._windows(rotations[i], document) for i in own}
-                continue
-            with self._holding(row):
-                found |= dict(zip(own, self.bench.losses(each, document), strict=True))
-        return [found[i] for i in range(len(rotations))]
+    def losses(self, rotations: Sequence[Scheme], document: int) -> list[NDArray[np.float32] | Failure]:
+        """Token losses of one document under each scheme, float32 `[T - 1]`, nats."""
+        whole = [i for i, scheme in enumerate(rotations) if scheme.context is None]
+        found = dict(zip(whole, self.bench.losses([rotations[i] for i in whole], document), strict=True))
+        return [found[i] if i in found else self._windows(scheme, document) for i, scheme in enumerate(rotations)]
 
-    def answers(self, rotations: Sequence[Row]) -> list[Found]:
-        """The answer to every trial under each row, by (length, trial)."""
-        found: dict[int, Found] = {}
-        for row, own in _alike(rotations):
-            cut = self.bench if row.context is None else _cut(self.bench, row.context, self.bos_id)
-            with self._holding(row):
-                found |= dict(zip(own, cut.answers([rotations[i].rotation for i in own]), strict=True))
-        return [found[i] for i in range(len(rotations))]
+    def answers(self, rotations: Sequence[Scheme]) -> list[Found]:
+        """The answer to every trial under each scheme, by (length, trial)."""
+        whole = [i for i, scheme in enumerate(rotations) if scheme.context is None]
+        found = dict(zip(whole, self.bench.answers([rotations[i] for i in whole]), strict=True))
+        return [found[i] if i in found else self._cut(scheme) for i, scheme in enumerate(rotations)]
 
-    @contextmanager
-    def _holding(self, row: Row) -> Iterator[None]:
-        if row.gains is None:
-            yield
-            return
-        with held(self.bench.model, self.places, self.turns, row.gains):
-            yield
+    def _cut(self, scheme: Scheme) -> Found:
+        """Answers to prompts of which only the last tokens are fed."""
+        return _cut(self.bench, scheme.context or 0, self.bos_id).answers([scheme.fed])[0]
 
-    def _windows(self, row: Row, document: int) -> NDArray[np.float32] | Failure:
+    def _windows(self, scheme: Scheme, document: int) -> NDArray[np.float32] | Failure:
         """Losses of a document of which only the last tokens are fed: each token sees half of them at least."""
         ids = self.documents[document]
-        readings = windows(len(ids), row.context or len(ids))
+        readings = windows(len(ids), scheme.context or len(ids))
         rows = [
-            NllRow(ids=fed_ids(ids, r.start, r.high, self.bos_id if r.bos else None), rotation=row.rotation)
+            NllRow(ids=fed_ids(ids, r.start, r.high, self.bos_id if r.bos else None), scheme=scheme.fed)
             for r in readings
         ]
         losses = np.empty(len(ids) - 1, dtype=np.float32)
@@ -106,14 +85,6 @@ def windows(length: int, context: int) -> list[Reading]:
     return readings
 
 
-def _alike(rows: Sequence[Row]) -> list[tuple[Row, list[int]]]:
-    """Rows that can share batches, with their indices: those without gains and of the same context."""
-    groups: dict[object, list[int]] = {}
-    for index, row in enumerate(rows):
-        groups.setdefault((row.context, None if row.gains is None else row.fingerprint), []).append(index)
-    return [(rows[own[0]], own) for own in groups.values()]
-
-
 def _cut(bench: Bench, context: int, bos_id: int | None) -> Bench:
     """The same prompts of which only the last tokens are fed."""
 
@@ -132,31 +103,3 @@ def _cut(bench: Bench, context: int, bos_id: int | None) -> Bench:
         keys=bench.keys,
         trials=trials,
     )
-
-
-@contextmanager
-def held(
-    model: Any, places: Mapping[int, tuple[Place, ...]], turns: Turning, gains_LHP: NDArray[np.float32]
-) -> Iterator[None]:
-    """The gains in the model's own weights inside the block; the weights as they were, to the bit, after it."""
-    parameters = dict(model.named_parameters())
-    before: dict[str, torch.Tensor] = {}
-    try:
-        with torch.no_grad():
-            for layer in turns.layers:
-                factor_HD = torch.from_numpy(factors(gains_LHP[layer], turns.pairs))
-                for place in places[layer]:
-                    weight = parameters[place.name]
-                    before[place.name] = weight.detach().clone()
-                    weight.copy_(folded(weight, place, factor_HD))
-        yield
-    finally:
-        with torch.no_grad():
-            for name, value in before.items():
-                parameters[name].copy_(value)
-
-
-def factors(gains_HP: NDArray[np.float32], pairs_D: NDArray[np.int64]) -> NDArray[np.float32]:
-    """What each dimension of each head of the query is multiplied by, float32 `[H, D]`."""
-    spread = np.exp(gains_HP.astype(np.float64))[:, np.maximum(pairs_D, 0)]
-    return np.where(pairs_D >= 0, spread, 1.0).astype(np.float32)

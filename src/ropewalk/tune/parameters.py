@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ropewalk.rope import RopeGeometry, Rotation
+from ropewalk.scheme import Gains
 from ropewalk.tune.pairs import Turning
 
 WHATS = ("rotation", "rotation+head", "rotation+pair", "rotation+head+pair")
@@ -72,9 +72,9 @@ class Parameters:
         return Rotation(inv_freq=geometry.unscaled_inv_freq / stretch, attention_factor=factor)
 
     @torch.no_grad()
-    def gains_LHP(self, heads: int, pairs: int) -> NDArray[np.float32] | None:
-        """The gains of every head and pair, float32; None where only the rotation is tuned."""
-        return self.gains.expand(-1, heads, pairs).cpu().numpy().copy() if self.gains.numel() else None
+    def query_gains(self, heads: int, pairs: int) -> Gains | None:
+        """The gains of every head and pair; None where only the rotation is tuned."""
+        return Gains(log=self.gains.expand(-1, heads, pairs).cpu().numpy()) if self.gains.numel() else None
 
 
 def rates(what: str) -> dict[str, float]:

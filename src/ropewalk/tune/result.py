@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ropewalk.scheme import Scheme
 from ropewalk.searching.named import best_of_each
 from ropewalk.searching.objective import Score
 from ropewalk.searching.result import rivals
 from ropewalk.searching.study import Candidate
 from ropewalk.searching.verdict import UNSCALED, Verdict
 from ropewalk.tune.asked import Tuning
-from ropewalk.tune.rows import Row
 from ropewalk.tune.state import State
 
 SCHEMA = 1
@@ -27,7 +27,7 @@ class Tuned:
     """What one seed ended at, and its score on the tuning set."""
 
     seed: int
-    row: Row
+    scheme: Scheme
     state: State
     score: Score
 
@@ -74,17 +74,17 @@ def result(
 
 def _seed(found: Tuned, tuning: Tuning) -> dict[str, Any]:
     losses = found.state.losses[-max(1, found.state.done // 10) :]
-    gains = found.row.gains
+    gains = found.scheme.gains
     return {
         "label": found.label,
-        "fingerprint": found.row.fingerprint,
+        "fingerprint": found.scheme.fingerprint,
         "steps": found.state.done,
         "of": found.state.steps,
         "wall_s": found.state.wall_s,
         "stopped": found.state.stopped,
-        "attention_factor": found.row.rotation.attention_factor,
-        "lambda": found.row.rotation.divisors(tuning.scene.prepared.asked.geometry),
-        "largest_gain": None if gains is None else float(np.abs(gains).max()),
+        "attention_factor": found.scheme.rotation.attention_factor,
+        "lambda": found.scheme.rotation.divisors(tuning.scene.prepared.asked.geometry),
+        "largest_gain": None if gains is None else float(np.abs(gains.log).max()),
         "last": dict(zip(("beyond", "excess", "answer"), losses.mean(axis=0).tolist(), strict=True))
         if len(losses)
         else {},

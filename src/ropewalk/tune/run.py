@@ -23,6 +23,7 @@ from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.store import require_empty, writing
 from ropewalk.files import read_inside, write_whole
 from ropewalk.models import LoadedModel
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import Split, fast, split
 from ropewalk.searching import judging
 from ropewalk.searching.bench import Bench
@@ -33,12 +34,11 @@ from ropewalk.searching.study import Candidate
 from ropewalk.searching.verdict import UNSCALED
 from ropewalk.tune import asked, descent, memory, named, parameters, winner
 from ropewalk.tune.asked import Request, Tuning
-from ropewalk.tune.bench import RowBench, held
+from ropewalk.tune.bench import SchemeBench
 from ropewalk.tune.forward import opened
 from ropewalk.tune.lines import lines
 from ropewalk.tune.loss import Loss
 from ropewalk.tune.result import TRUNCATE, TUNED, Tuned, chosen, result
-from ropewalk.tune.rows import Row
 from ropewalk.tune.state import State
 
 IDENTITY = "identity.json"
@@ -47,10 +47,10 @@ MOST = 10_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Found:
-    """A finished tuning: its directory, the winning row, and the result as in tune.json."""
+    """A finished tuning: its directory, the winning scheme, and the result as in tune.json."""
 
     directory: Path
-    row: Row
+    scheme: Scheme
     result: Mapping[str, Any]
 
     @property
@@ -89,7 +89,7 @@ def tune(
     model = prepared.model.model
     memory.require(model, request.length)
     parts = split(model)
-    tuning = asked.tuning(prepared, request, parts)
+    tuning = asked.tuning(prepared, request)
     with locked(out):
         _begin(out, json.loads(json.dumps(asked.identity(tuning))))
         with fast(model, parts, compiled=False, longest=max(tuning.scene.lengths)) as quick:
@@ -101,12 +101,11 @@ def tune(
         with fast(model, parts, compiled=False, longest=max(tuning.scene.lengths)) as quick:
             bench = judging.search_bench(tuning.scene, quick)
             found = [_scored(tuning, bench, methods, seed, *end) for seed, end in zip(request.seeds, ends, strict=True)]
-            judged = judging.verdict(
-                tuning.scene, _rows(tuning, judging.judge_bench(tuning.scene, quick)), _judged(tuning, methods, found)
-            )
+            judge = SchemeBench(bench=judging.judge_bench(tuning.scene, quick), bos_id=tuning.material.bos_id)
+            judged = judging.verdict(tuning.scene, judge, _judged(tuning, methods, found))
         told = result(tuning, methods, start, found, judged) | {"versions": dict(versions())}
         _write(tuning, out, chosen(found), told)
-    return Found(directory=out, row=chosen(found).row, result=told)
+    return Found(directory=out, scheme=chosen(found).scheme, result=told)
 
 
 def _begin(out: Path, identity: Mapping[str, Any]) -> None:
@@ -134,7 +133,7 @@ def _descent(
     seed: int,
     out: Path,
     report: Progress,
-) -> tuple[Row, State]:
+) -> tuple[Scheme, State]:
     """One seed's descent from the best named method."""
     request, geometry = tuning.request, tuning.scene.prepared.asked.geometry
     seconds = request.steps is None
@@ -165,33 +164,27 @@ def _descent(
     if not state.done:
         raise ExperimentError(f"tune: {state.stopped}.")
     pairs = geometry.rotary_dim // 2
-    return Row(rotation=begins.rotation(geometry), gains=begins.gains_LHP(tuning.turns.heads, pairs)), state
+    return Scheme(rotation=begins.rotation(geometry), gains=begins.query_gains(tuning.turns.heads, pairs)), state
 
 
-def _scored(tuning: Tuning, bench: Bench, methods: Mapping[Any, Candidate], seed: int, row: Row, state: State) -> Tuned:
+def _scored(
+    tuning: Tuning, bench: Bench, methods: Mapping[Any, Candidate], seed: int, scheme: Scheme, state: State
+) -> Tuned:
     """What a seed ended at, on the tuning set."""
-    scene, rows = tuning.scene, [row.rotation]
-    if row.gains is None:
-        outcome = bench.outcomes(rows, scene.window, scene.short)[0]
-    else:
-        with held(bench.model, tuning.places, tuning.turns, row.gains):
-            outcome = bench.outcomes(rows, scene.window, scene.short)[0]
+    scene = tuning.scene
+    outcome = bench.outcomes([scheme], scene.window, scene.short)[0]
     if not isinstance(outcome, Outcome):
         raise ExperimentError(f"tune: seed {seed} has no losses on the tuning set: {outcome}.")
     unscaled = next(each.outcome for each in methods.values() if each.label == UNSCALED)
-    return Tuned(seed=seed, row=row, state=state, score=score(outcome, unscaled, scene.goal))
+    return Tuned(seed=seed, scheme=scheme, state=state, score=score(outcome, unscaled, scene.goal))
 
 
-def _rows(tuning: Tuning, bench: Bench) -> RowBench:
-    return RowBench(bench=bench, turns=tuning.turns, places=tuning.places, bos_id=tuning.bos_id)
-
-
-def _judged(tuning: Tuning, methods: Mapping[Any, Candidate], found: list[Tuned]) -> dict[str, Row]:
+def _judged(tuning: Tuning, methods: Mapping[Any, Candidate], found: list[Tuned]) -> dict[str, Scheme]:
     """Rows of the verdict: what won, every seed where there are several, `truncate`, and each method at its best."""
-    best = {each.label: Row(rotation=each.rotation) for each in best_of_each(dict(methods)).values()}
-    seeds = {each.label: each.row for each in found} if len(found) > 1 else {}
-    truncated = Row(rotation=best[UNSCALED].rotation, context=max(2, tuning.scene.window // 2))
-    return {TUNED: chosen(found).row} | seeds | {TRUNCATE: truncated} | best
+    best = {each.label: Scheme(rotation=each.rotation) for each in best_of_each(dict(methods)).values()}
+    seeds = {each.label: each.scheme for each in found} if len(found) > 1 else {}
+    truncated = Scheme(rotation=best[UNSCALED].rotation, context=max(2, tuning.scene.window // 2))
+    return {TUNED: chosen(found).scheme} | seeds | {TRUNCATE: truncated} | best
 
 
 def _write(tuning: Tuning, out: Path, won: Tuned, told: Mapping[str, Any]) -> None:
@@ -207,7 +200,7 @@ def _write(tuning: Tuning, out: Path, won: Tuned, told: Mapping[str, Any]) -> No
         "steps": won.state.done,
     }
     with writing(out):
-        write_whole(out, winner.FILE, winner.content(won.row, scene.prepared.asked.geometry, tuning.turns, facts))
+        write_whole(out, winner.FILE, winner.content(won.scheme, scene.prepared.asked.geometry, tuning.turns, facts))
         write_whole(out, "tune.json", _json(told))
         write_whole(out, "tune.md", ("\n".join(lines(escaped(told))) + "\n").encode())
 

@@ -10,15 +10,15 @@ import numpy as np
 import safetensors.numpy
 
 from ropewalk.rope import RopeGeometry
+from ropewalk.scheme import Scheme
 from ropewalk.tune.pairs import Turning
-from ropewalk.tune.rows import Row
 
 SCHEMA = 1
 FILE = "winner.safetensors"
 KEY = "ropewalk"
 
 
-def content(row: Row, geometry: RopeGeometry, turns: Turning, facts: Mapping[str, Any]) -> bytes:
+def content(scheme: Scheme, geometry: RopeGeometry, turns: Turning, facts: Mapping[str, Any]) -> bytes:
     """The file's bytes.
 
     Tensors: `inv_freq` float64 `[P]`, rad/token; `attention_factor` float64 `[1]`; `pairs` int64 `[D]`, the pair of
@@ -26,11 +26,11 @@ def content(row: Row, geometry: RopeGeometry, turns: Turning, facts: Mapping[str
     Metadata: `ropewalk`, JSON with the schema, rope_theta, and `facts`.
     """
     tensors = {
-        "inv_freq": row.rotation.inv_freq.copy(),
-        "attention_factor": np.array([row.rotation.attention_factor]),
+        "inv_freq": scheme.rotation.inv_freq.copy(),
+        "attention_factor": np.array([scheme.rotation.attention_factor]),
         "pairs": turns.pairs,
     }
-    if row.gains is not None:
-        tensors["gains"] = row.gains
+    if scheme.gains is not None:
+        tensors["gains"] = scheme.gains.log
     note = {"schema": SCHEMA, "rope_theta": geometry.rope_theta} | dict(facts)
     return safetensors.numpy.save(tensors, {KEY: json.dumps(note, ensure_ascii=False)})
