@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tune_experiments import experiment
 
 import checkpoints
 from ropewalk.experiment import schema
@@ -22,16 +22,3 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> schema.Experiment:
     for seed in range(6):
         (folder / f"{seed}.txt").write_text(checkpoints.prose(seed), encoding="utf-8")
     return experiment(folder)
-
-
-def experiment(folder: Path, **changes: Any) -> schema.Experiment:
-    raw = {
-        "model": str(folder / "model"),
-        "dtype": "float32",
-        "lengths": [64],
-        "methods": {"yarn": {"factor": 2}},
-        "documents": {"files": [str(folder / "*.txt")], "count": 6},
-        "metrics": {"perplexity": {}, "passkey": {"trials": 2}},
-        "search": {"probes": 1},
-    }
-    return schema.parse(raw | changes, "tune")
