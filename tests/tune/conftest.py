@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
 @pytest.fixture(scope="session")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> schema.Experiment:
-    """A random model with a window of 128 tokens, and six texts."""
+    """A random model with a window of 192 tokens, and six texts."""
     folder = tmp_path_factory.mktemp("tune")
-    checkpoints.save(folder / "model", checkpoints.llama(), checkpoints.tokenizer())
+    checkpoints.save(folder / "model", checkpoints.llama(max_position_embeddings=192), checkpoints.tokenizer())
     for seed in range(6):
         (folder / f"{seed}.txt").write_text(checkpoints.prose(seed), encoding="utf-8")
     return experiment(folder)

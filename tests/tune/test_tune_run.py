@@ -18,7 +18,7 @@ from ropewalk.tune.bench import windows
 from ropewalk.tune.lines import lines
 from ropewalk.tune.run import Found, tune
 
-REQUEST = Request(length=192, steps=3, repeats=2, seed=4, max_short_cost=1.0)
+REQUEST = Request(length=256, steps=3, repeats=2, seed=4, max_short_cost=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_the_same_command_goes_on_and_ends_alike(
 
 def test_another_tuning_is_refused(asked: Any, found: Found, out: Path) -> None:
     with pytest.raises(StoreError, match=r"holds another tuning \(tune.steps is 3 there and 4 here\)"):
-        tune(asked, Request(length=192, steps=4, repeats=2, seed=4, max_short_cost=1.0), out)
+        tune(asked, Request(length=256, steps=4, repeats=2, seed=4, max_short_cost=1.0), out)
     named_file = (out / "seed-5.safetensors").read_bytes()
     (out / "seed-5.safetensors").write_bytes(named_file[:-9])
     with pytest.raises(StoreError, match=r"seed-5.safetensors: is damaged .* remove it, and this seed begins anew"):
@@ -87,8 +87,8 @@ def test_another_tuning_is_refused(asked: Any, found: Found, out: Path) -> None:
 @pytest.mark.parametrize(
     ("request_", "changes", "said"),
     [
-        ({"length": 100}, {}, r"--length 100 lies inside the trained window of 128"),
-        ({"length": 192}, {"dtype": "float16"}, r"gradients vanish in float16; use dtype bfloat16 or float32"),
+        ({"length": 190}, {}, r"--length 190 lies inside the trained window of 192"),
+        ({"length": 256}, {"dtype": "float16"}, r"gradients vanish in float16; use dtype bfloat16 or float32"),
     ],
 )
 def test_bad_input_is_refused(
@@ -103,8 +103,8 @@ def test_bad_input_is_refused(
 def test_too_few_documents_are_refused(asked: Any, tmp_path: Path) -> None:
     folder = Path(asked.model).parent
     few = experiment(folder, documents={"files": [str(folder / "[0-2].txt")], "count": 3})
-    with pytest.raises(ExperimentError, match=r"documents: 3 of at least 192 tokens cannot be split"):
-        tune(few, Request(length=192, steps=1), tmp_path / "out")
+    with pytest.raises(ExperimentError, match=r"documents: 3 of at least 256 tokens cannot be split"):
+        tune(few, Request(length=256, steps=1), tmp_path / "out")
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"seed": -1}, {"what": "all"}, {"budget_s": 0.0}])

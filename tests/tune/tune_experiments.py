@@ -12,7 +12,7 @@ def experiment(folder: Path, **changes: Any) -> schema.Experiment:
     raw = {
         "model": str(folder / "model"),
         "dtype": "float32",
-        "lengths": [64],
+        "lengths": [176],
         "methods": {"yarn": {"factor": 2}},
         "documents": {"files": [str(folder / "*.txt")], "count": 6},
         "metrics": {"perplexity": {}, "passkey": {"trials": 2}},

@@ -46,7 +46,7 @@ def promise(found: Result) -> str:
     paid = ", ".join(f"{change(ratio)} at {n}" for n, ratio in cost["perplexity"].items()) or "not asked at any length"
     if cost["bound"] is None:
         return f"inside the window, against the unscaled model: {paid}."
-    told = "kept" if cost["kept"] else "broken"
+    told = {None: "not judged: give a length inside the window", True: "kept", False: "broken"}[cost["kept"]]
     return f"inside the window, against the unscaled model: {paid}; max_short_cost {100 * cost['bound']:g} % is {told}."
 
 

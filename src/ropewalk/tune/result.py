@@ -97,7 +97,7 @@ def _short_cost(tuning: Tuning, judged: Verdict) -> dict[str, Any]:
     bound = tuning.scene.goal.max_short_cost
     ratios = judged.against(UNSCALED)["perplexity"]
     paid = {n: ratio for n, ratio in ratios.items() if int(n) <= tuning.scene.window}
-    kept = None if bound is None else all(each["value"] <= 1 + bound for each in paid.values())
+    kept = None if bound is None or not paid else all(each["value"] <= 1 + bound for each in paid.values())
     return {"bound": bound, "kept": kept, "perplexity": paid}
 
 
