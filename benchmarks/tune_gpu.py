@@ -20,12 +20,12 @@ from ropewalk.experiment import schema
 from ropewalk.methods.none import shipped
 from ropewalk.models.geometry import geometry_of
 from ropewalk.scoring import split
-from ropewalk.tune import draws, loss, parameters
-from ropewalk.tune.asked import Request
-from ropewalk.tune.forward import opened
-from ropewalk.tune.lines import lines
-from ropewalk.tune.pairs import turning
-from ropewalk.tune.run import tune
+from ropewalk.tuning import draws, loss, parameters
+from ropewalk.tuning.asked import Request
+from ropewalk.tuning.forward import opened
+from ropewalk.tuning.lines import lines
+from ropewalk.tuning.pairs import turning
+from ropewalk.tuning.run import tune
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "rotation": {"what": "rotation"},

@@ -28,7 +28,7 @@ ORDER = (
     "execution",
     "report",
     "searching",
-    "tune",
+    "tuning",
     "export",
     "diagnose",
     "api",

@@ -35,9 +35,9 @@ def tune(
     from ropewalk.experiment import presets, schema
     from ropewalk.searching.asked import seconds
     from ropewalk.terminal import progress, say
-    from ropewalk.tune.asked import Request
-    from ropewalk.tune.lines import lines
-    from ropewalk.tune.run import tune as find
+    from ropewalk.tuning.asked import Request
+    from ropewalk.tuning.lines import lines
+    from ropewalk.tuning.run import tune as find
 
     if steps is not None and budget is not None:
         raise ExperimentError(f"--steps {steps} and --budget {budget}: give one of them.")

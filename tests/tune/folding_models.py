@@ -17,7 +17,7 @@ from ropewalk.models import patched
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.query import Place, folded
 from ropewalk.scheme import Gains, Scheme
-from ropewalk.tune.pairs import Turning, turning
+from ropewalk.tuning.pairs import Turning, turning
 
 SHARED = {"qwen3", "gemma3"}
 """Architectures with one norm for all heads of a query."""

@@ -20,10 +20,10 @@ from ropewalk.models import patched
 from ropewalk.models.geometry import geometry_of
 from ropewalk.scheme import Scheme
 from ropewalk.scoring import split
-from ropewalk.tune import descent, draws, loss, parameters, state
-from ropewalk.tune.attention import NAME
-from ropewalk.tune.forward import Tunable, mean_nll, opened
-from ropewalk.tune.pairs import turning
+from ropewalk.tuning import descent, draws, loss, parameters, state
+from ropewalk.tuning.attention import NAME
+from ropewalk.tuning.forward import Tunable, mean_nll, opened
+from ropewalk.tuning.pairs import turning
 
 WINDOW, LENGTH, STEPS = 128, 256, 6
 

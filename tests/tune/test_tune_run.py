@@ -12,11 +12,11 @@ from tune_experiments import experiment
 
 from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.methods.tuned_file import read
-from ropewalk.tune import descent, named
-from ropewalk.tune.asked import Request
-from ropewalk.tune.bench import windows
-from ropewalk.tune.lines import lines
-from ropewalk.tune.run import Found, tune
+from ropewalk.tuning import descent, named
+from ropewalk.tuning.asked import Request
+from ropewalk.tuning.bench import windows
+from ropewalk.tuning.lines import lines
+from ropewalk.tuning.run import Found, tune
 
 REQUEST = Request(length=256, steps=3, repeats=2, seed=4, max_short_cost=1.0)
 

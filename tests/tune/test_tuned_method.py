@@ -16,8 +16,8 @@ from ropewalk.methods.tuned import Tuned, tuned
 from ropewalk.methods.tuned_file import content, read
 from ropewalk.rope import RopeGeometry, Rotation
 from ropewalk.scheme import Gains, Scheme
-from ropewalk.tune import winner
-from ropewalk.tune.pairs import Turning
+from ropewalk.tuning import winner
+from ropewalk.tuning.pairs import Turning
 
 GEOMETRY = RopeGeometry(rotary_dim=8, rope_theta=10000.0, max_position_embeddings=128)
 DRAW = np.random.default_rng(0)

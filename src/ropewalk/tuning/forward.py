@@ -25,9 +25,9 @@ from ropewalk.models.geometry import geometry_of
 from ropewalk.models.layout import layout_of, rotary_modules, stock_forward
 from ropewalk.rope import Rotation
 from ropewalk.scoring.head import CHUNK_BYTES, Head, Split
-from ropewalk.tune.attention import gained, tunable
-from ropewalk.tune.pairs import Turning
-from ropewalk.tune.parameters import Parameters, spread
+from ropewalk.tuning.attention import gained, tunable
+from ropewalk.tuning.pairs import Turning
+from ropewalk.tuning.parameters import Parameters, spread
 
 FLAG, FUNCTION = "gradient_checkpointing", "_gradient_checkpointing_func"
 """What transformers' layers read; the method of the model that sets them has another name from version to version."""

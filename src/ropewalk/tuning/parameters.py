@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ropewalk.rope import RopeGeometry, Rotation
 from ropewalk.scheme import Gains
-from ropewalk.tune.pairs import Turning
+from ropewalk.tuning.pairs import Turning
 
 WHATS = ("rotation", "rotation+head", "rotation+pair", "rotation+head+pair")
 """What may be tuned: the rotation alone; with a gain per head, per layer and pair, or per head and pair."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ropewalk.rope import Rotation
-from ropewalk.tune.draws import Draw, Ids
-from ropewalk.tune.forward import Tunable, mean_nll
-from ropewalk.tune.parameters import Parameters
+from ropewalk.tuning.draws import Draw, Ids
+from ropewalk.tuning.forward import Tunable, mean_nll
+from ropewalk.tuning.parameters import Parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from ropewalk.rope import RopeGeometry
 from ropewalk.scheme import Scheme
-from ropewalk.tune.pairs import Turning
+from ropewalk.tuning.pairs import Turning
 
 SCHEMA = 1
 FILE = "winner.safetensors"

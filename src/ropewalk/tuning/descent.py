@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from ropewalk.rope import Rotation
-from ropewalk.tune import state as states
-from ropewalk.tune.draws import Material, draw
-from ropewalk.tune.forward import Tunable
-from ropewalk.tune.loss import Loss, Weights, descend
-from ropewalk.tune.parameters import Parameters, rates
-from ropewalk.tune.state import State
+from ropewalk.tuning import state as states
+from ropewalk.tuning.draws import Material, draw
+from ropewalk.tuning.forward import Tunable
+from ropewalk.tuning.loss import Loss, Weights, descend
+from ropewalk.tuning.parameters import Parameters, rates
+from ropewalk.tuning.state import State
 
 WARM_UP = 5
 CLIP = 1.0

@@ -15,8 +15,8 @@ from ropewalk.searching.objective import Score
 from ropewalk.searching.result import rivals
 from ropewalk.searching.study import Candidate
 from ropewalk.searching.verdict import UNSCALED, Verdict
-from ropewalk.tune.asked import Tuning
-from ropewalk.tune.state import State
+from ropewalk.tuning.asked import Tuning
+from ropewalk.tuning.state import State
 
 SCHEMA = 1
 TUNED, TRUNCATE = "tuned", "truncate"

@@ -32,14 +32,14 @@ from ropewalk.searching.named import best_of_each, first
 from ropewalk.searching.objective import Outcome, score
 from ropewalk.searching.study import Candidate
 from ropewalk.searching.verdict import UNSCALED
-from ropewalk.tune import asked, descent, memory, named, parameters, winner
-from ropewalk.tune.asked import Request, Tuning
-from ropewalk.tune.bench import SchemeBench
-from ropewalk.tune.forward import opened
-from ropewalk.tune.lines import lines
-from ropewalk.tune.loss import Loss
-from ropewalk.tune.result import TRUNCATE, TUNED, Tuned, chosen, result
-from ropewalk.tune.state import State
+from ropewalk.tuning import asked, descent, memory, named, parameters, winner
+from ropewalk.tuning.asked import Request, Tuning
+from ropewalk.tuning.bench import SchemeBench
+from ropewalk.tuning.forward import opened
+from ropewalk.tuning.lines import lines
+from ropewalk.tuning.loss import Loss
+from ropewalk.tuning.result import TRUNCATE, TUNED, Tuned, chosen, result
+from ropewalk.tuning.state import State
 
 IDENTITY = "identity.json"
 MOST = 10_000_000

@@ -17,10 +17,10 @@ from ropewalk.models import LoadedModel
 from ropewalk.models.query import by_head, query_places
 from ropewalk.searching import asked as searching
 from ropewalk.searching.asked import Scene
-from ropewalk.tune.draws import Material
-from ropewalk.tune.loss import Weights
-from ropewalk.tune.pairs import Turning, turning
-from ropewalk.tune.parameters import WHATS
+from ropewalk.tuning.draws import Material
+from ropewalk.tuning.loss import Weights
+from ropewalk.tuning.pairs import Turning, turning
+from ropewalk.tuning.parameters import WHATS
 
 BUDGET_S = 120.0
 REACH = 16
