@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     given = parser.parse_args()
     only, tiny = given.only.split(","), given.tiny
+    given.out.mkdir(parents=True, exist_ok=True)
     model, window = ("strand", 256) if tiny else (given.model, WINDOW)
     many, trials, repeats = (4, 2, 1) if tiny else (0, 50, 3)
 

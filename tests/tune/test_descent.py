@@ -84,13 +84,16 @@ def test_its_loss_is_the_one_that_is_measured(model: Any, tunable: Tunable) -> N
     """Under gains and a rotation, against stock logits of the patched model: float32 through two layers."""
     found, ids = moved(begin(model, tunable)), torch.arange(200) * 7 % 384
     with tunable.under(found):
-        own = mean_nll(tunable.parts.head, tunable.hidden(ids)[:-1], ids[1:])
+        hidden = tunable.hidden(ids)
+        own = mean_nll(tunable.parts.head, hidden[:-1], ids[1:])
     scheme = Scheme(rotation=found.rotation(geometry_of(model.config)), gains=found.query_gains(2, 8))
     model.set_attn_implementation("sdpa")
     with torch.no_grad(), patched(model, scheme):
-        logits = model(input_ids=ids[None], use_cache=False).logits[0]
+        stock = model(input_ids=ids[None], use_cache=False, output_hidden_states=True)
     model.set_attn_implementation(NAME)
-    expected = torch.nn.functional.cross_entropy(logits[:-1], ids[1:])
+    last = stock.hidden_states[-1][0]
+    assert float((hidden.detach() - last).abs().max() / last.abs().max()) < 1e-5
+    expected = torch.nn.functional.cross_entropy(stock.logits[0, :-1], ids[1:])
     assert float(own.detach()) == pytest.approx(float(expected), rel=1e-5)
 
 
