@@ -149,7 +149,7 @@ def main() -> None:
         if str(factor * WINDOW) not in only:
             continue
         length = factor * window
-        judged = sorted({window // 4, window, 2 * window, length})
+        judged = sorted({max(128, window // 4), window, 2 * window, length})
         print(f"\n## {length} tokens, passkeys in filler\n", flush=True)
         found = tuned(given.out / f"tune-{length}", experiment(model, judged, trials, many), request(length))
         print("\n".join(lines(found)), flush=True)
