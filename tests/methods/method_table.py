@@ -121,5 +121,8 @@ ROWS = (
         fit=listed,
     ),
 )
+BRANCHED = ("rerope", "leaky_rerope", "self_extend", "dca", "string", "jet_long", "bifocal", "streaming")
+"""Methods that are more than a rotation: their laws are in test_method_branches.py."""
+
 EXAMPLES = [(row, raw) for row in ROWS for raw in row.examples]
 EXAMPLE_IDS = [f"{row.name}-{n}" for row in ROWS for n in range(len(row.examples))]

@@ -62,6 +62,15 @@ def test_one_description_in_full() -> None:
                 "default": "replace",
                 "doc": "replace the scaling that the checkpoint ships, or stack on top of it",
             },
+            {
+                "name": "temperature",
+                "type": "number",
+                "range": "a number > 0 and <= 1000 or 'logn' or 'llama4' or 'ministral' or null",
+                "required": False,
+                "default": None,
+                "doc": "tau(i), multiplies the query at position i: a formula's name or a constant; null leaves what "
+                "ships",
+            },
         ],
     }
 
@@ -83,7 +92,7 @@ def test_the_page_has_a_section_with_every_parameter_paper_and_default(name: str
     method = methods.METHODS[name]
     for number in re.findall(r"arXiv:([\d.]+\d)", method.paper):
         assert number in text
-    shared = {"factor", "original_max_position_embeddings", "compose"}
+    shared = {"factor", "original_max_position_embeddings", "compose", "temperature"}
     for parameter in parameters(method.params).values():
         if parameter.name in shared and parameter.name != "factor":
             continue

@@ -26,11 +26,11 @@ FACTOR = (
 )
 ALL = (
     "all: none, linear, ntk_aware, ntk_by_parts, dynamic_ntk, yarn, llama3, longrope, abf, mrrope, proportional, "
-    "searched"
+    "searched, rerope, leaky_rerope, self_extend, dca, string, jet_long, bifocal, streaming"
 )
 YARN = (
     "all: factor, beta_fast, beta_slow, attention_factor, mscale, mscale_all_dim, truncate, ramp, "
-    "original_max_position_embeddings, compose"
+    "original_max_position_embeddings, compose, temperature"
 )
 FAST = "(turns in the window from which a pair is kept); leave beta_fast out for the default, 32.0."
 LONG = (
@@ -60,13 +60,13 @@ REFUSED: list[tuple[str, Any, str]] = [
         "llama3",
         {"scaling_factor": 2},
         "llama3: 'scaling_factor' is not a parameter; did you mean 'factor' (all: factor, low_freq_factor, "
-        "high_freq_factor, original_max_position_embeddings, compose).",
+        "high_freq_factor, original_max_position_embeddings, compose, temperature).",
     ),
     (
         "ntk_aware",
         {"alpha": 2},
         "ntk_aware: 'alpha' is not a parameter; did you mean 'factor' (all: factor, "
-        "original_max_position_embeddings, compose).",
+        "original_max_position_embeddings, compose, temperature).",
     ),
     ("none", {"factor": 2}, "none: 'factor' is not a parameter, none takes none; leave it out."),
     (
@@ -209,7 +209,7 @@ def test_anything_is_either_parameters_or_one_sentence(row: Row, data: st.DataOb
     except MethodError as error:
         refusal(error)
     else:
-        assert np.isfinite(resolved.rotation.inv_freq).all()
+        assert np.isfinite(resolved.scheme.rotation.inv_freq).all()
 
 
 # What only the geometry or the length can refuse.

@@ -12,7 +12,11 @@ from typing import Any
 from ropewalk.errors import MethodError
 from ropewalk.methods import (
     abf,
+    bifocal,
+    dca,
     dynamic_ntk,
+    jet_long,
+    leaky_rerope,
     linear,
     llama3,
     longrope,
@@ -23,8 +27,12 @@ from ropewalk.methods import (
     plugins,
     proportional,
     reading,
+    rerope,
     resolving,
     searched,
+    self_extend,
+    streaming,
+    string,
     yarn,
 )
 from ropewalk.methods.method import Extension, Method, Params, Scaled
@@ -64,6 +72,14 @@ METHODS: dict[str, Method] = {
     "mrrope": mrrope.METHOD,
     "proportional": proportional.METHOD,
     "searched": searched.METHOD,
+    "rerope": rerope.METHOD,
+    "leaky_rerope": leaky_rerope.METHOD,
+    "self_extend": self_extend.METHOD,
+    "dca": dca.METHOD,
+    "string": string.METHOD,
+    "jet_long": jet_long.METHOD,
+    "bifocal": bifocal.METHOD,
+    "streaming": streaming.METHOD,
 }
 
 OTHER_NAMES = {

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from ropewalk.errors import MethodError
 from ropewalk.methods.parameters import Choice, Kind, Number, Refused, Tokens, short
 from ropewalk.rope import Compose, RopeGeometry, Rotation
+from ropewalk.scheme import Scheme
 
 Auto = Literal["auto"]
 LARGEST_FACTOR = 1e6
@@ -48,9 +49,18 @@ def ordered(low: str, high: str, remedy: str) -> Callable[[Params], None]:
     return rule
 
 
+TEMPERATURE = Number(
+    above=0,
+    maximum=1e3,
+    words=("logn", "llama4", "ministral"),
+    optional=True,
+    doc="tau(i), multiplies the query at position i: a formula's name or a constant; null leaves what ships",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extension(Params):
-    """Parameters of every method that changes something: the trained window, and what it is applied to."""
+    """Parameters of every method that changes something: the trained window, what it is applied to, a temperature."""
 
     original_max_position_embeddings: int | None = field(
         default=None, metadata={KIND: Tokens(doc="trained window L0 in tokens; null takes the model's")}
@@ -64,6 +74,8 @@ class Extension(Params):
             )
         },
     )
+
+    temperature: float | str | None = field(default=None, metadata={KIND: TEMPERATURE})
 
     @property
     def window(self) -> int:
@@ -154,16 +166,18 @@ class Method:
         hugging_face: the `rope_type` that says the same in a Hugging Face configuration, or None.
         varies: whether the rotation depends on the length for these (resolved) parameters. It has to say so:
             a static rotation is measured at all lengths in one pass.
+        reach: the longest text, in tokens, for which these parameters are meant; None for any. Longer ones are refused.
     """
 
     name: str
     params: type[Params]
-    function: Callable[[RopeGeometry, Any, int], Rotation]
+    function: Callable[[RopeGeometry, Any, int], Rotation | Scheme]
     paper: str
     summary: str
     formula: str = ""
     hugging_face: str | None = None
     varies: Callable[[RopeGeometry, Any], bool] = never
+    reach: Callable[[RopeGeometry, Any], float] | None = None
 
     def __post_init__(self) -> None:
         if self.params.method != self.name:

@@ -56,6 +56,7 @@ def shipped(geometry: RopeGeometry, length: int) -> Rotation:
     entry, translate = ROPE_TYPES[rope_type]
     try:
         rotation = entry.function(geometry, read(entry, translate(geometry, raw)), length)
+        assert isinstance(rotation, Rotation)
     except MethodError as wrong:
         complaint = str(wrong).rsplit(";", maxsplit=1)[0]  # its remedy speaks of an experiment, ours of a checkpoint
         raise ModelError(f"rope_parameters of rope_type {rope_type!r}: {complaint}; {ADVICE}.") from wrong

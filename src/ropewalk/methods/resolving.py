@@ -1,4 +1,4 @@
-"""From (geometry, parameters, length) to one static rotation: fill in numbers, call the method, compose."""
+"""From (geometry, parameters, length) to one static scheme: fill in numbers, call the method, compose."""
 
 from __future__ import annotations
 
@@ -13,37 +13,86 @@ from ropewalk.methods.none import shipped, shipped_varies
 from ropewalk.methods.parameters import short
 from ropewalk.methods.reading import plain
 from ropewalk.rope import RopeGeometry, Rotation
+from ropewalk.scheme import Scheme, Temperature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """A rotation, and the parameters that made it.
+    """A scheme, and the parameters that made it.
 
     Attributes:
-        rotation: static, for one length.
+        scheme: static, for one length.
         params: JSON values as asked, with `factor: auto` replaced by its number.
     """
 
-    rotation: Rotation
+    scheme: Scheme
     params: dict[str, Any]
+
+    @property
+    def rotation(self) -> Rotation:
+        """The scheme's.
+
+        Raises:
+            MethodError: there is more to the scheme, which would be lost.
+        """
+        if not self.scheme.only_rotates:
+            raise MethodError(
+                "this method changes attention as well (branches, a temperature or gains), and only rotations are "
+                "taken here; choose a frequency method without a temperature."
+            )
+        return self.scheme.rotation
 
 
 def resolve_method(entry: Method, geometry: RopeGeometry, params: Params, length: int) -> Resolved:
     """See `ropewalk.methods.resolve`."""
     _check(entry, params, length)
     filled = with_numbers(geometry, params, length)
-    rotation = entry.function(geometry, filled, length)
-    if not isinstance(rotation, Rotation) or rotation.inv_freq.size != geometry.rotary_dim // 2:
+    made = entry.function(geometry, filled, length)
+    scheme = Scheme(rotation=made) if isinstance(made, Rotation) else made
+    if not isinstance(scheme, Scheme) or scheme.rotation.inv_freq.size != geometry.rotary_dim // 2:
         raise MethodError(
-            f"{entry.name}: its function gave {short(rotation)} and not a Rotation of {geometry.rotary_dim // 2} "
+            f"{entry.name}: its function gave {short(made)} and not a Rotation of {geometry.rotary_dim // 2} "
             "pairs; mend the method."
         )
-    if isinstance(filled, Extension) and filled.compose == "stack":
-        rotation = stacked(geometry, rotation, length)
+    if isinstance(filled, Extension):
+        scheme = _composed(geometry, filled, scheme, length)
+    _check_reach(entry, geometry, filled, length)
     asked = plain(params)
     if "factor" in asked and isinstance(filled, Scaled):
         asked["factor"] = filled.s
-    return Resolved(rotation=rotation, params=asked)
+    return Resolved(scheme=scheme, params=asked)
+
+
+def _composed(geometry: RopeGeometry, params: Extension, scheme: Scheme, length: int) -> Scheme:
+    """The scheme over what ships, if it is to be stacked, and with its temperature."""
+    if params.compose == "stack":
+        turned = [
+            dataclasses.replace(branch, rotation=stacked(geometry, branch.rotation, length))
+            for branch in scheme.branches
+        ]
+        rotation = stacked(geometry, scheme.rotation, length)
+        scheme = dataclasses.replace(scheme, rotation=rotation, branches=tuple(turned))
+    if params.temperature is None:
+        return scheme
+    return dataclasses.replace(scheme, temperature=temperature(params))
+
+
+def temperature(params: Extension) -> Temperature:
+    """tau of resolved parameters: `logn` and `ministral` count from the trained window, `llama4` from 8192 tokens."""
+    asked = params.temperature
+    if not isinstance(asked, str):
+        return Temperature(kind="constant", beta=float(asked or 1.0))
+    if asked == "llama4":
+        return Temperature(kind="llama4")
+    return Temperature(kind="logn" if asked == "logn" else "ministral", scale=max(2, params.window))
+
+
+def _check_reach(entry: Method, geometry: RopeGeometry, params: Params, length: int) -> None:
+    if entry.reach is not None and length > (most := entry.reach(geometry, params)):
+        raise MethodError(
+            f"{entry.name}: these parameters reach {most:,.0f} tokens and not {length:,}, beyond which distances grow "
+            "out of the trained window; divide far distances by more, or make the near window smaller."
+        )
 
 
 def with_numbers(geometry: RopeGeometry, params: Params, length: int) -> Params:

@@ -126,24 +126,27 @@ class Turn:
     def _turned(self, states: Tensor, rotations: tuple[Rotation, ...], where: Positions, start: int) -> Tensor:
         span = range(start, start + states.shape[2])
         cos, sin = self.passing.table(self.pairs, rotations, where, span, states.device)
-        return states * cos.to(states.dtype) + _partners(states, self.pairs) * sin.to(states.dtype)
+        return states * cos.to(states.dtype) + self._partners(states) * sin.to(states.dtype)
 
-
-def _partners(states: Tensor, pairs: Pairs) -> Tensor:
-    """Each dimension's partner; of whole heads in halves by moving those."""
-    if pairs.halves:
-        half = states.shape[-1] // 2
-        return torch.cat((states[..., half:], states[..., :half]), dim=-1)
-    return states.index_select(-1, pairs.partner.to(states.device))
+    def _partners(self, states: Tensor) -> Tensor:
+        """Each dimension's partner; of whole heads in halves by moving those."""
+        if self.pairs.halves:
+            half = states.shape[-1] // 2
+            return torch.cat((states[..., half:], states[..., :half]), dim=-1)
+        key = "partner", id(self.pairs), states.device
+        if key not in self.passing.tables:
+            self.passing.tables[key] = upload(self.pairs.partner.numpy(), states.device)
+        return states.index_select(-1, self.passing.tables[key])
 
 
 def _table(pairs: Pairs, rotations: tuple[Rotation, ...], positions: np.ndarray, device: Any) -> Table:
     inv_freq = upload(np.stack([r.inv_freq for r in rotations]).astype(np.float32), device)[:, None, None]
     factor = upload(np.array([r.attention_factor for r in rotations], np.float32), device).view(-1, 1, 1, 1)
     angle = upload(positions.astype(np.float32), device)[:, None] * inv_freq
-    still, index = (pairs.pair < 0).to(device), pairs.pair.clamp_min(0).to(device)
+    pair = upload(pairs.pair.numpy(), device)
+    still, index = pair < 0, pair.clamp_min(0)
     cos, sin = (angle.cos() * factor)[..., index], (angle.sin() * factor)[..., index]
-    return cos.masked_fill(still, 1.0), sin * pairs.sign.to(device)
+    return cos.masked_fill(still, 1.0), sin * upload(pairs.sign.numpy(), device)
 
 
 def _text(places: Tensor | None) -> Tensor:

@@ -11,11 +11,11 @@ values (narrower under multi-head latent attention).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -30,6 +30,10 @@ from ropewalk.models.turning import Turn, passing
 from ropewalk.scoring.banded import banded, mask_unless_sliding
 from ropewalk.scoring.branched import branched
 from ropewalk.scoring.lse import merged, widened, with_lse
+
+if TYPE_CHECKING:
+    from ropewalk.scheme import Scheme
+    from ropewalk.scoring.head import Split
 
 NAME, MASKED = "ropewalk", "ropewalk_masked"
 BACKENDS = [
@@ -111,6 +115,14 @@ def name_for(config: Any) -> str:
     text = config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
     return NAME if kinds == {"full_attention"} and not getattr(text, "sliding_window", None) else MASKED
+
+
+@contextmanager
+def attention_for(model: Any, parts: Split, schemes: Sequence[Scheme]) -> Iterator[None]:
+    """The attention that runs, or the exact one where that is not right for schemes like these."""
+    changes = any(not scheme.only_rotates for scheme in schemes)
+    with installed(model, parts.exact if changes and parts.schemes() is not None else in_use(model)):
+        yield
 
 
 @contextmanager

@@ -114,6 +114,9 @@ class Split:
         held: prompts that begin alike may go on from held keys and values.
         attention: the implementation that runs.
         left_out: a sentence for every shortcut that gives other numbers.
+        exact: the attention that is exact, where another runs; "" where none does.
+        schemes: why the attention that runs does not give what the exact one gives under gains, temperatures and
+            branches; None if it does. Asked, and proven, when such a scheme is first run.
     """
 
     body: Callable[..., Tensor]
@@ -123,6 +126,8 @@ class Split:
     held: bool = False
     attention: str = ""
     left_out: tuple[str, ...] = ()
+    exact: str = ""
+    schemes: Callable[[], str | None] = lambda: None
 
 
 def split(model: Any) -> Split:

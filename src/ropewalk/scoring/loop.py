@@ -16,7 +16,7 @@ from ropewalk.errors import ModelError
 from ropewalk.models.patch import patched
 from ropewalk.models.placement import upload
 from ropewalk.scheme import Scheme
-from ropewalk.scoring.attention import only_last
+from ropewalk.scoring.attention import attention_for, only_last
 from ropewalk.scoring.foreign_errors import ForwardError, is_out_of_memory, release
 from ropewalk.scoring.head import Split
 
@@ -157,6 +157,7 @@ def _forward(model: Any, parts: Split, rows: Sequence[Row]) -> list[Pending]:
     schemes = [row.scheme for row in rows]
     wanted = max(row.tail for row in rows)
     with (
+        attention_for(model, parts, schemes),
         patched(model, schemes),
         only_last(wanted if parts.tail else 0),
     ):  # one per row, also if equal: compiled for one shape alone

@@ -10,25 +10,32 @@ Shapes: B rows, T positions, H hidden size.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ropewalk.models import patched
+from ropewalk.models.pairs import Call, calls_of
 from ropewalk.rope import Rotation
+from ropewalk.scheme import Branch, Gains, Positions, Scheme
 from ropewalk.scoring.attention import MASKED, NAME, Held, continuing, in_use, installed, name_for, only_last
 from ropewalk.scoring.comparing import REFUSALS, apart, said, two_rotations
 from ropewalk.scoring.foreign_errors import is_out_of_memory, release
 from ropewalk.scoring.head import Split
 
+_LOG = logging.getLogger(__name__)
+
 TOKENS = 64
 """Positions of a proof, unless something of the model begins later or layers are compiled."""
 
-BEGINNINGS = ("window", "chunk", "topk", "top_k", "block", "sparse", "sink", "local", "compress")
+BEGINNINGS = ("window", "chunk", "topk", "top_k", "block", "sparse", "sink", "local", "compress", "floor")
 """Parts of a configuration key that says from how many tokens on attention is not to all of them."""
 
 REACH = 2
@@ -95,7 +102,8 @@ def choose(model: Any, parts: Split, running: Running, *, compiled: int, longest
             notes.append(f"prompts that begin alike are fed whole: {why}")
     left_out = (*parts.left_out, *(f"{type(model).__name__}: {note}" for note in notes))
     held = fast_attention and why is None
-    return best, dataclasses.replace(parts, tail=best.tail, held=held, attention=best.attention, left_out=left_out)
+    parts = dataclasses.replace(parts, tail=best.tail, held=held, attention=best.attention, left_out=left_out)
+    return best, dataclasses.replace(parts, exact=exact, schemes=cache(partial(schemes_differ, model, parts, exact)))
 
 
 def _plain(model: Any, running: Running, texts: Sequence[Text], exact: str, notes: list[str]) -> Paths:
@@ -189,6 +197,48 @@ def _differs(model: Any, running: Running, paths: Paths, texts: Sequence[Text]) 
     except REFUSALS as error:
         return said(error)
     return None
+
+
+@torch.inference_mode()
+def schemes_differ(model: Any, parts: Split, exact: str) -> str | None:
+    """Why attention, as it runs now, does not do under gains, temperatures and branches what the exact one does.
+
+    Raises:
+        ModelError: the exact one does not take them either.
+    """
+    weight = parts.head.weight
+    ids = torch.randint(weight.shape[0], (1, TOKENS), generator=torch.Generator().manual_seed(TOKENS)).to(weight.device)
+    layers = model.config.get_text_config(decoder=True).num_hidden_layers
+    for scheme in schemes_to_prove(two_rotations(model), calls_of(model), layers):
+        with installed(model, exact), patched(model, scheme):
+            expected = parts.body(ids)
+        try:
+            with patched(model, scheme):
+                why = apart(expected, parts.body(ids))
+        except REFUSALS as error:
+            why = said(error)
+        if why is not None:
+            note = f"{type(model).__name__}: schemes that change attention run under {exact!r}: {why}"
+            _LOG.warning("%s", note)
+            return note
+    return None
+
+
+def schemes_to_prove(rotations: tuple[Rotation, Rotation], calls: Sequence[Call], layers: int) -> Iterator[Scheme]:
+    """Gains (a temperature takes the same way), and branches by tokens and by blocks, with gaps, cut off every grid."""
+    own, other = rotations
+    shape = layers, max(call.heads for call in calls), own.inv_freq.size
+    log = np.random.default_rng(0).normal(0, 0.2, shape).astype(np.float32)
+    log[sorted(set(range(layers)) - {call.layer for call in calls if call.pairs.turns})] = 0
+    yield Scheme(rotation=own, gains=Gains(log=log))
+    near, step = Branch(rotation=own, stop=7), Positions(group=3, offset=4)
+    middle = Branch(rotation=other, start=7, stop=30, query=step, key=Positions(group=3))
+    first = Branch(rotation=own, start=30, keys=5, query=Positions(limit=34))
+    yield Scheme(rotation=own, branches=(near, middle, first))
+    chunk, key = Branch(rotation=own, block=10, stop=1), Positions(period=10)
+    before = Branch(rotation=own, block=10, start=1, stop=2, query=Positions(period=10, offset=10, limit=13), key=key)
+    older = Branch(rotation=other, block=10, start=2, query=Positions(scale=0, offset=13), key=key)
+    yield Scheme(rotation=own, branches=(chunk, before, older))
 
 
 def _forgets(model: Any, parts: Split, text: Text) -> str | None:

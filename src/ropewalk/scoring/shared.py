@@ -60,7 +60,7 @@ def score_shared(
         require_known(model, row.ids)
     left = set(range(len(rows)) if wanted is None else wanted)
     steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows], grain_of(parts.head.weight))
-    if not parts.held or not shares(steps, rows):
+    if not parts.held or not shares(steps, rows) or (changes(rows) and parts.schemes() is not None):
         asked = sorted(left)
         for batch in score(model, parts, [rows[i] for i in asked], batch_tokens):
             yield [(asked[i], outcome) for i, outcome in batch]
@@ -88,6 +88,11 @@ def score_shared(
             rest = [i for i in chunk[0] if i in left]
             for batch in score(model, parts, [rows[i] for i in rest], batch_tokens):
                 yield [(rest[i], outcome) for i, outcome in batch]
+
+
+def changes(rows: Sequence[AnswerRow]) -> bool:
+    """Whether any scheme asks more of attention than to attend."""
+    return any(not row.scheme.only_rotates for row in rows)
 
 
 def _chunks(rows: Sequence[AnswerRow], groups: list[list[int]], limit: int) -> list[list[list[int]]]:
