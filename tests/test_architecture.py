@@ -32,7 +32,7 @@ ORDER = (
     "execution",
     "report",
     "searching",
-    "tune",
+    "tuning",
     "export",
     "diagnosis",
     "api",

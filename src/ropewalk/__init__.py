@@ -15,7 +15,7 @@ from ropewalk.errors import RopewalkError, UnfinishedRun
 from ropewalk.rope import RopeGeometry, Rotation
 
 if TYPE_CHECKING:
-    from ropewalk.api import load, rotation, search, sweep
+    from ropewalk.api import load, rotation, search, sweep, tune
     from ropewalk.diagnosis.readback import diagnose
     from ropewalk.experiment.results import Run
     from ropewalk.models.patch import patched
@@ -33,6 +33,7 @@ __all__ = [
     "rotation",
     "search",
     "sweep",
+    "tune",
 ]
 
 _LAZY = {
@@ -43,6 +44,7 @@ _LAZY = {
     "rotation": "ropewalk.api",
     "search": "ropewalk.api",
     "sweep": "ropewalk.api",
+    "tune": "ropewalk.api",
 }
 
 

@@ -17,6 +17,7 @@ from ropewalk.rope import RopeGeometry, Rotation
 
 if TYPE_CHECKING:
     from ropewalk.searching.run import Found
+    from ropewalk.tuning.run import Found as Tuned
 
 
 def load(model: str | Mapping[str, Any], *, dtype: str = "auto", device: str | None = None) -> LoadedModel:
@@ -99,6 +100,48 @@ def search(
         seed=seed,
         max_short_cost=max_short_cost,
         repeats=repeats,
+    )
+    return find(experiment, asked, Path(out), loaded=loaded)
+
+
+def tune(
+    model: str | Mapping[str, Any] | LoadedModel,
+    *,
+    length: int,
+    out: str | Path,
+    lengths: Sequence[int] = (),
+    methods: Mapping[str, Any] | Sequence[str] = ("yarn",),
+    documents: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    steps: int | None = None,
+    budget_s: float | None = None,
+    repeats: int = 1,
+    what: str | None = None,
+    max_short_cost: float | None = None,
+    dtype: str = "auto",
+    window: int | None = None,
+    seed: int = 0,
+) -> Tuned:
+    """Find a rotation and gains of the query by gradient descent, judged on documents that it never saw.
+
+    Args are those of `ropewalk tune`; `lengths` are judged beside `length`, `methods` beside the usual ones.
+
+    Raises:
+        RopewalkError: one sentence naming the argument, its value and the remedy.
+    """
+    from ropewalk.tuning.asked import Request
+    from ropewalk.tuning.run import tune as find
+
+    judged = sorted({*lengths, length})
+    experiment, loaded = _experiment("tune", model, methods, judged, documents, metrics, dtype, window, seed)
+    asked = Request(
+        length=length,
+        steps=steps,
+        budget_s=budget_s,
+        seed=seed,
+        repeats=repeats,
+        what=what,
+        max_short_cost=max_short_cost,
     )
     return find(experiment, asked, Path(out), loaded=loaded)
 

@@ -50,6 +50,17 @@ FROZEN = {
     "compare": {"DIRECTORY_A", "DIRECTORY_B", "--json"},
     "verify": {"DIRECTORY", "--cells"},
     "search": {"FILE", "--length", "--out", "--evaluations", "--budget", "--seed", "--max-short-cost", "--repeats"},
+    "tune": {
+        "FILE",
+        "--length",
+        "--out",
+        "--budget",
+        "--steps",
+        "--seed",
+        "--repeats",
+        "--what",
+        "--max-short-cost",
+    },
 }
 
 

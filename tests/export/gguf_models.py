@@ -33,7 +33,7 @@ def write(path: Path, model: Any, *, tokenizer_json: Path | None = None, lambdas
         found = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if found is None:
             raise ValueError(name)
-        writer.add_tensor(found, _laid_out(name, tensor.float().numpy(), config))
+        writer.add_tensor(found, laid_out(name, tensor.float().numpy(), config))
     if lambdas is not None:
         writer.add_tensor("rope_freqs.weight", np.asarray(lambdas, dtype=np.float32))
     writer.write_header_to_file()
@@ -86,7 +86,8 @@ def _vocabulary(writer: gguf.GGUFWriter, config: Any, tokenizer_json: Path | Non
     writer.add_add_bos_token(False)
 
 
-def _laid_out(name: str, weight: np.ndarray, config: Any) -> np.ndarray:
+def laid_out(name: str, weight: np.ndarray, config: Any) -> np.ndarray:
+    """A tensor's rows as the converter orders them."""
     kind, heads = config.model_type, config.num_attention_heads
     if kind == "llama" and ("q_proj" in name or "k_proj" in name):  # llama.cpp rotates neighbours there
         rows = heads if "q_proj" in name else config.num_key_value_heads

@@ -121,7 +121,7 @@ def _line(found: Described, asked: Request, method: str, kind: str) -> str | Non
     if target is None:
         return None
     try:
-        return shlex.join(ENGINES[target](asked).command)
+        return shlex.join(ENGINES[target].configure(asked).command)
     except ExportError:
         return None
 

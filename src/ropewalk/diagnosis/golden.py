@@ -125,7 +125,7 @@ def _row(length: int, layer_type: str | None, rotation: Rotation) -> dict[str, A
 
 def _edited(config: Any, asked: Request) -> Any:
     """The configuration with what `ropewalk export --target hf` writes."""
-    return type(config).from_dict(patched_config(config.to_dict(), ENGINES["hf"](asked).config))
+    return type(config).from_dict(patched_config(config.to_dict(), ENGINES["hf"].configure(asked).config))
 
 
 def _sentence(wrong: BaseException) -> str:

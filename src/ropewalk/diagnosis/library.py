@@ -58,7 +58,8 @@ class Case:
             return None
         try:
             params = dataclasses.replace(self.params, **changes)
-            return self.entry.function(geometry or self.geometry, params, length or self.length)
+            made = self.entry.function(geometry or self.geometry, params, length or self.length)
+            return made if isinstance(made, Rotation) else None
         except MethodError:
             return None
 

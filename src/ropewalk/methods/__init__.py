@@ -38,6 +38,7 @@ from ropewalk.methods import (
     streaming,
     string,
     truncate,
+    tuned,
     yarn,
 )
 from ropewalk.methods.method import Extension, Method, Params, Scaled
@@ -80,6 +81,7 @@ METHODS: dict[str, Method] = {
     "mrrope": mrrope.METHOD,
     "proportional": proportional.METHOD,
     "searched": searched.METHOD,
+    "tuned": tuned.METHOD,
     "truncate": truncate.METHOD,
     "rerope": rerope.METHOD,
     "leaky_rerope": leaky_rerope.METHOD,

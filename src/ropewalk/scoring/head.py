@@ -72,10 +72,16 @@ class Head:
 
     def logits(self, hidden_NH: Tensor) -> Tensor:
         """Float32 `[N, V]`, also where the weights are narrower; for few positions only."""
+        return self.shaped(self.product(hidden_NH))
+
+    def product(self, hidden_NH: Tensor) -> Tensor:
+        """The linear map alone, float32 `[N, V]`."""
         if hidden_NH.is_cuda and hidden_NH.dtype != torch.float32 and self.bias is None:
-            logits_NV = torch.mm(hidden_NH, self.weight.T, out_dtype=torch.float32)
-        else:
-            logits_NV = F.linear(hidden_NH, self.weight, self.bias).float()
+            return torch.mm(hidden_NH, self.weight.T, out_dtype=torch.float32)
+        return F.linear(hidden_NH, self.weight, self.bias).float()
+
+    def shaped(self, logits_NV: Tensor) -> Tensor:
+        """Scale and cap of what `product` gives."""
         if self.multiplier != 1.0:
             logits_NV = logits_NV * self.multiplier
         if self.softcap is not None:

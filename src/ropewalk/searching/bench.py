@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.metrics.requests import Forced
+from ropewalk.models.patch import as_schemes
 from ropewalk.rope import Rotation
 from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, Answers, Failure, NllRow, Split, score, score_shared
@@ -37,22 +38,23 @@ class Bench:
     keys: tuple[NDArray[np.bool_], ...] = ()
     trials: Mapping[int, Sequence[Forced]] = field(default_factory=dict)
 
-    def losses(self, rotations: Sequence[Rotation], document: int) -> list[NDArray[np.float32] | Failure]:
+    def losses(self, rotations: Sequence[Rotation | Scheme], document: int) -> list[NDArray[np.float32] | Failure]:
         """Token losses of one document under each rotation, float32 `[T - 1]`, nats."""
-        rows = [NllRow(ids=self.documents[document], scheme=Scheme(rotation=rotation)) for rotation in rotations]
+        rows = [NllRow(ids=self.documents[document], scheme=scheme) for scheme in as_schemes(rotations)]
         found: list[Any] = [None] * len(rows)
         for batch in score(self.model, self.parts, rows, self.batch):
             for index, outcome in batch:
                 found[index] = outcome
         return found
 
-    def answers(self, rotations: Sequence[Rotation]) -> list[dict[tuple[int, int], Answers | Failure]]:
+    def answers(self, rotations: Sequence[Rotation | Scheme]) -> list[dict[tuple[int, int], Answers | Failure]]:
         """The answer to every trial under each rotation, by (length, trial)."""
+        schemes = as_schemes(rotations)
         wanted = [(i, n, t) for i in range(len(rotations)) for n in self.trials for t in range(len(self.trials[n]))]
         rows = [
             AnswerRow(
                 ids=self.trials[n][t].ids,
-                scheme=Scheme(rotation=rotations[i]),
+                scheme=schemes[i],
                 answer_tokens=self.trials[n][t].answer_tokens,
             )
             for i, n, t in wanted
@@ -65,7 +67,7 @@ class Bench:
         return found
 
     def outcomes(
-        self, rotations: Sequence[Rotation], window: int, short: Sequence[int], leaves: Leaves | None = None
+        self, rotations: Sequence[Rotation | Scheme], window: int, short: Sequence[int], leaves: Leaves | None = None
     ) -> list[Outcome | str]:
         """What each rotation did; a reason where it has no losses.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from ropewalk.experiment.prepare import material, ready_spans
 from ropewalk.metrics.metric import OfPrompt
 from ropewalk.metrics.passkey import build, found
 from ropewalk.metrics.requests import Forced
-from ropewalk.rope import Rotation
 from ropewalk.scoring import Answers, Failure, Split
 from ropewalk.scoring.budget import batch_tokens
 from ropewalk.searching.asked import Scene
@@ -81,7 +80,34 @@ def _passkeys(
     return {n: [p.request for p in build(some, of, n) if isinstance(p.request, Forced)] for n in lengths}
 
 
-def verdict(scene: Scene, bench: Bench, rows: Mapping[str, Rotation]) -> Verdict:
+class Fingerprinted(Protocol):
+    """What is judged: equal ones have one fingerprint."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+Judged = TypeVar("Judged", bound=Fingerprinted, contravariant=True)
+
+
+class Judging(Protocol[Judged]):
+    """What judges: `Bench`, or one that knows more than rotations."""
+
+    @property
+    def documents(self) -> tuple[NDArray[np.int32], ...]: ...
+
+    @property
+    def keys(self) -> tuple[NDArray[np.bool_], ...]: ...
+
+    @property
+    def trials(self) -> Mapping[int, Sequence[Forced]]: ...
+
+    def losses(self, rotations: Sequence[Judged], document: int) -> list[NDArray[np.float32] | Failure]: ...
+
+    def answers(self, rotations: Sequence[Judged]) -> list[dict[tuple[int, int], Answers | Failure]]: ...
+
+
+def verdict(scene: Scene, bench: Judging[Judged], rows: Mapping[str, Judged]) -> Verdict:
     """Run every row over the judge's documents and passkeys; equal rotations are one measurement.
 
     Raises:
@@ -110,7 +136,9 @@ def verdict(scene: Scene, bench: Bench, rows: Mapping[str, Rotation]) -> Verdict
     )
 
 
-def _found(scene: Scene, bench: Bench, length: int, label: str, own: Mapping[tuple[int, int], Any]) -> list[bool]:
+def _found(
+    scene: Scene, bench: Judging[Any], length: int, label: str, own: Mapping[tuple[int, int], Any]
+) -> list[bool]:
     tokenizer = scene.prepared.model.tokenizer
     judged = []
     for index, request in enumerate(bench.trials[length]):

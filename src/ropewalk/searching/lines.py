@@ -13,7 +13,7 @@ Result = Mapping[str, Any]
 
 def lines(found: Result) -> list[str]:
     """The verdict first, then its table, the repeats, and what it was searched on."""
-    return [headline(found), "", *_aligned(table(found)), "", *(f"- {each}" for each in facts(found))]
+    return [headline(found), "", *aligned(table(found)), "", *(f"- {each}" for each in facts(found))]
 
 
 def escaped(value: Any) -> Any:
@@ -39,7 +39,7 @@ def headline(found: Result) -> str:
     told = "established" if sure else "not established"
     kept = f" It is {found['winner']['named']} itself: nothing better was found." if found["winner"]["named"] else ""
     return (
-        f"The searched rotation {found['winner']['fingerprint']} has {_change(ratio)} perplexity between "
+        f"The searched rotation {found['winner']['fingerprint']} has {change(ratio)} perplexity between "
         f"{found['window']} and {found['length']} tokens against {other}, the best named method of the search, on "
         f"{ratio['n']} documents that the search never saw: {told}.{kept}"
     )
@@ -64,7 +64,8 @@ def table(found: Result) -> list[list[str]]:
     return [names, *body]
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of text, names first, as a Markdown table whose columns line up."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     ruled = [rows[0], ["-" * width for width in widths], *rows[1:]]
     return ["| " + " | ".join(text.ljust(widths[i]) for i, text in enumerate(row)) + " |" for row in ruled]
@@ -77,9 +78,9 @@ def comparisons(found: Result) -> list[str]:
     said = []
     for label in dict.fromkeys((other, "none")):
         each = judge["against"][label]
-        parts = [f"{_change(ratio)} at {n}" for n, ratio in each["perplexity"].items()]
+        parts = [f"{change(ratio)} at {n}" for n, ratio in each["perplexity"].items()]
         if each["keys"] is not None:
-            parts.append(f"{_change(each['keys'])} on key tokens beyond the window")
+            parts.append(f"{change(each['keys'])} on key tokens beyond the window")
         said.append(f"perplexity against {label}: {', '.join(parts)}.")
     if keeper is not None:
         parts = [
@@ -124,7 +125,7 @@ def agreement(each: Mapping[str, Any]) -> str:
         return f"{head}{stayed}: they found the same."
     return (
         f"{head}{stayed}: ln lambda up to {each['apart']:.3f} apart, ln A up to {each['apart_attention']:.3f}; beyond "
-        f"the window {each['worst']} has {_change(each['beyond'])} perplexity against {each['best']}, the two furthest "
+        f"the window {each['worst']} has {change(each['beyond'])} perplexity against {each['best']}, the two furthest "
         f"apart, on {each['beyond']['n']} documents of the judge."
     )
 
@@ -143,13 +144,13 @@ def spent(found: Result) -> str:
     )
 
 
-def sides(found: Result) -> str:
+def sides(found: Result, verb: str = "searched") -> str:
     """Who saw what."""
     split = found["split"]
-    return f"searched on {', '.join(split['search'])}; judged on {', '.join(split['judge'])}."
+    return f"{verb} on {', '.join(split['search'])}; judged on {', '.join(split['judge'])}."
 
 
-def _change(ratio: Mapping[str, Any]) -> str:
+def change(ratio: Mapping[str, Any]) -> str:
     """A ratio of perplexities with its interval, as a change."""
     text = f"{100 * (ratio['value'] - 1):+.1f} %"
     if ratio["low"] is None:

@@ -44,10 +44,10 @@ class Verdict:
 
     def against(self, other: str) -> dict[str, Any]:
         """The winner compared with another row, JSON values: ratios of perplexity, differences of found shares."""
-        found: dict[str, Any] = {"beyond": _plain(self.beyond.paired(WINNER, other))}
-        found["perplexity"] = {str(n): _plain(b.paired(WINNER, other)) for n, b in self.perplexity.items()}
-        found["passkey"] = {str(n): _plain(b.paired(WINNER, other)) for n, b in self.passkey.items()}
-        found["keys"] = None if self.keys is None else _plain(self.keys.paired(WINNER, other))
+        found: dict[str, Any] = {"beyond": _plain(self.beyond.paired(self.labels[0], other))}
+        found["perplexity"] = {str(n): _plain(b.paired(self.labels[0], other)) for n, b in self.perplexity.items()}
+        found["passkey"] = {str(n): _plain(b.paired(self.labels[0], other)) for n, b in self.passkey.items()}
+        found["keys"] = None if self.keys is None else _plain(self.keys.paired(self.labels[0], other))
         return found
 
     def spread(self, labels: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,56 @@
+"""The command that tunes a scheme."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ropewalk.cli.options import SERVE, app, err, example
+from ropewalk.errors import ExperimentError
+
+
+@app.command(rich_help_panel=SERVE, epilog=example("tune preset:demo --length 1024 --out runs/tuned"))
+def tune(
+    file: Annotated[str, typer.Argument(help="Experiment file, or preset:NAME.")],
+    length: Annotated[int, typer.Option(min=1, help="Target length, tokens; beyond the window.")],
+    out: Annotated[Path, typer.Option(help="Directory; new, or of the same tuning to resume.")],
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Of each seed's descent, such as 90s; default 2m.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of each seed's descent instead.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first repeat.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="Seeds to tune with.")] = 1,
+    what: Annotated[
+        str | None,
+        typer.Option(help="rotation, rotation+head, rotation+pair or rotation+head+pair; default the most that fits."),
+    ] = None,
+    max_short_cost: Annotated[
+        float | None, typer.Option(metavar="PCT", help="Largest loss of perplexity inside the window, per cent.")
+    ] = None,
+) -> None:
+    """Find a rotation and gains of the query by gradient descent, and judge them on text that they never saw."""
+    from ropewalk.experiment import presets, schema
+    from ropewalk.searching.asked import seconds
+    from ropewalk.terminal import progress, say
+    from ropewalk.tuning.asked import Request
+    from ropewalk.tuning.lines import lines
+    from ropewalk.tuning.run import tune as find
+
+    if steps is not None and budget is not None:
+        raise ExperimentError(f"--steps {steps} and --budget {budget}: give one of them.")
+    preset = file.startswith("preset:")
+    text = presets.text(file.removeprefix("preset:")) if preset else schema.read(Path(file))
+    request = Request(
+        length=length,
+        steps=steps,
+        budget_s=None if budget is None else seconds(budget),
+        seed=seed,
+        repeats=repeats,
+        what=what,
+        max_short_cost=max_short_cost,
+    )
+    with progress(err, "steps") as report:
+        found = find(schema.parse(schema.load_yaml(text, file), file), request, out, progress=report)
+    say(*lines(found.result), found.file)

@@ -1,0 +1,167 @@
+"""The file of a tuned scheme: a rotation and gains of the query, as safetensors, and the same content as JSON values.
+
+The format is eight bytes of a header's length, the header, and raw numbers (safetensors' own README); it is read here
+with numpy alone, so that methods stay without the package.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import InstanceOf
+from typing_extensions import override
+
+from ropewalk.errors import MethodError, short
+from ropewalk.files import read_regular
+from ropewalk.methods.parameters import Kind
+from ropewalk.rope import Rotation
+from ropewalk.scheme import Gains
+
+SCHEMA = 1
+MAX_FILE_BYTES = 100_000_000
+MAX_HEADER_BYTES = 1_000_000
+DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8"}
+KEYS = ("schema", "rope_theta", "inv_freq", "attention_factor", "pairs", "gains")
+REMEDY = "name a winner.safetensors that `ropewalk tune` wrote"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What a file holds.
+
+    Attributes:
+        rope_theta: the base of the model that it was found on.
+        rotation: inv_freq and attention_factor.
+        gains: of the query; None where only the rotation was tuned.
+        pairs: the pair of each dimension of a head, -1 where it has none: where weights hold the gains.
+    """
+
+    rope_theta: float
+    rotation: Rotation
+    gains: Gains | None
+    pairs: tuple[int, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """The content as JSON values, to the bit."""
+        inv_freq = base64.b64encode(self.rotation.inv_freq.astype("<f8").tobytes()).decode()
+        gains = None if self.gains is None else self.gains.plain()
+        values = (SCHEMA, self.rope_theta, inv_freq, self.rotation.attention_factor, list(self.pairs), gains)
+        return dict(zip(KEYS, values, strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunedFile(Kind):
+    """The content of such a file, or in what a user writes its path: `inline` reads it, and nothing later does."""
+
+    type = "file"
+    range = "the path of a .safetensors file, or its content as a mapping"
+    annotation = InstanceOf[Tuning]
+
+    @override
+    def admit(self, value: object) -> Tuning:
+        if isinstance(value, str) and value:
+            raise MethodError(
+                f"tuned: file={short(value)} names a file, and only an experiment file or an argument may; give its "
+                "content."
+            )
+        return content(value, "file") if isinstance(value, Mapping) else Kind.admit(self, value)
+
+    @override
+    def plain(self, value: Any) -> Any:
+        return value.plain() if isinstance(value, Tuning) else value
+
+    @override
+    def inline(self, value: object) -> object:
+        if isinstance(value, list):
+            return [self.inline(each) for each in value]
+        return read(Path(value)).plain() if isinstance(value, str) and value else value
+
+
+def read(path: Path) -> Tuning:
+    """What `ropewalk tune` wrote.
+
+    Raises:
+        MethodError: it cannot be read, or is something else.
+    """
+    try:
+        return _parsed(read_regular(path, MAX_FILE_BYTES))
+    except OSError as error:
+        raise MethodError(f"tuned: file={short(str(path))} cannot be read ({error.strerror}); {REMEDY}.") from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise MethodError(f"tuned: {short(str(path))} is no such file ({str(error)[:100]}); {REMEDY}.") from None
+
+
+def _parsed(data: bytes) -> Tuning:
+    size = int.from_bytes(data[:8], "little")
+    if not 2 <= size <= min(MAX_HEADER_BYTES, len(data) - 8):
+        raise ValueError("its header has no length that can be")
+    header = json.loads(data[8 : 8 + size].decode())
+    note = json.loads(header.pop("__metadata__")["ropewalk"])
+    arrays = {name: _array(data[8 + size :], facts) for name, facts in header.items()}
+    gains = arrays.get("gains")
+    return _made(
+        schema=note["schema"],
+        rope_theta=note["rope_theta"],
+        inv_freq=arrays["inv_freq"],
+        attention_factor=float(arrays["attention_factor"][0]),
+        pairs=arrays["pairs"].tolist(),
+        gains=None if gains is None else Gains(log=gains),
+    )
+
+
+def _array(raw: bytes, facts: Mapping[str, Any]) -> NDArray[Any]:
+    start, stop = facts["data_offsets"]
+    return np.frombuffer(raw[start:stop], dtype=DTYPES[facts["dtype"]]).reshape(facts["shape"])
+
+
+def content(raw: Mapping[Any, Any], place: str) -> Tuning:
+    """The content out of JSON values.
+
+    Raises:
+        MethodError: a key that is missing or unknown, another schema, or a value that cannot be.
+    """
+    if set(raw) != set(KEYS):
+        raise MethodError(
+            f"tuned: {short(place)} has {short(sorted(map(str, raw)))} as keys, and {', '.join(KEYS)} are needed; "
+            f"{REMEDY}."
+        )
+    try:
+        given = raw["gains"]
+        gains = None
+        if given is not None:
+            log = np.frombuffer(base64.b64decode(given["float32"], validate=True), dtype="<f4")
+            gains = Gains(log=log.reshape(given["shape"]))
+        inv_freq = np.frombuffer(base64.b64decode(raw["inv_freq"], validate=True), dtype="<f8")
+        return _made(**(dict(raw) | {"inv_freq": inv_freq, "gains": gains}))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise MethodError(f"tuned: {short(place)} cannot be ({str(error)[:150]}); {REMEDY}.") from None
+
+
+def _made(
+    *,
+    schema: object,
+    rope_theta: object,
+    inv_freq: NDArray[np.float64],
+    attention_factor: float,
+    pairs: list[int],
+    gains: Gains | None,
+) -> Tuning:
+    if schema != SCHEMA or isinstance(schema, bool):
+        raise ValueError(f"schema {schema!r}, and this ropewalk reads {SCHEMA}")
+    if not isinstance(rope_theta, float | int) or not (math.isfinite(rope_theta) and rope_theta > 1):
+        raise ValueError(f"rope_theta {rope_theta!r} is no base")
+    rotation = Rotation(inv_freq=inv_freq, attention_factor=attention_factor)
+    count = rotation.inv_freq.size
+    if sorted(pairs)[-2 * count :] != sorted([*range(count), *range(count)]) or not all(p >= -1 for p in pairs):
+        raise ValueError(f"pairs do not name each of {count} pairs twice")
+    if gains is not None and gains.log.shape[2] != count:
+        raise ValueError(f"gains of {gains.log.shape[2]} pairs beside {count} of the rotation")
+    return Tuning(rope_theta=float(rope_theta), rotation=rotation, gains=gains, pairs=tuple(pairs))

@@ -1,0 +1,178 @@
+"""A tuning as asked for, checked, and everything that it knows before its first step."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from ropewalk.corpus import tokenize_all
+from ropewalk.errors import ExperimentError, ModelError
+from ropewalk.experiment.prepare import Asked, Prepared, encoder
+from ropewalk.experiment.schema import Experiment
+from ropewalk.metrics.passkey import keys
+from ropewalk.models import LoadedModel
+from ropewalk.models.query import by_head, query_places
+from ropewalk.searching import asked as searching
+from ropewalk.searching.asked import Scene
+from ropewalk.tuning.draws import Material
+from ropewalk.tuning.loss import Weights
+from ropewalk.tuning.pairs import Turning, turning
+from ropewalk.tuning.parameters import WHATS
+
+BUDGET_S = 120.0
+REACH = 16
+"""Of a tuning document, this many times the length is read: steps see stretches of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A tuning as asked for.
+
+    Attributes:
+        length: N, tokens.
+        steps: per seed; None leaves it to the budget.
+        budget_s: seconds of each seed's descent; None for BUDGET_S, unless there are `steps`.
+        seed: of the first repeat; the others count on.
+        what: is tuned, one of WHATS; None takes the most that the model's weights can hold.
+        max_short_cost: per cent; None takes the file's.
+    """
+
+    length: int
+    steps: int | None = None
+    budget_s: float | None = None
+    seed: int = 0
+    repeats: int = 1
+    what: str | None = None
+    max_short_cost: float | None = None
+    weights: Weights = field(default_factory=Weights)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "repeats", "budget_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ExperimentError(f"tune: {name}={value} must be more than 0; leave it out for the default.")
+        if self.seed < 0:
+            raise ExperimentError(f"tune: seed={self.seed} must be 0 or more.")
+        if self.what is not None and self.what not in WHATS:
+            raise ExperimentError(f"tune: what={self.what!r} must be one of {', '.join(WHATS)}.")
+
+    @property
+    def seeds(self) -> range:
+        return range(self.seed, self.seed + self.repeats)
+
+    @property
+    def seconds(self) -> float:
+        return BUDGET_S if self.budget_s is None else self.budget_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tuning:
+    """Everything that a tuning knows before its first step.
+
+    Attributes:
+        scene: as of a search over the same file: the split, the goal, the lengths.
+        what: is tuned.
+        material: what steps are drawn from.
+    """
+
+    scene: Scene
+    request: Request
+    turns: Turning
+    what: str
+    material: Material
+
+    @property
+    def bos_id(self) -> int | None:
+        return self.material.bos_id
+
+
+def checked(experiment: Experiment, request: Request, loaded: LoadedModel | None) -> Asked:
+    """The experiment with the length among its own, checked as far as that needs no weights.
+
+    Raises:
+        RopewalkError: as `searching.asked.checked`.
+    """
+    found = searching.checked(experiment, _searched(request), loaded)
+    if found.geometry.softmax_mscale:
+        raise ModelError(
+            f"model {found.spec.id!r}: its attention scales the softmax by mscale_all_dim, through which tuning does "
+            "not go; search for a rotation instead (ropewalk search)."
+        )
+    return found
+
+
+def _searched(request: Request) -> searching.Request:
+    return searching.Request(
+        length=request.length, seed=request.seed, repeats=request.repeats, max_short_cost=request.max_short_cost
+    )
+
+
+def tuning(prepared: Prepared, request: Request) -> Tuning:
+    """Split, material, and what the model's weights can hold.
+
+    Raises:
+        RopewalkError: too few documents, weights that no gradient goes through, or that cannot hold what is asked.
+    """
+    scene = searching.scene(prepared, _searched(request))
+    model = prepared.model.model
+    _require_gradients(model)
+    turns = turning(model)
+    what = _what(model, request.what, turns)
+    return Tuning(scene=scene, request=request, turns=turns, what=what, material=_material(scene, request))
+
+
+def _require_gradients(model: Any) -> None:
+    """Refuse weights that no gradient goes through, or in which it vanishes."""
+    name = type(model).__name__
+    if getattr(model, "hf_quantizer", None) is not None:
+        raise ModelError(
+            f"{name}: its weights are quantised, and gradients do not go through their kernels; tune the model "
+            "unquantised (leave out quantization), and export what is found to a quantised GGUF file."
+        )
+    if model.dtype == torch.float16:
+        raise ModelError(f"{name}: gradients vanish in float16; use dtype bfloat16 or float32.")
+
+
+def _what(model: Any, asked: str | None, turns: Turning) -> str:
+    """What is tuned: as much as weights can hold, so that what is found can be served."""
+    if asked == "rotation":
+        return asked
+    places = query_places(model)
+    missing = [layer for layer in turns.layers if layer not in places]
+    if missing:
+        raise ModelError(
+            f"{type(model).__name__}: layer {missing[0]} makes its query in a way that takes no gains; tune the "
+            "rotation alone (what: rotation)."
+        )
+    heads = by_head({layer: places[layer] for layer in turns.layers})
+    most = "rotation+head+pair" if heads else "rotation+pair"
+    if asked is not None and "head" in asked and not heads:
+        raise ModelError(
+            f"{type(model).__name__} normalises all heads of a query by one weight, which holds no gains per head as "
+            f"what={asked} asks; it holds gains per layer and pair (what: {most}), or the rotation alone."
+        )
+    return asked or most
+
+
+def _material(scene: Scene, request: Request) -> Material:
+    prepared = scene.prepared
+    passkey, tokenizer = prepared.asked.experiment.options("passkey"), prepared.model.tokenizer
+    chosen = [prepared.tokens[i].document for i in scene.parts.search]
+    tokens = tokenize_all(tokenizer, chosen, bos=False, upto=REACH * request.length)
+    banned = {key for n in scene.lengths for key in keys(passkey.trials, n, scene.parts.judge_seed)} if passkey else ()
+    return Material(
+        documents=tuple(each.ids for each in tokens),
+        bos_id=tokenizer.bos_token_id if prepared.tokens[0].bos else None,
+        encode=encoder(tokenizer) if passkey else None,
+        banned=frozenset(banned),
+        window=scene.window,
+        length=request.length,
+    )
+
+
+def identity(tuning: Tuning) -> dict[str, Any]:
+    """What makes two tunings the same."""
+    request = asdict(tuning.request)
+    return searching.identity(tuning.scene) | {"tune": request | {"what": tuning.what}}

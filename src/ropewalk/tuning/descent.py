@@ -1,0 +1,156 @@
+"""Gradient descent of one seed: Adam with a warm-up and a linear decay; every step is kept before the next begins."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ropewalk.rope import Rotation
+from ropewalk.tuning import state as states
+from ropewalk.tuning.draws import Material, draw
+from ropewalk.tuning.forward import Tunable
+from ropewalk.tuning.loss import Loss, Weights, descend
+from ropewalk.tuning.parameters import Parameters, rates
+from ropewalk.tuning.state import State
+
+WARM_UP = 5
+CLIP = 1.0
+PROBES = 3
+"""Steps that are timed, and not taken, where there is a budget of seconds; the first is not counted, as kernels are
+prepared in it."""
+SPARE = 0.97
+"""Of a budget is given to steps: some take longer than those that were timed."""
+
+Told = Callable[[State, Loss], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Task:
+    """What one seed is to do.
+
+    Attributes:
+        none: the unscaled model's rotation, which the loss inside the window is held against.
+        what: is tuned, one of `parameters.WHATS`.
+        out, name: directory and file of the state.
+    """
+
+    model: Tunable
+    material: Material
+    weights: Weights
+    none: Rotation
+    what: str
+    seed: int
+    out: Path
+    name: str
+
+    def gradient(self, parameters: Parameters, step: int) -> Loss:
+        """Of one step, into the parameters."""
+        drawn = draw(self.material, self.seed, step)
+        return descend(self.model, parameters, drawn, self.material.window, self.none, self.weights)
+
+
+def run(task: Task, parameters: Parameters, *, steps: int | None, budget_s: float | None, told: Told) -> State:
+    """Take the steps that are left; `parameters` are where they begin if none was taken, and end up at the last.
+
+    A loss that is no number ends the descent: what was good before it is kept, and `stopped` says so.
+    """
+    with _repeatable():
+        state = states.read(task.out, task.name)
+        if state is None:
+            count = steps if steps is not None else _affordable(task, parameters, budget_s or 0.0)
+            state = State(steps=count, tensors=_fresh(parameters))
+            states.write(task.out, task.name, state)
+        _load(parameters, state)
+        while state.done < state.steps and not state.stopped:
+            state, loss = _step(task, parameters, state)
+            states.write(task.out, task.name, state)
+            told(state, loss)
+        return state
+
+
+def _affordable(task: Task, parameters: Parameters, budget_s: float) -> int:
+    """How many steps the budget holds, from the time that a few take; the clock decides once, and never again."""
+    times = []
+    for step in range(PROBES):
+        begun = time.monotonic()
+        task.gradient(parameters, step)
+        for tensor in parameters.named().values():
+            tensor.grad = None
+        times.append(time.monotonic() - begun)
+    left = budget_s - sum(times)
+    return max(1, math.floor(SPARE * left / float(np.mean(times[1:]))))
+
+
+def _step(task: Task, parameters: Parameters, state: State) -> tuple[State, Loss]:
+    begun, step = time.monotonic(), state.done
+    loss = task.gradient(parameters, step)
+    total = loss.total(task.weights)
+    slopes = [tensor.grad for tensor in parameters.named().values()]
+    norm = torch.nn.utils.get_total_norm([each for each in slopes if each is not None])
+    if not (math.isfinite(total) and math.isfinite(float(norm))):
+        stopped = (
+            f"step {step + 1} of {state.steps} had a loss of {total:g} and a gradient of {float(norm):g}, so what step "
+            f"{step} left is kept; use dtype float32 or bfloat16, or another seed"
+        )
+        return replace(state, stopped=stopped), loss
+    tensors = _moved(task, parameters, state, min(1.0, CLIP / (float(norm) + 1e-6)))
+    losses = np.append(state.losses, [[loss.beyond, loss.excess, loss.answer]], axis=0)
+    return replace(state, tensors=tensors, losses=losses, wall_s=state.wall_s + time.monotonic() - begun), loss
+
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+
+@torch.no_grad()
+def _moved(task: Task, parameters: Parameters, state: State, shrink: float) -> dict[str, Tensor]:
+    """One step of Adam (arXiv:1412.6980) in place; everything that the next one needs."""
+    step = state.done
+    share = min(1.0, (step + 1) / WARM_UP) * (1.0 - step / state.steps)
+    kept: dict[str, Tensor] = {}
+    for name, tensor in parameters.named().items():
+        slope = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad * shrink
+        tensor.grad = None
+        first = state.tensors[f"{name}.exp_avg"].to(tensor.device).lerp(slope, 1 - BETAS[0])
+        second = state.tensors[f"{name}.exp_avg_sq"].to(tensor.device).lerp(slope * slope, 1 - BETAS[1])
+        toward = first / (1 - BETAS[0] ** (step + 1))
+        width = (second / (1 - BETAS[1] ** (step + 1))).sqrt() + EPSILON
+        tensor -= rates(task.what)[name] * share * toward / width
+        kept |= {f"{name}.exp_avg": first, f"{name}.exp_avg_sq": second}
+    parameters.clamp()
+    return kept | {name: tensor.detach().clone() for name, tensor in parameters.named().items()}
+
+
+def _fresh(parameters: Parameters) -> dict[str, Tensor]:
+    named = parameters.named()
+    moments = {f"{name}.{kind}": torch.zeros_like(t) for name, t in named.items() for kind in ("exp_avg", "exp_avg_sq")}
+    return moments | {name: tensor.detach().clone() for name, tensor in named.items()}
+
+
+@torch.no_grad()
+def _load(parameters: Parameters, state: State) -> None:
+    for name, tensor in parameters.named().items():
+        tensor.copy_(state.tensors[name])
+
+
+@contextlib.contextmanager
+def _repeatable() -> Iterator[None]:
+    """Kernels that sum in one order, where there are such: gradients on a GPU then come out the same again."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*deterministic.*")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warns)

@@ -1,0 +1,60 @@
+"""The loss of one step, and its gradient: mean loss beyond the window, what the window pays, and a passkey's answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ropewalk.rope import Rotation
+from ropewalk.tuning.draws import Draw, Ids
+from ropewalk.tuning.forward import Tunable, mean_nll
+from ropewalk.tuning.parameters import Parameters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Of the parts of a loss: what the window loses against the unscaled model, and the passkey's answer."""
+
+    short: float = 0.5
+    passkey: float = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A step's, nats per token: `excess` is the loss inside the window less the unscaled model's, `answer` that of the
+    passkey's tokens (0 without one)."""
+
+    beyond: float
+    excess: float
+    answer: float
+
+    def total(self, weights: Weights) -> float:
+        return self.beyond + weights.short * max(0.0, self.excess) + weights.passkey * self.answer
+
+
+def descend(model: Tunable, parameters: Parameters, drawn: Draw, window: int, none: Rotation, weights: Weights) -> Loss:
+    """The loss; adds its gradient to those of the parameters. Document and passkey go one after the other, so that
+    memory holds one of them."""
+    device = model.parts.head.weight.device
+    text = _ids(drawn.text, device)
+    unscaled = model.unscaled_nll(text[:window], none)
+    with model.under(parameters):
+        hidden = model.hidden(text)
+        inside = mean_nll(model.parts.head, hidden[: window - 1], text[1:window])
+        beyond = mean_nll(model.parts.head, hidden[window - 1 : -1], text[window:])
+        (beyond + weights.short * torch.relu(inside - unscaled)).backward()
+    answer = 0.0
+    if drawn.prompt is not None and weights.passkey > 0:
+        count, ids = drawn.prompt.answer_tokens, _ids(drawn.prompt.ids, device)
+        with model.under(parameters):
+            loss = mean_nll(model.parts.head, model.hidden(ids)[-count - 1 : -1], ids[-count:])
+            (weights.passkey * loss).backward()
+        answer = float(loss.detach())
+    return Loss(beyond=float(beyond.detach()), excess=float(inside.detach()) - unscaled, answer=answer)
+
+
+def _ids(ids: Ids, device: torch.device) -> Tensor:
+    return torch.from_numpy(ids.astype(np.int64)).to(device)

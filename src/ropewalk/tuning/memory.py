@@ -1,0 +1,44 @@
+"""How much memory a step of tuning takes, estimated from a model's size; pure but for asking the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ropewalk.errors import ModelError
+from ropewalk.models.size import ModelSize, size_of
+from ropewalk.scoring.head import CHUNK_BYTES
+
+GRAIN = 1024
+"""Lengths that are offered instead are multiples of so many tokens."""
+
+
+def step_bytes(size: ModelSize, length: int) -> int:
+    """Bytes of one step beside the weights: the input of every layer, one layer's activations with their gradients, and
+    hidden states with theirs at the head."""
+    element = size.element_bytes
+    kept = element * size.hidden * size.layers * length
+    attention = 4 * size.queries + 4 * size.keys + 2 * 2 * size.queries  # the gain multiplies in float32
+    layer = 2 * element * length * (6 * size.hidden + attention + 2 * size.inner)
+    head = 3 * element * size.hidden * length + 4 * CHUNK_BYTES[size.device]
+    return kept + max(layer, head)
+
+
+def require(model: Any, length: int) -> None:
+    """Refuse a length that does not fit on a GPU.
+
+    Raises:
+        ModelError: with the longest that does.
+    """
+    device = model.get_output_embeddings().weight.device
+    if device.type != "cuda" or getattr(model, "hf_device_map", None) is not None:
+        return
+    size, free = size_of(model, model.dtype, device.type), torch.cuda.mem_get_info(device)[0]
+    if step_bytes(size, length) <= free:
+        return
+    fits = next((n for n in range(length // GRAIN * GRAIN, 0, -GRAIN) if step_bytes(size, n) <= free), 0)
+    raise ModelError(
+        f"--length {length}: a step of tuning takes {step_bytes(size, length) / 1e9:.1f} GB beside the weights, and "
+        f"{free / 1e9:.1f} GB are free on {device}; the longest length that fits is {fits}."
+    )

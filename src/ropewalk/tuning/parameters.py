@@ -1,0 +1,111 @@
+"""What is tuned, as few tensors as can be: ln lambda per pair, ln A, and gains of the query.
+
+Shapes: P pairs, L layers, H query heads, D dimensions of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ropewalk.rope import RopeGeometry, Rotation
+from ropewalk.scheme import Gains
+from ropewalk.tuning.pairs import Turning
+
+WHATS = ("rotation", "rotation+head", "rotation+pair", "rotation+head+pair")
+"""What may be tuned: the rotation alone; with a gain per head, per layer and pair, or per head and pair."""
+
+RATES: Mapping[str, float] = {"ln_lambda": 0.02, "ln_attention_factor": 0.005, "gains": 0.005}
+HEAD_RATE = 0.01
+"""Learning rates of Adam; a gain that a whole head shares moves faster."""
+
+STILL = 16.0
+"""ln lambda of a pair that does not turn at the start: a factor of 9 million."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Parameters:
+    """Leaves of the graph, float32: `ln_lambda [P]`, `ln_attention_factor []`, `gains [L, H or 1, P or 1]` (empty
+    where only the rotation is tuned)."""
+
+    ln_lambda: Tensor
+    ln_attention_factor: Tensor
+    gains: Tensor
+
+    def named(self) -> dict[str, Tensor]:
+        """By name; those that have numbers."""
+        every = {name: getattr(self, name) for name in RATES}
+        return {name: tensor for name, tensor in every.items() if tensor.numel()}
+
+    def inv_freq(self, unscaled_P: Tensor) -> Tensor:
+        """rad/token, `[P]`."""
+        return unscaled_P * torch.exp(-self.ln_lambda)
+
+    def factors(self, spread_PD: Tensor, heads: int) -> Tensor | None:
+        """Of the query, `[L, H, D]`; None where only the rotation is tuned.
+
+        Args:
+            spread_PD: 1 where a dimension belongs to a pair; a product of matrices, as gradients of indexing are summed
+                in any order on a GPU.
+            heads: H.
+        """
+        if not self.gains.numel():
+            return None
+        gains_LHP = self.gains.expand(-1, heads, spread_PD.shape[0])
+        return torch.exp(gains_LHP @ spread_PD)
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """No pair may turn faster than it was trained to."""
+        self.ln_lambda.clamp_(min=0.0)
+
+    @torch.no_grad()
+    def rotation(self, geometry: RopeGeometry) -> Rotation:
+        """The rotation, in float64."""
+        stretch = np.exp(self.ln_lambda.double().cpu().numpy())
+        factor = math.exp(float(self.ln_attention_factor))
+        return Rotation(inv_freq=geometry.unscaled_inv_freq / stretch, attention_factor=factor)
+
+    @torch.no_grad()
+    def query_gains(self, heads: int, pairs: int) -> Gains | None:
+        """The gains of every head and pair; None where only the rotation is tuned."""
+        return Gains(log=self.gains.expand(-1, heads, pairs).cpu().numpy()) if self.gains.numel() else None
+
+
+def rates(what: str) -> dict[str, float]:
+    """Learning rate by name of the parameter."""
+    return dict(RATES) | ({"gains": HEAD_RATE} if what == "rotation+head" else {})
+
+
+def shape_of(what: str, turns: Turning) -> tuple[int, ...]:
+    """Of the gains."""
+    pairs = int(turns.pairs.max()) + 1
+    shapes = {
+        "rotation": (0,),
+        "rotation+head": (turns.depth, turns.heads, 1),
+        "rotation+pair": (turns.depth, 1, pairs),
+        "rotation+head+pair": (turns.depth, turns.heads, pairs),
+    }
+    return shapes[what]
+
+
+def start(geometry: RopeGeometry, rotation: Rotation, gains: tuple[int, ...], device: torch.device) -> Parameters:
+    """At a rotation, with gains of 0."""
+    with np.errstate(divide="ignore"):
+        ln_lambda = np.clip(np.log(geometry.unscaled_inv_freq / rotation.inv_freq), 0.0, STILL)
+    made = {
+        "ln_lambda": torch.tensor(ln_lambda, dtype=torch.float32),
+        "ln_attention_factor": torch.tensor(math.log(rotation.attention_factor), dtype=torch.float32),
+        "gains": torch.zeros(gains, dtype=torch.float32),
+    }
+    return Parameters(**{name: tensor.to(device).requires_grad_(True) for name, tensor in made.items()})
+
+
+def spread(turns: Turning) -> Tensor:
+    """1 where a dimension belongs to a pair, float32 `[P, D]`."""
+    return torch.from_numpy((turns.pairs[None, :] == np.arange(turns.pairs.max() + 1)[:, None]).astype(np.float32))

@@ -1,0 +1,107 @@
+"""What a tuning found, as JSON values; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ropewalk.scheme import Scheme
+from ropewalk.searching.named import best_of_each
+from ropewalk.searching.objective import Score
+from ropewalk.searching.result import rivals
+from ropewalk.searching.study import Candidate
+from ropewalk.searching.verdict import UNSCALED, Verdict
+from ropewalk.tuning.asked import Tuning
+from ropewalk.tuning.state import State
+
+SCHEMA = 1
+TUNED, TRUNCATE = "tuned", "truncate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tuned:
+    """What one seed ended at, and its score on the tuning set."""
+
+    seed: int
+    scheme: Scheme
+    state: State
+    score: Score
+
+    @property
+    def label(self) -> str:
+        return f"{TUNED} seed {self.seed}"
+
+
+def chosen(found: Sequence[Tuned]) -> Tuned:
+    """The seed with the lowest objective on the tuning set, within the bounds if one is."""
+    return min(found, key=lambda each: (not each.score.met, each.score.objective))
+
+
+def result(
+    tuning: Tuning, named: Mapping[Any, Candidate], start: Candidate, found: Sequence[Tuned], judged: Verdict
+) -> dict[str, Any]:
+    """Everything as JSON values: what was asked, what was found, how it was judged."""
+    scene, best, winner = tuning.scene, best_of_each(dict(named)), chosen(found)
+    other, keeper = rivals(best, asked=bool(judged.passkey))
+    seeds = [each.label for each in found]
+    return {
+        "schema": SCHEMA,
+        "length": scene.request.length,
+        "window": scene.window,
+        "what": tuning.what,
+        "weights": asdict(tuning.request.weights),
+        "goal": asdict(scene.goal),
+        "split": scene.parts.plain([tokens.document for tokens in scene.prepared.tokens]),
+        "start": start.label,
+        "winner": _seed(winner, tuning),
+        "seeds": [_seed(each, tuning) for each in found],
+        "spread": judged.spread(seeds) if len(seeds) > 1 else None,
+        "named": {method: {"label": each.label, **asdict(each.score)} for method, each in best.items()},
+        "judge": {
+            "rows": [judged.row(label) for label in judged.labels],
+            "best_named": other,
+            "best_retrieval": keeper,
+            "against": {label: judged.against(label) for label in judged.labels[1:]},
+        },
+        "short_cost": _short_cost(tuning, judged),
+        "optimism": _optimism(winner, {each.label: each for each in best.values()}[other], judged, other),
+    }
+
+
+def _seed(found: Tuned, tuning: Tuning) -> dict[str, Any]:
+    losses = found.state.losses[-max(1, found.state.done // 10) :]
+    gains = found.scheme.gains
+    return {
+        "label": found.label,
+        "fingerprint": found.scheme.fingerprint,
+        "steps": found.state.done,
+        "of": found.state.steps,
+        "wall_s": found.state.wall_s,
+        "stopped": found.state.stopped,
+        "attention_factor": found.scheme.rotation.attention_factor,
+        "lambda": found.scheme.rotation.divisors(tuning.scene.prepared.asked.geometry),
+        "largest_gain": None if gains is None else float(np.abs(gains.log).max()),
+        "last": dict(zip(("beyond", "excess", "answer"), losses.mean(axis=0).tolist(), strict=True))
+        if len(losses)
+        else {},
+        **asdict(found.score),
+    }
+
+
+def _short_cost(tuning: Tuning, judged: Verdict) -> dict[str, Any]:
+    """What the window pays on the judge's documents, by length, and whether the promise about it is kept."""
+    bound = tuning.scene.goal.max_short_cost
+    ratios = judged.against(UNSCALED)["perplexity"]
+    paid = {n: ratio for n, ratio in ratios.items() if int(n) <= tuning.scene.window}
+    kept = None if bound is None or not paid else all(each["value"] <= 1 + bound for each in paid.values())
+    return {"bound": bound, "kept": kept, "perplexity": paid}
+
+
+def _optimism(winner: Tuned, other: Candidate, judged: Verdict, label: str) -> dict[str, float]:
+    seen = winner.score.long - other.score.long
+    real = math.log(judged.beyond.paired(judged.labels[0], label).interval.value)
+    return {"search": math.exp(seen), "judge": math.exp(real), "optimism_nats": real - seen}

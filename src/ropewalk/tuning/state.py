@@ -1,0 +1,73 @@
+"""Where a descent stands, in one file that is whole or not there: parameters, Adam's moments, losses so far."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ropewalk.errors import StoreError
+from ropewalk.files import read_inside, write_whole
+
+MOST = 2**32
+"""Bytes of a file that is read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class State:
+    """After `len(losses)` steps.
+
+    Attributes:
+        steps: how many there are to be.
+        tensors: parameters by name, and `exp_avg`, `exp_avg_sq` of each behind a dot.
+        losses: float64 `[steps done, 3]`: beyond, excess, answer.
+        wall_s: spent on them, in all sessions.
+        stopped: why no more steps are taken; "" while they are.
+    """
+
+    steps: int
+    tensors: Mapping[str, Tensor]
+    losses: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
+    wall_s: float = 0.0
+    stopped: str = ""
+
+    @property
+    def done(self) -> int:
+        return len(self.losses)
+
+
+def write(out: Path, name: str, state: State) -> None:
+    """Write it whole."""
+    facts = {"steps": state.steps, "wall_s": state.wall_s, "stopped": state.stopped}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+    tensors["losses"] = torch.from_numpy(state.losses)
+    write_whole(out, name, safetensors.torch.save(tensors, {"state": json.dumps(facts)}))
+
+
+def read(out: Path, name: str) -> State | None:
+    """What `write` wrote; None if it did not yet.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        raw = read_inside(out, name, MOST)
+        tensors = safetensors.torch.load(raw)
+        header: dict[str, Any] = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+        facts = json.loads(header["__metadata__"]["state"])
+        losses = tensors.pop("losses").numpy()
+        return State(tensors=tensors, losses=losses, **facts)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise StoreError(
+            f"{out / name}: is damaged ({str(error)[:100]}); remove it, and this seed begins anew."
+        ) from None

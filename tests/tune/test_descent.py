@@ -1,0 +1,253 @@
+"""The gradient is that of the losses that are measured; a descent repeats, resumes and stops as it says."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ropewalk.experiment.trials import encoder
+
+import checkpoints
+from ropewalk.methods import make_params, resolve
+from ropewalk.metrics.passkey import keys
+from ropewalk.models import patched
+from ropewalk.models.geometry import geometry_of
+from ropewalk.scheme import Scheme
+from ropewalk.scoring import split
+from ropewalk.tuning import descent, draws, loss, parameters, state
+from ropewalk.tuning.attention import NAME
+from ropewalk.tuning.forward import Tunable, mean_nll, opened
+from ropewalk.tuning.pairs import turning
+
+WINDOW, LENGTH, STEPS = 128, 256, 6
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return checkpoints.llama()
+
+
+@pytest.fixture(scope="module")
+def tunable(model: Any) -> Iterator[Tunable]:
+    parts, turns = split(model), turning(model)
+    with opened(model, parts, turns) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def material() -> draws.Material:
+    words = checkpoints.tokenizer()
+    texts = [np.array(words(checkpoints.prose(seed))["input_ids"], dtype=np.int32) for seed in range(3)]
+    return draws.Material(
+        documents=texts, bos_id=0, encode=encoder(words), banned=frozenset(), window=WINDOW, length=LENGTH
+    )
+
+
+def rotation_of(model: Any, method: str, **params: Any) -> Any:
+    return resolve(geometry_of(model.config), method, make_params(method, params), LENGTH).rotation
+
+
+@pytest.fixture
+def task(model: Any, tunable: Tunable, material: draws.Material, tmp_path: Path) -> descent.Task:
+    return descent.Task(
+        model=tunable,
+        material=material,
+        weights=loss.Weights(),
+        none=rotation_of(model, "none"),
+        what="rotation+head+pair",
+        seed=3,
+        out=tmp_path,
+        name="seed.safetensors",
+    )
+
+
+def begin(model: Any, tunable: Tunable, what: str = "rotation+head+pair") -> parameters.Parameters:
+    shape = parameters.shape_of(what, tunable.turns)
+    return parameters.start(geometry_of(model.config), rotation_of(model, "yarn", factor=2), shape, torch.device("cpu"))
+
+
+def moved(found: parameters.Parameters) -> parameters.Parameters:
+    """The same, elsewhere: gains are not 0."""
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(1)
+        found.gains.add_(0.2 * torch.randn(found.gains.shape, generator=generator))
+    return found
+
+
+def test_its_loss_is_the_one_that_is_measured(model: Any, tunable: Tunable) -> None:
+    """Under gains and a rotation, against stock logits of the patched model: float32 through two layers."""
+    found, ids = moved(begin(model, tunable)), torch.arange(200) * 7 % 384
+    with tunable.under(found):
+        hidden = tunable.hidden(ids)
+        own = mean_nll(tunable.parts.head, hidden[:-1], ids[1:])
+    scheme = Scheme(rotation=found.rotation(geometry_of(model.config)), gains=found.query_gains(2, 8))
+    model.set_attn_implementation("sdpa")
+    with torch.no_grad(), patched(model, scheme):
+        stock = model(input_ids=ids[None], use_cache=False, output_hidden_states=True)
+    model.set_attn_implementation(NAME)
+    last = stock.hidden_states[-1][0]
+    assert float((hidden.detach() - last).abs().max() / last.abs().max()) < 1e-5
+    expected = torch.nn.functional.cross_entropy(stock.logits[0, :-1], ids[1:])
+    assert float(own.detach()) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "size"), [("ln_lambda", 4e-5), ("ln_attention_factor", 2e-3), ("gains", 2e-3)])
+def test_its_gradient_is_the_slope_of_its_loss(
+    model: Any, tunable: Tunable, task: descent.Task, name: str, size: float
+) -> None:
+    """Against a difference of losses along one direction, to 2 %: what float32 leaves of such steps; of ln lambda they
+    are smaller, as the fastest pair turns by 256 rad."""
+    found = moved(begin(model, tunable))
+    task.gradient(found, 0)
+    tensor = found.named()[name]
+    assert tensor.grad is not None
+    direction = torch.sign(tensor.grad)
+    slope = float((tensor.grad * direction).sum())
+    totals = []
+    for step in (1, -1):
+        with torch.no_grad():
+            tensor += step * size * direction
+        totals.append(task.gradient(found, 0).total(task.weights))
+        with torch.no_grad():
+            tensor -= step * size * direction
+    assert (totals[0] - totals[1]) / (2 * size) == pytest.approx(slope, rel=0.02)
+
+
+def test_a_resumed_descent_ends_with_the_same_bits(
+    model: Any, tunable: Tunable, task: descent.Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = begin(model, tunable)
+    told: list[float] = []
+    end = descent.run(task, whole, steps=STEPS, budget_s=None, told=lambda s, x: told.append(x.total(task.weights)))
+    assert end.done == STEPS == len(told)
+    assert np.mean(told[-3:]) < np.mean(told[:3])  # random weights, but its loss falls
+    assert (whole.ln_lambda >= 0).all()
+
+    real, kept = state.write, []
+
+    def dying(out: Path, name: str, at: state.State) -> None:
+        if at.done == 3:
+            raise KeyboardInterrupt  # before the step is kept
+        real(out, name, at)
+        kept.append(at.done)
+
+    again = dataclasses.replace(task, name="other.safetensors")
+    first = begin(model, tunable)
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "write", dying)
+        with pytest.raises(KeyboardInterrupt):
+            descent.run(again, first, steps=STEPS, budget_s=None, told=lambda s, x: None)
+    assert kept == [0, 1, 2]
+    resumed = begin(model, tunable)
+    after = descent.run(again, resumed, steps=STEPS, budget_s=None, told=lambda s, x: None)
+    assert np.array_equal(after.losses, end.losses)
+    for name, tensor in whole.named().items():
+        assert torch.equal(tensor, resumed.named()[name])
+
+
+def test_a_budget_decides_the_steps_once(model: Any, tunable: Tunable, task: descent.Task) -> None:
+    """And leaves the start as it was."""
+    found = begin(model, tunable)
+    end = descent.run(task, found, steps=None, budget_s=1e-9, told=lambda s, x: None)
+    assert end.steps == end.done == 1  # no time is left, and one step is taken
+    again = descent.run(task, begin(model, tunable), steps=None, budget_s=1e9, told=lambda s, x: None)
+    assert (again.steps, again.done) == (1, 1)
+    other = dataclasses.replace(task, name="by-steps.safetensors")
+    descent.run(other, by_steps := begin(model, tunable), steps=1, budget_s=None, told=lambda s, x: None)
+    assert torch.equal(found.gains, by_steps.gains)
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_step(
+    model: Any, tunable: Tunable, task: descent.Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = descent.descend
+
+    def broken(*args: Any) -> loss.Loss:
+        found = real(*args)
+        return dataclasses.replace(found, beyond=math.nan) if broken_at() else found
+
+    kept = begin(model, tunable)
+    descent.run(dataclasses.replace(task, name="two"), kept, steps=4, budget_s=None, told=lambda s, x: None)
+    count = 0
+
+    def broken_at() -> bool:
+        nonlocal count
+        count += 1
+        return count == 3
+
+    monkeypatch.setattr(descent, "descend", broken)
+    found = begin(model, tunable)
+    end = descent.run(task, found, steps=4, budget_s=None, told=lambda s, x: None)
+    assert end.done == 2
+    assert end.stopped.startswith("step 3 of 4 had a loss of nan")
+    assert torch.equal(found.gains, end.tensors["gains"])
+    monkeypatch.undo()
+    assert descent.run(task, begin(model, tunable), steps=4, budget_s=None, told=lambda s, x: None).done == 2
+
+
+@pytest.mark.parametrize(
+    ("what", "shape"), [("rotation", (0,)), ("rotation+head", (2, 2, 1)), ("rotation+pair", (2, 1, 8))]
+)
+def test_less_is_tuned_where_less_is_asked(
+    model: Any, tunable: Tunable, task: descent.Task, what: str, shape: tuple[int, ...]
+) -> None:
+    found = begin(model, tunable, what)
+    assert found.gains.shape == shape
+    descent.run(dataclasses.replace(task, what=what), found, steps=1, budget_s=None, told=lambda s, x: None)
+    gains = found.query_gains(2, 8)
+    assert (gains is None) == (what == "rotation")
+    assert gains is None or gains.log.any()
+
+
+def test_the_model_is_as_it_was_afterwards() -> None:
+    model = checkpoints.llama()
+    before = {id(part): dict(part.__dict__) for part in model.modules()}
+    kind = model.config._attn_implementation
+    with opened(model, split(model), turning(model)) as tunable, tunable.under(begin(model, tunable)):
+        assert model.model.layers[0].training
+        assert not model.model.layers[0].self_attn.training
+    assert model.config._attn_implementation == kind
+    for part in model.modules():
+        assert part.training is False
+        assert not getattr(part, "gradient_checkpointing", False)
+        assert ("forward" in part.__dict__) == ("forward" in before[id(part)])
+
+
+def test_steps_are_drawn_from_seed_and_number_alone(material: draws.Material) -> None:
+    banned = dataclasses.replace(material, banned=frozenset(keys(20, LENGTH, 0)))
+    one, again, other = (draws.draw(banned, seed, 4) for seed in (0, 0, 1))
+    assert np.array_equal(one.text, again.text)
+    assert one.prompt is not None
+    assert again.prompt is not None
+    assert np.array_equal(one.prompt.ids, again.prompt.ids)
+    assert not np.array_equal(one.text, other.text)
+    words = checkpoints.tokenizer()
+    lengths, real = [], 0
+    for step in range(60):
+        drawn = draws.draw(banned, 0, step)
+        assert len(drawn.text) == LENGTH
+        assert drawn.text[0] == 0
+        assert drawn.prompt is not None
+        lengths.append(len(drawn.prompt.ids))
+        text = words.decode(drawn.prompt.ids)
+        answer = words.decode(drawn.prompt.ids[-drawn.prompt.answer_tokens :]).strip()
+        assert text.count(answer) == 3
+        assert answer not in banned.banned
+        assert text.endswith(f"What is the pass key? The pass key is {answer}")
+        real += "The grass is green." not in text
+    assert min(lengths) >= WINDOW
+    assert max(lengths) <= LENGTH
+    assert len(set(lengths)) > 10
+    assert 15 < real < 45  # half of 60, five standard deviations: 3.9 each
+
+
+def test_documents_come_once_before_any_comes_again(material: draws.Material) -> None:
+    one = dataclasses.replace(material, documents=tuple(np.full(300, i, dtype=np.int32) for i in range(3)), bos_id=None)
+    seen = [int(draws.draw(one, 0, step).text[0]) for step in range(9)]
+    assert [sorted(seen[i : i + 3]) for i in (0, 3, 6)] == [[0, 1, 2]] * 3

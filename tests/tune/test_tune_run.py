@@ -1,0 +1,122 @@
+"""A whole tuning of a tiny model: split, judged by documents that it never saw, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tune_experiments import experiment
+
+from ropewalk.errors import ExperimentError, ModelError, StoreError
+from ropewalk.methods.tuned_file import read
+from ropewalk.tuning import descent, named
+from ropewalk.tuning.asked import Request
+from ropewalk.tuning.bench import windows
+from ropewalk.tuning.lines import lines
+from ropewalk.tuning.run import Found, tune
+
+REQUEST = Request(length=256, steps=3, repeats=2, seed=4, max_short_cost=1.0)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tuned")
+
+
+@pytest.fixture(scope="module")
+def found(asked: Any, out: Path) -> Found:
+    return tune(asked, REQUEST, out)
+
+
+def test_what_is_written_is_what_was_found(found: Found, out: Path) -> None:
+    assert {p.name for p in out.iterdir()} >= {"winner.safetensors", "tune.json", "tune.md", "seed-4.safetensors"}
+    again = read(found.file)
+    assert again.gains == found.scheme.gains
+    assert again.rotation == found.scheme.rotation
+    assert json.loads((out / "tune.json").read_text())["winner"]["fingerprint"] == found.scheme.fingerprint
+
+
+def test_sides_are_apart_and_the_judge_has_every_row(found: Found) -> None:
+    split, rows = found.result["split"], [row["label"] for row in found.result["judge"]["rows"]]
+    assert len(split["search"]) == len(split["judge"]) == 3
+    assert not set(split["search"]) & set(split["judge"])
+    assert rows[:4] == ["tuned", "tuned seed 4", "tuned seed 5", "truncate"]
+    assert {"none", "yarn factor=1.5"} <= set(rows) or any(row.startswith("yarn") for row in rows)
+    best = found.result["judge"]["best_named"]
+    assert best == found.result["start"] or found.result["goal"]["retrieval"] > 0
+    assert found.result["judge"]["against"]["truncate"]["beyond"]["n"] == 3
+
+
+def test_lines_say_the_verdict_the_promise_and_the_seeds(found: Found) -> None:
+    text = "\n".join(lines(found.result))
+    assert "against truncate" in text
+    assert "max_short_cost 1 % is" in text
+    assert "tuned seed 4: 3 steps from" in text
+    assert "of 2 seeds" in text
+
+
+def test_the_same_command_goes_on_and_ends_alike(
+    asked: Any, found: Found, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all steps and named methods in the directory nothing is measured again but the judge's documents."""
+
+    def never(*args: Any) -> Any:
+        raise AssertionError("done already")
+
+    monkeypatch.setattr(descent, "descend", never)
+    before = (out / named.FILE).stat().st_mtime_ns
+    again = tune(asked, REQUEST, out)
+    assert again.scheme.fingerprint == found.scheme.fingerprint
+    assert again.result["judge"] == found.result["judge"]
+    assert (out / named.FILE).stat().st_mtime_ns == before
+
+
+def test_another_tuning_is_refused(asked: Any, found: Found, out: Path) -> None:
+    with pytest.raises(StoreError, match=r"holds another tuning \(tune.steps is 3 there and 4 here\)"):
+        tune(asked, Request(length=256, steps=4, repeats=2, seed=4, max_short_cost=1.0), out)
+    named_file = (out / "seed-5.safetensors").read_bytes()
+    (out / "seed-5.safetensors").write_bytes(named_file[:-9])
+    with pytest.raises(StoreError, match=r"seed-5.safetensors: is damaged .* remove it, and this seed begins anew"):
+        tune(asked, REQUEST, out)
+    (out / "seed-5.safetensors").write_bytes(named_file)
+
+
+@pytest.mark.parametrize(
+    ("request_", "changes", "said"),
+    [
+        ({"length": 190}, {}, r"--length 190 lies inside the trained window of 192"),
+        ({"length": 256}, {"dtype": "float16"}, r"gradients vanish in float16; use dtype bfloat16 or float32"),
+    ],
+)
+def test_bad_input_is_refused(
+    asked: Any, request_: dict[str, Any], changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    folder = Path(asked.model).parent
+    with pytest.raises((ExperimentError, ModelError), match=said):
+        tune(experiment(folder, **changes), Request(steps=1, **request_), tmp_path / "out")
+    assert not (tmp_path / "out" / "identity.json").exists()
+
+
+def test_too_few_documents_are_refused(asked: Any, tmp_path: Path) -> None:
+    folder = Path(asked.model).parent
+    few = experiment(folder, documents={"files": [str(folder / "[0-2].txt")], "count": 3})
+    with pytest.raises(ExperimentError, match=r"documents: 3 of at least 256 tokens cannot be split"):
+        tune(few, Request(length=256, steps=1), tmp_path / "out")
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"seed": -1}, {"what": "all"}, {"budget_s": 0.0}])
+def test_a_request_says_what_is_wrong(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ExperimentError, match=rf"tune: {next(iter(wrong))}="):
+        Request(length=256, **wrong)
+
+
+def test_windows_of_truncate_cover_every_token_once_with_half_a_context() -> None:
+    found = windows(200, 64)
+    assert np.concatenate([np.arange(r.low, r.high) for r in found]).tolist() == list(range(1, 200))
+    assert all(r.high - r.start <= 64 for r in found)
+    assert all(r.low - r.start >= 32 for r in found[1:])
+    assert not found[0].bos
+    assert all(r.bos == (r.start > 0) for r in found)
