@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -22,8 +23,10 @@ from ropewalk.experiment.opening import seal
 from ropewalk.experiment.prepare import Asked, Prepared, Progress, geometry_facts, prepare
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, writing
+from ropewalk.experiment.schema import Experiment
+from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, sound, writing
 from ropewalk.files import open_own
+from ropewalk.model_spec import ModelSpec
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,6 +72,24 @@ def sweep(asked: Asked, out: Path, *, source: str = "", exact: bool = False, pro
     return Run.open(out)
 
 
+def begun(out: Path) -> tuple[Experiment, bool]:
+    """The experiment that a run was begun with, and whether it is exact.
+
+    Raises:
+        StoreError: there is no run, nothing was begun in it, its model was only in memory, or it trusts the code of a
+            model's repository: a run directory may come from anybody, and is no consent.
+    """
+    store = Store.open_run(out, read_only=True)
+    with contextlib.closing(store), sound(out):
+        experiment = Raw.read(store).experiment
+        if ModelSpec.parse(experiment.model).trust_remote_code:
+            raise StoreError(
+                f"{out}: was made with trust_remote_code, to which a run directory cannot consent; go on with "
+                f"`ropewalk run FILE --out {out}`."
+            )
+        return experiment, bool(store.meta("identity")["exact"])
+
+
 def _measure(store: Store, worker: Worker, report: Progress) -> None:
     """Do everything that the plan asks for and the store does not hold."""
     found = spans.keep_documents(store, worker, report)
@@ -82,10 +103,13 @@ def _measure(store: Store, worker: Worker, report: Progress) -> None:
     done = plan.tokens - sum(chunk.tokens for chunk in todo.todo(plan, writer.index))
     while chunks := todo.todo(plan, writer.index):
         writer.expect(chunks)
+        left = Counter(task.fingerprint for chunk in chunks for task in chunk.tasks)
         for batch in local.run(worker, chunks):
             writer.add(number, batch)
             done += sum(task.tokens for task, _ in batch)
-            report(batch[0][0].said, done, plan.tokens)
+            left -= Counter(task.fingerprint for task, _ in batch)
+            rotations = f"{len(plan.schemes) - len(left)} of {len(plan.schemes)} rotations"
+            report(f"{batch[0][0].said}, {rotations}", done, plan.tokens)
     writer.finish()
 
 
@@ -113,9 +137,11 @@ def _require_ours(out: Path, identity: Mapping[str, Any]) -> None:
 
 
 def first_difference(found: Any, asked: Any, path: str = "") -> str:
-    """The first key in which two identities differ, with both values."""
+    """The first key in which two identities differ, with both values; of texts their hashes say nothing to anybody."""
+    if path == "documents" and isinstance(found, list) and isinstance(asked, list):
+        return "its documents were other texts"
     if isinstance(found, Mapping) and isinstance(asked, Mapping):
-        for key in [*found, *asked]:
+        for key in [*asked, *found]:
             if found.get(key) != asked.get(key):
                 return first_difference(found.get(key), asked.get(key), f"{path}.{key}" if path else str(key))
     there, here = (repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..." for value in (found, asked))

@@ -26,7 +26,7 @@ from ropewalk.errors import ExperimentError
 from ropewalk.files import read_regular
 from ropewalk.methods import inline, pasted_scaling
 from ropewalk.metrics import Metric, registered
-from ropewalk.validation import sentence
+from ropewalk.validation import sentence, tokens
 
 MAX_FILE_BYTES = 200_000
 """What takes seconds to read; experiment files have some thousand bytes."""
@@ -34,7 +34,7 @@ MAX_DIGITS = 100
 MAX_LENGTH = 2**24
 STORED = "stored"
 
-Length = Annotated[int, Field(ge=4, le=MAX_LENGTH, strict=True)]
+Length = Annotated[int, BeforeValidator(tokens), Field(ge=4, le=MAX_LENGTH, strict=True)]
 
 
 class _Section(BaseModel):
@@ -111,7 +111,7 @@ class Experiment(_Section):
     documents: dict[str, Any] = Field(default_factory=lambda: {"corpus": "builtin"})
     methods: dict[str, Any]
     metrics: Metrics
-    window: Annotated[int, Field(ge=1, le=MAX_LENGTH)] | None = None
+    window: Annotated[int, BeforeValidator(tokens), Field(ge=1, le=MAX_LENGTH)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     search: Search | None = None
 

@@ -11,8 +11,13 @@ from ropewalk.report.parameters import defaults
 from ropewalk.stats.measured import NONE, Measured
 
 
-def deploy_command(run: Measured, method: str, params: Mapping[str, Any], length: int) -> str | None:
-    """The shell command; None for `none`, which needs nothing. The factor is spelled out, even at its default."""
+def deploy_command(
+    run: Measured, method: str, params: Mapping[str, Any], length: int, target: str = "hf"
+) -> str | None:
+    """The shell command for an engine; None for `none`, which needs nothing.
+
+    The factor is spelled out, even at its default.
+    """
     if method == NONE:
         return None
     window, factor = run.experiment.get("window"), defaults(method).get("factor")
@@ -20,7 +25,7 @@ def deploy_command(run: Measured, method: str, params: Mapping[str, Any], length
     known |= {} if window is None else {"original_max_position_embeddings": window}
     words = ["ropewalk", "export", method, "--model", model_argument(run)]
     words += [word for key, value in (known | dict(params)).items() for word in ("-p", f"{key}={_yaml(value)}")]
-    return shlex.join([*words, "--target", "hf", "--length", str(length)])
+    return shlex.join([*words, "--target", target, "--length", str(length)])
 
 
 def model_argument(run: Measured) -> str:
