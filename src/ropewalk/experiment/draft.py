@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 
 import torch
+import yaml
 
 from ropewalk.corpus import builtin_documents
 from ropewalk.errors import ExperimentError
+from ropewalk.experiment import presets
 from ropewalk.experiment.memory import longest
+from ropewalk.experiment.schema import load_yaml
+from ropewalk.metrics import registered
 from ropewalk.model_spec import ModelSpec
 from ropewalk.models import read_geometry
 from ropewalk.models.size import ModelSize, read_size
@@ -40,8 +45,8 @@ def draft(model: str, length: int | None = None) -> str:
         raise ExperimentError(f"--length {length}: lies inside the window of {window} tokens; name a longer one.")
     if length is not None and length > fits:
         raise ExperimentError(
-            f"--length {length}: at most {fits} tokens of {model} fit into the memory that is free here; name fewer, or "
-            "a smaller model."
+            f"--length {length}: at most {fits} tokens of {model} fit into the memory that is free here; name fewer, "
+            "or a smaller model."
         )
     target = 4 * window if length is None else length
     while length is None and target > max(fits, 1):
@@ -65,10 +70,10 @@ def _text(model: str, geometry: RopeGeometry, size: ModelSize, window: int, targ
         if filled > 1
         else f'{{files: ["books/*.txt"]}}  # the built-in texts are too short: name yours, of {target:,} tokens each'
     )
-    spans = "  longppl: {spans: builtin}   # loss of the tokens that need the far context\n" if filled > 1 else ""
+    metrics = "\n".join(f"  {name}: {options}" for name, options in _metrics(builtin=filled > 1))
     shipped = geometry.rope_parameters.get("rope_type") or "default"
     beyond = "" if shipped == "default" else f", and ships rope_type {shipped}, which methods replace"
-    return f"""# {model} from inside its window to {target:,} tokens; every key: docs/experiment.md or `ropewalk schema`.
+    return f"""# {model} from inside its window to {target:,} tokens; every key: `ropewalk schema`, docs/experiment.md.
 # next: ropewalk plan FILE; ropewalk run FILE --out runs/one
 model: {json.dumps(model, ensure_ascii=False)}
 # Its window is {window:,} tokens ({geometry.window("stack").source}){beyond}.
@@ -82,10 +87,18 @@ methods:
   mrrope: {{factor: {factor}}}
   dynamic_ntk: {{factor: {factor}}}
 metrics:
-  perplexity: {{}}               # with its tail: the last tokens alone
-{spans}  passkey: {{trials: 20}}        # is a number found again in a long text?
+{metrics}
 seed: 0
 """
+
+
+def _metrics(*, builtin: bool) -> Iterator[tuple[str, str]]:
+    """The metrics of the demo with what they report; without those that need the built-in texts where not `builtin`."""
+    asked = load_yaml(presets.text("demo"), "preset:demo")["metrics"]
+    for name, options in asked.items():
+        if builtin or "builtin" not in options.values():
+            titles = ", ".join(column.title for column in registered()[name].columns)
+            yield name, f"{yaml.safe_dump(options, default_flow_style=True).strip()}  # {titles}"
 
 
 def _grid(*factors: int) -> str:

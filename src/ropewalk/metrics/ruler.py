@@ -22,11 +22,12 @@ RULER = Column(name="ruler", title="RULER score", pooling="mean", unit="sample",
 
 
 class Ruler(Options):
-    """`files`: a folder with one folder per length, each holding what RULER's prepare.py wrote for this tokenizer;
-    `limit`: only the first so many samples of each task."""
+    """RULER's own samples."""
 
     files: Annotated[str, Field(min_length=1)]
+    """A folder with one folder per length, each holding what RULER's prepare.py wrote for this tokenizer."""
     limit: Annotated[int, Field(ge=1)] | None = None
+    """Only the first so many samples of each task."""
 
 
 def asks(column: Column, options: Ruler, length: int, longest: int) -> Prompts:
