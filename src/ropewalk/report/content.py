@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ropewalk.errors import ExperimentError
 from ropewalk.report import figures, parameters, provenance, ranking, tables
-from ropewalk.report.deploy import deploy_command
+from ropewalk.report.deploy import deploy_commands
 from ropewalk.report.figures import Figure
 from ropewalk.report.palette import Style, styles
 from ropewalk.report.points import leaders
@@ -61,7 +61,7 @@ class Content:
         title: the model and the longest length.
         missing: which cells are not measured yet; empty where all are.
         answer: None where nothing can be recommended; then `refusal` says why.
-        command: deploys the answer; None where it needs nothing.
+        commands: deploy the answer, by engine; empty where it needs nothing.
         sections: everything after the answer and the findings.
         styles: how each method is drawn.
     """
@@ -70,17 +70,17 @@ class Content:
     missing: str
     answer: Recommendation | None
     refusal: str
-    command: str | None
+    commands: Mapping[str, str]
     findings: tuple[Finding, ...]
     sections: tuple[Section, ...]
     styles: dict[str, Style]
     study: Study
 
 
-def content(study: Study, *, partial: bool = False) -> Content:
+def content(study: Study, *, partial: bool = False, targets: Sequence[str] = ("hf",)) -> Content:
     """Put a report together; anything that was not measured is said to be missing, with the reason.
 
-    `partial` chooses from what there is where cells are missing.
+    `partial` chooses from what there is where cells are missing; `targets` are the engines to deploy to.
     """
     run, missing = study.run, study.missing
     target = run.lengths[-1] if run.lengths else run.window
@@ -100,13 +100,14 @@ def content(study: Study, *, partial: bool = False) -> Content:
         )
     leading = leaders(run, block) if block is not None else {}
     drawn_styles = styles(dict.fromkeys(row.method for row in run.rows))
-    command = deploy_command(run, answer.choice.method, answer.choice.params, answer.judged_at) if answer else None
+    choice = answer.choice if answer else None
+    commands = deploy_commands(run, choice, answer.judged_at, targets) if answer and choice else {}
     return Content(
         title=f"{provenance.model_name(run)} at up to {target:,} tokens",
         missing=str(missing) if missing.cells else "",
         answer=answer,
         refusal=refusal,
-        command=command,
+        commands=commands,
         findings=findings(run),
         sections=tuple(_sections(study, block, leading, drawn_styles)),
         styles=drawn_styles,

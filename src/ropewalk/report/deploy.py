@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ropewalk.report.parameters import defaults
+from ropewalk.report.recommend import Candidate
 from ropewalk.stats.measured import NONE, Measured
 
 
@@ -26,6 +27,12 @@ def deploy_command(
     words = ["ropewalk", "export", method, "--model", model_argument(run)]
     words += [word for key, value in (known | dict(params)).items() for word in ("-p", f"{key}={_yaml(value)}")]
     return shlex.join([*words, "--target", target, "--length", str(length)])
+
+
+def deploy_commands(run: Measured, choice: Candidate, length: int, targets: Sequence[str]) -> dict[str, str]:
+    """The shell command of every engine; none for `none`."""
+    found = {name: deploy_command(run, choice.method, choice.params, length, name) for name in targets}
+    return {name: command for name, command in found.items() if command is not None}
 
 
 def model_argument(run: Measured) -> str:

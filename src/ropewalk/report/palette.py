@@ -44,8 +44,8 @@ BUILT_IN = _styles(
     ("mrrope", "#254a13", "#15de90"),
     ("proportional", "#999264", "#c4b832"),
 ) | {
-    "none": Style(light="#20262e", dark="#eef1f4", shape="circle", dash=(1, 0)),
-    "truncate": Style(light="#7a828c", dark="#868e98", shape="square", dash=(3, 3)),
+    "none": Style(light="#20262e", dark="#eef1f4", shape="stroke", dash=(1, 0)),
+    "truncate": Style(light="#7a828c", dark="#868e98", shape="wedge", dash=(3, 3)),
 }
 
 

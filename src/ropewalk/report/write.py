@@ -20,6 +20,8 @@ from ropewalk.report.theme import picture_config
 
 FIGURES = "figures"
 WIDTH = 760
+KINDS = ("png", "svg", "pdf")
+DPI = 200
 ADDRESSES = 2**37
 """Bytes that the chart library's engine reserves, rounded up; it ends the process where it does not get them."""
 OURS = ("ratio", "tail", "position", "retrieval", "pareto", "sensitivity", "wavelengths")
@@ -46,15 +48,19 @@ def save(made: Content, directory: Path) -> list[Path]:
     Raises:
         StoreError: they cannot be written.
     """
-    pictures = {f"{FIGURES}/{name}.png": png(spec, made) for name, spec in drawings(made).items()}
-    names = ["report.html", "report.md", *pictures]
+    pictures = {
+        f"{FIGURES}/{name}.{kind}": draw(spec, made)
+        for name, spec in drawings(made).items()
+        for kind, draw in (("png", png), ("svg", svg), ("pdf", pdf))
+    }
+    names = ["report.html", "report.md", *(name for name in pictures if name.endswith(".png"))]
     texts = {"report.html": page(made), "report.md": markdown(made, names)}
     files = {name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()} | pictures
     try:
         directory.mkdir(exist_ok=True, parents=True)
         for name, data in files.items():
             write_whole(directory, name, data)
-        for name in (f"{FIGURES}/{name}.png" for name in OURS):
+        for name in (f"{FIGURES}/{name}.{kind}" for name in OURS for kind in KINDS):
             if name not in files:
                 remove(directory, name)
     except OSError as error:
@@ -78,8 +84,18 @@ def drawings(made: Content) -> dict[str, Spec]:
 
 
 def png(spec: Spec, made: Content) -> bytes:
-    """A picture of a chart, with its legend."""
+    """A picture of a chart with its legend, at 200 dots per inch."""
     return to_png(spec, picture_config(made.styles))
+
+
+def svg(spec: Spec, made: Content) -> bytes:
+    """The same as vectors, for pages."""
+    return vl_convert.vegalite_to_svg(_visible(spec), config=_visible(picture_config(made.styles))).encode()
+
+
+def pdf(spec: Spec, made: Content) -> bytes:
+    """The same as vectors, for papers."""
+    return vl_convert.vegalite_to_pdf(_visible(spec), config=_visible(picture_config(made.styles)))
 
 
 def require_drawing() -> None:
@@ -94,7 +110,7 @@ def require_drawing() -> None:
 
 def to_png(spec: Spec, config: Any) -> bytes:
     """A chart drawn; control codes in its texts, which the library refuses to draw, as escapes."""
-    return vl_convert.vegalite_to_png(_visible(spec), scale=2, config=_visible(config))
+    return vl_convert.vegalite_to_png(_visible(spec), scale=DPI / 72, ppi=DPI, config=_visible(config))
 
 
 def _visible(value: Any) -> Any:
