@@ -77,11 +77,12 @@ def results(
 def report(directory: Path, partial: PartialFlag = False) -> None:
     """Write report.html, report.md and figures/*.png into a run directory; prints their paths."""
     from ropewalk.experiment.results import Run
+    from ropewalk.export import names
     from ropewalk.report.write import report as write
     from ropewalk.terminal import say
 
     say_missing(Run(directory=directory).missing)
-    say(*write(directory, partial=partial))
+    say(*write(directory, partial=partial, targets=names()))
 
 
 @app.command(rich_help_panel=ANSWER, epilog=example("recommend runs/demo --length 1024"))

@@ -36,6 +36,7 @@ def demo(
     """Run the built-in sweep on the built-in model, and print what it says."""
     experiment, source = read_experiment("preset:demo")
     from ropewalk.experiment.results import Run
+    from ropewalk.export import names
     from ropewalk.report import study, wording, write
     from ropewalk.report.recommend import recommend
     from ropewalk.terminal import say
@@ -44,7 +45,7 @@ def demo(
     longest = experiment.lengths[-1]
     rows = [row for row in Run.open(out).labelled_rows() if row["length"] == longest and row["metric"] in DEMO_METRICS]
     print_tables(rows)
-    page, *_ = write.report(out)
+    page, *_ = write.report(out, targets=names())
     say(wording.headline(recommend(study.read(out).run, longest)), page)
 
 

@@ -64,6 +64,7 @@ class Content:
         commands: deploy the answer, by engine; empty where it needs nothing.
         sections: everything after the answer and the findings.
         styles: how each method is drawn.
+        leading: each method's best configuration.
     """
 
     title: str
@@ -74,6 +75,7 @@ class Content:
     findings: tuple[Finding, ...]
     sections: tuple[Section, ...]
     styles: dict[str, Style]
+    leading: Mapping[str, str]
     study: Study
 
 
@@ -111,6 +113,7 @@ def content(study: Study, *, partial: bool = False, targets: Sequence[str] = ("h
         findings=findings(run),
         sections=tuple(_sections(study, block, leading, drawn_styles)),
         styles=drawn_styles,
+        leading=leading,
         study=study,
     )
 
@@ -141,6 +144,14 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
     found_title = found_items[:1].upper() + found_items[1:]
     return [
         Section(
+            anchor="position",
+            title="Loss by position",
+            lead="Exploratory: mean loss along one pass over the longest length. A configuration that stays flat "
+            "beyond the window can read there. Configurations whose rotation changes with length are shown as rotated "
+            "for that length.",
+            figures=(figures.positions(study, leading, drawn),),
+        ),
+        Section(
             anchor="ratio",
             title="Perplexity against the unscaled model",
             lead="Exploratory: each line is a configuration's perplexity divided by that of none on the same "
@@ -157,14 +168,6 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             f"all configurations and lengths, the bands are not. {LEVELS}",
             figures=(figures.tail(study, leading, drawn),),
             tables=_column_tables(study, [run.tail] if run.tail else []),
-        ),
-        Section(
-            anchor="position",
-            title="Loss by position",
-            lead="Exploratory: mean loss along one pass over the longest length. A configuration that stays flat "
-            "beyond the window can read there. Configurations whose rotation changes with length are shown as rotated "
-            "for that length.",
-            figures=(figures.positions(study, leading, drawn),),
         ),
         Section(
             anchor="retrieval",
