@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +19,7 @@ from ropewalk.cli.options import (
     JsonFlag,
     PartialFlag,
     app,
+    err,
     example,
     print_json,
     print_tables,
@@ -83,6 +86,33 @@ def report(directory: Path, partial: PartialFlag = False) -> None:
 
     say_missing(Run(directory=directory).missing)
     say(*write(directory, partial=partial, targets=names()))
+
+
+@app.command(rich_help_panel=ANSWER, epilog=example("index runs"))
+def index(directory: Path) -> None:
+    """Write index.html over all runs in and below a directory: one line each, with what it recommends."""
+    from ropewalk.report.catalogue import write
+    from ropewalk.terminal import say
+
+    say(write(directory))
+
+
+@app.command(rich_help_panel=ANSWER, epilog=example("view runs/demo"))
+def view(
+    directory: Path,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of 127.0.0.1; 0 takes a free one.")] = 0,
+) -> None:
+    """Serve a run's page, or a list of runs, to this machine alone; the page of a run that goes on follows it."""
+    from ropewalk.export import names
+    from ropewalk.report.viewer import server
+    from ropewalk.terminal import say
+
+    with server(directory, port, names()) as serving:
+        say(f"http://127.0.0.1:{serving.server_address[1]}/")
+        sys.stdout.flush()
+        err.print("Ctrl-C ends it.", markup=False)
+        with contextlib.suppress(KeyboardInterrupt):
+            serving.serve_forever()
 
 
 @app.command(rich_help_panel=ANSWER, epilog=example("recommend runs/demo --length 1024"))
