@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -18,7 +18,9 @@ from rich.text import Text
 from typing_extensions import override
 
 from ropewalk.errors import RopewalkError, visible
-from ropewalk.experiment import tabular
+
+if TYPE_CHECKING:
+    from ropewalk.experiment import tabular
 
 Report = Callable[[str, int, int], None]
 """Called with (what, tokens done, tokens in all)."""
@@ -106,11 +108,15 @@ def progress(err: Console, unit: str = "tokens") -> Iterator[Report]:
 
 def results_table(rows: Sequence[Mapping[str, Any]], *, ci: bool = True) -> Table:
     """One line per configuration and length, metrics side by side."""
+    from ropewalk.experiment import tabular  # which needs what a listing of methods does not wait for
+
     return _table(tabular.wide(rows, ci=ci))
 
 
 def results_tables(rows: Sequence[Mapping[str, Any]], width: int, *, ci: bool = True) -> list[Table]:
     """The same in as many tables as it takes for each to fit into a width."""
+    from ropewalk.experiment import tabular
+
     return [_table(grid) for grid in tabular.blocks(tabular.wide(rows, ci=ci), width)]
 
 
