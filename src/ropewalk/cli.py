@@ -206,10 +206,18 @@ def run(
     model: ModelOption = None,
     lengths: LengthsOption = None,
     exact: Annotated[bool, typer.Option(help="Float32, eager attention, one row at a time.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: one per visible GPU, one on a CPU.")
+    ] = None,
+    gpus_per_model: Annotated[int, typer.Option(min=1, help="GPUs of each worker, with device_map: auto.")] = 1,
+    ray: Annotated[str | None, typer.Option(help="A Ray cluster: auto, local, or its address.")] = None,
 ) -> None:
     """Run an experiment, or resume it."""
+    from ropewalk.execution.table import choose
+
+    chosen = choose(workers=workers, gpus_per_model=gpus_per_model, ray=ray)
     experiment, source = _experiment(file, model, lengths)
-    _run(experiment, source, out, exact)
+    _run(experiment, source, out, exact, **chosen)
 
 
 @app.command()
@@ -448,7 +456,7 @@ def _say(missing: Missing, before: str = "") -> None:
         err.print(f"{before}{missing}", markup=False)
 
 
-def _run(experiment: Any, source: str, out: Path, exact: bool) -> None:
+def _run(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) -> None:
     from ropewalk.execution.run import sweep
     from ropewalk.experiment.prepare import ask
     from ropewalk.experiment.results import Run
@@ -457,7 +465,7 @@ def _run(experiment: Any, source: str, out: Path, exact: bool) -> None:
     asked = ask(experiment)
     try:
         with progress(err) as report:
-            found = sweep(asked, out, source=source, exact=exact, progress=report)
+            found = sweep(asked, out, source=source, exact=exact, progress=report, **chosen)
     except KeyboardInterrupt:
         with contextlib.suppress(RopewalkError):  # nothing was begun
             _say(Run(directory=out).missing)

@@ -59,16 +59,12 @@ def score_shared(
     for row in rows:
         require_known(model, row.ids)
     left = set(range(len(rows)) if wanted is None else wanted)
-    steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows], grain_of(parts.head.weight))
-    if not parts.held or not shares(steps, rows):
+    chunks = together(parts, rows, batch_tokens)
+    if chunks is None:
         asked = sorted(left)
         for batch in score(model, parts, [rows[i] for i in asked], batch_tokens):
             yield [(asked[i], outcome) for i, outcome in batch]
         return
-    by_rotation: dict[Rotation, list[int]] = {}
-    for step in steps:
-        by_rotation.setdefault(rows[step.prompt].rotation, []).append(step.prompt)
-    chunks = _chunks(rows, list(by_rotation.values()), batch_tokens if parts.rows else 1)
     while chunks:
         chunk = chunks.pop(0)
         if left.isdisjoint(index for own in chunk for index in own):
@@ -88,6 +84,17 @@ def score_shared(
             rest = [i for i in chunk[0] if i in left]
             for batch in score(model, parts, [rows[i] for i in rest], batch_tokens):
                 yield [(rest[i], outcome) for i, outcome in batch]
+
+
+def together(parts: Split, rows: Sequence[AnswerRow], batch_tokens: int) -> list[list[list[int]]] | None:
+    """Rotations, as the indices of their rows, that `score_shared` takes together; None where it shares nothing."""
+    steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows], grain_of(parts.head.weight))
+    if not parts.held or not shares(steps, rows):
+        return None
+    by_rotation: dict[Rotation, list[int]] = {}
+    for step in steps:
+        by_rotation.setdefault(rows[step.prompt].rotation, []).append(step.prompt)
+    return _chunks(rows, list(by_rotation.values()), batch_tokens if parts.rows else 1)
 
 
 def _chunks(rows: Sequence[AnswerRow], groups: list[list[int]], limit: int) -> list[list[list[int]]]:
