@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ropewalk.errors import ExperimentError
-from ropewalk.execution import local, processes
+from ropewalk.execution import local, on_ray, processes
 from ropewalk.execution.executor import Executor, Fleet
 from ropewalk.plugins import plugged_in
 
-EXECUTORS = {each.name: each for each in (local.EXECUTOR, processes.EXECUTOR)}
+EXECUTORS = {each.name: each for each in (local.EXECUTOR, processes.EXECUTOR, on_ray.EXECUTOR)}
 
 
 def executor(name: str) -> Executor:
