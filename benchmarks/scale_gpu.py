@@ -1,7 +1,7 @@
 """preset:grid-172 on a 1B-shaped model over 1, 2 and 4 GPUs of one machine; an 8B shape over 2 GPUs.
 
     python benchmarks/scale_gpu.py grid --workers 1 2 4        # speed-ups, and which rows are equal to the bit
-    python benchmarks/scale_gpu.py large --gpus 1 2            # tokens/s of one model on one GPU and over two
+    python benchmarks/scale_gpu.py large --gpus 1 2            # on a machine of two: one model on one, and over both
     python benchmarks/scale_gpu.py grid --tiny --workers 1 2   # a minute on a CPU, to see that it runs
     python benchmarks/scale_gpu.py large --tiny --gpus 1
 
@@ -33,6 +33,7 @@ from safetensors.numpy import load_file
 from ropewalk.execution import local, processes
 from ropewalk.execution.dispatch import Dispatcher
 from ropewalk.execution.executor import Executor, Fleet, Joined
+from ropewalk.execution.lease import leased
 from ropewalk.execution.run import sweep
 from ropewalk.experiment import presets, schema
 from ropewalk.experiment.prepare import ask
@@ -102,6 +103,28 @@ def crew(asked: Any, exact: bool, fleet: Fleet) -> Any:
 TIMED = Executor(name="timed", summary="processes that start together", crew=crew)
 
 
+class TimedAlone(local.Alone):
+    """The local executor; it keeps one batch in flight, so a model over two GPUs has both at work."""
+
+    def first(self) -> Joined:
+        Timed.ready = time.perf_counter()
+        return super().first()
+
+    def map(self, chunks: Any) -> Any:
+        for event in super().map(chunks):
+            Timed.last = time.perf_counter()
+            yield event
+
+
+@contextlib.contextmanager
+def alone(asked: Any, exact: bool, fleet: Fleet) -> Any:
+    with leased(asked, exact=exact) as lease:
+        yield TimedAlone(lease)
+
+
+TIMED_ALONE = Executor(name="local", summary="this process", crew=alone)
+
+
 def rows(out: Path) -> dict[str, dict[Any, Any]]:
     """Passes and answers by what they measure: losses, and predictions with them."""
     with contextlib.closing(sqlite3.connect(out / "run.sqlite")) as db:
@@ -141,7 +164,7 @@ def run(raw: dict[str, Any], out: Path, executor: Executor, fleet: Fleet) -> dic
 
     found = sweep(asked, out, executor=executor, fleet=fleet, progress=progress).meta
     command = time.perf_counter() - start
-    timed = {"first_to_last_s": round(Timed.last - Timed.ready, 2)} if executor is TIMED else {}
+    timed = {"first_to_last_s": round(Timed.last - Timed.ready, 2)} if executor in (TIMED, TIMED_ALONE) else {}
     checks = [check["difference"] for check in found["canary"]["checks"]]
     return {
         "executor": executor.name,
@@ -162,7 +185,7 @@ def grid(args: argparse.Namespace, folder: Path) -> None:
     raw = yaml.safe_load(presets.text("grid-172")) | (TINY if args.tiny else {}) | {"model": str(model)}
     reference: dict[str, Any] | None = None
     alone_s = 0.0
-    plan = [(local.EXECUTOR, Fleet())] if args.local else []
+    plan = [(TIMED_ALONE, Fleet())] if args.local else []
     plan += [(TIMED, Fleet(workers=count)) for _ in range(args.repeat) for count in args.workers]
     for place, (executor, fleet) in enumerate(plan):
         out = folder / f"run-{place}"
@@ -185,9 +208,9 @@ def large(args: argparse.Namespace, folder: Path) -> None:
     raw = LARGE_EXPERIMENT | (TINY if args.tiny else {})
     reference: dict[str, Any] | None = None
     for place, gpus in enumerate(args.gpus):
-        named: Any = str(model) if gpus == 1 else {"id": str(model), "device_map": "balanced"}
+        named: Any = str(model) if gpus == 1 else {"id": str(model), "device_map": args.device_map}  # all that show
         out = folder / f"large-{place}"
-        found = run(raw | {"model": named}, out, TIMED, Fleet(workers=1, gpus_per_model=gpus))
+        found = run(raw | {"model": named}, out, TIMED_ALONE, Fleet(gpus_per_model=gpus))
         found["tokens_per_s"] = round(found["tokens"] / found["first_to_last_s"])
         own = rows(out)
         if reference is None:
@@ -202,6 +225,7 @@ def main() -> None:
     parser.add_argument("what", choices=["grid", "large"])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--gpus", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--device-map", default="balanced", help="of the model that is spread: over all GPUs that show")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--local", action="store_true", help="begin with the local executor, as the reference")
     parser.add_argument("--tiny", action="store_true")

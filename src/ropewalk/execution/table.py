@@ -27,10 +27,11 @@ def executor(name: str) -> Executor:
 def choose(*, workers: int | None, gpus_per_model: int, ray: str | None) -> dict[str, Any]:
     """`executor` and `fleet` of a sweep, from what the command line says.
 
-    Alone where that is one worker of one GPU or of the CPU, so that nothing has to be started.
+    Alone where that is one worker of all that there is, so that nothing has to be started.
     """
     fleet = Fleet(workers=workers, gpus_per_model=gpus_per_model, address=ray)
     if ray is not None:
         return {"executor": executor("ray"), "fleet": fleet}
-    count = len(processes.slots(fleet, processes.visible(), 1))
-    return {"executor": executor("local" if count == gpus_per_model == 1 else "processes"), "fleet": fleet}
+    gpus = processes.visible()
+    alone = len(processes.slots(fleet, gpus, 1)) == 1 and len(gpus) in (0, gpus_per_model)
+    return {"executor": executor("local" if alone else "processes"), "fleet": fleet}
