@@ -211,13 +211,43 @@ def run(
     ] = None,
     gpus_per_model: Annotated[int, typer.Option(min=1, help="GPUs of each worker, with device_map: auto.")] = 1,
     ray: Annotated[str | None, typer.Option(help="A Ray cluster: auto, local, or its address.")] = None,
+    shard: Annotated[str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts; see merge.")] = None,
 ) -> None:
     """Run an experiment, or resume it."""
+    from ropewalk.execution.shard import Shard
     from ropewalk.execution.table import choose
 
     chosen = choose(workers=workers, gpus_per_model=gpus_per_model, ray=ray)
+    chosen["shard"] = None if shard is None else Shard.parse(shard)
     experiment, source = _experiment(file, model, lengths)
     _run(experiment, source, out, exact, **chosen)
+
+
+@app.command()
+def merge(
+    directories: Annotated[list[Path], typer.Argument(help="The directory of every shard.")],
+    out: Annotated[Path, typer.Option(help="Run directory; new.")],
+) -> None:
+    """Put the shards of a run together."""
+    from ropewalk.execution.merge import merge as together
+
+    found = together(directories, out)
+    _say(found.missing)
+    err.print(f"{len(found.rows())} cells in {out}", markup=False)
+
+
+@app.command()
+def status(directory: Path, as_json: JsonFlag = False) -> None:
+    """Say how far a run is, from any terminal, while it goes on."""
+    from dataclasses import asdict
+
+    from ropewalk.execution.status import lines, status
+    from ropewalk.terminal import say
+
+    found = status(directory)
+    if as_json:
+        return _print_json(asdict(found))
+    return say(*lines(found))
 
 
 @app.command()

@@ -18,12 +18,15 @@ from ropewalk.errors import StoreError
 from ropewalk.execution import canary, local, spans
 from ropewalk.execution.executor import Crew, Done, Executor, Fleet, Joined
 from ropewalk.execution.lease import Opening
+from ropewalk.execution.shard import Shard, belongs, share
 from ropewalk.execution.writer import Writer, add_worker, now
 from ropewalk.experiment import todo
+from ropewalk.experiment.plan import Plan
 from ropewalk.experiment.prepare import Asked, Progress, geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import LOCK, Store, canonical, require_empty, writing
+from ropewalk.experiment.todo import Chunk
 from ropewalk.files import open_own
 
 _LOG = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ def sweep(
     progress: Progress | None = None,
     executor: Executor = local.EXECUTOR,
     fleet: Fleet = ALONE,
+    shard: Shard | None = None,
 ) -> Run:
     """Run or resume an experiment in a directory.
 
@@ -51,12 +55,13 @@ def sweep(
         progress: told of every finished batch.
         executor: who measures.
         fleet: how many, and where.
+        shard: the part of the plan to measure; `merge` puts all parts together.
 
     Raises:
         RopewalkError: see `ask`; also if `out` belongs to another experiment or is in use.
     """
     report = progress or (lambda what, done, total: None)
-    identity = _identity(asked, exact)
+    identity = _identity(asked, exact, shard)
     _require_ours(out, identity)
     if Store.exists(out):
         with locked(out):  # rather now than after the model is loaded
@@ -69,20 +74,26 @@ def sweep(
             store = Store.open_run(out) if Store.exists(out) else Store.create(out)
             try:
                 _begin(store, asked, first.opening, identity, source)
-                Session(store, asked, crew, report).run(first)
+                Session(store, asked, crew, report, shard).run(first)
             finally:
                 store.close()
-    return Run.open(out)
+    return Run.open(out) if shard is None else Run(directory=out)  # what it lacks, others measure
 
 
 class Session:
     """One go at a run, from the first worker's opening to the last one's end."""
 
-    def __init__(self, store: Store, asked: Asked, crew: Crew, report: Progress) -> None:
-        self.store, self.crew, self.report = store, crew, report
+    def __init__(self, store: Store, asked: Asked, crew: Crew, report: Progress, shard: Shard | None) -> None:
+        self.store, self.crew, self.report, self.shard = store, crew, report, shard
         self.asked = asked
         self.numbers: dict[int, int] = {}
         self.versions: Mapping[str, Any] | None = None
+        self.share: frozenset[Any] | None = None
+
+    def left(self, plan: Plan, index: todo.Index) -> list[Chunk]:
+        """What is still to do of what is this session's to do."""
+        chunks = todo.todo(plan, index)
+        return chunks if self.share is None else belongs(chunks, self.share)
 
     def run(self, first: Joined) -> None:
         """Do everything that the plan asks for and the store does not hold."""
@@ -100,8 +111,13 @@ class Session:
             writer.add_prompts(metric, length, self.crew.ask("prompts", metric, length))
         if facts is not None and facts.passes:
             writer.add(number, facts.passes)
-        done = plan.tokens - sum(chunk.tokens for chunk in todo.todo(plan, writer.index))
-        while chunks := todo.todo(plan, writer.index):
+        every = self.left(plan, todo.Index())
+        total = sum(chunk.tokens for chunk in every)
+        if self.shard is not None:
+            self.share = share(self.crew.ask("layout", every, self.shard.count), self.shard)
+            total = sum(chunk.tokens for chunk in self.left(plan, todo.Index()))
+        done = total - sum(chunk.tokens for chunk in self.left(plan, writer.index))
+        while chunks := self.left(plan, writer.index):
             writer.expect(chunks)
             for event in self.crew.map(chunks):
                 if isinstance(event, Joined):
@@ -109,7 +125,7 @@ class Session:
                 elif isinstance(event, Done):
                     writer.add(self.numbers.get(event.worker, number), event.outcomes)
                     done += sum(task.tokens for task, _ in event.outcomes)
-                    self.report(event.outcomes[0][0].said, done, plan.tokens)
+                    self.report(event.outcomes[0][0].said, done, total)
         writer.finish()
         self.end(fresh)
         with self.store.transaction():
@@ -158,8 +174,9 @@ class Session:
             raise wrong[0]
 
 
-def _identity(asked: Asked, exact: bool) -> Mapping[str, Any]:
-    return {
+def _identity(asked: Asked, exact: bool, shard: Shard | None) -> Mapping[str, Any]:
+    part: dict[str, Any] = {} if shard is None else {"shard": str(shard)}
+    return part | {
         "experiment": asked.experiment.resolved(),
         "exact": exact,
         "documents": [document.sha256 for document in asked.documents],
