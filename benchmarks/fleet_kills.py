@@ -34,6 +34,7 @@ from typing import Any
 
 import torch
 
+from ropewalk.errors import ModelError
 from ropewalk.execution import dispatch, local, on_ray, processes
 from ropewalk.execution.executor import Executor, Fleet
 from ropewalk.execution.lease import Job
@@ -215,14 +216,18 @@ def campaign(executor: Executor, faults: Faults, args: argparse.Namespace, scrat
     started = time.monotonic()
     sweep(ask(schema.parse(EXPERIMENT, "kills")), scratch / "peace", executor=local.EXECUTOR)
     expected = content(scratch / "peace")
-    compared, resumed, failures = 0, 0, 0
+    compared, resumed, failures, ended = 0, 0, 0, 0
     fleet = Fleet(workers=WORKERS, patience_s=args.patience)
     while compared < args.runs or sum(faults.done.values()) < args.kills:
         out = scratch / f"run-{compared}"
         if args.drivers and compared % max(1, args.runs // args.drivers) == 0:
             faults.done["driver killed"] += kill_driver(out, faults.draw, args.driver_s)
-        with faults.around(args.most):
-            sweep(ask(schema.parse(EXPERIMENT, "kills")), out, executor=executor, fleet=fleet)
+        try:
+            with faults.around(args.most):
+                sweep(ask(schema.parse(EXPERIMENT, "kills")), out, executor=executor, fleet=fleet)
+        except ModelError:  # every worker was killed before it was ready, twice: the same command goes on
+            ended += 1
+            continue
         with contextlib.closing(sqlite3.connect(out / "run.sqlite")) as db:
             failed = sum(
                 db.execute(f"SELECT COUNT(*) FROM {table} WHERE status != 'ok'").fetchone()[0]
@@ -244,6 +249,7 @@ def campaign(executor: Executor, faults: Faults, args: argparse.Namespace, scrat
         "by_kind": dict(faults.done.most_common()),
         "workers_lost_at_work": faults.lost["Lost"],
         "runs_compared": compared,
+        "sessions_that_lost_every_worker_at_the_start": ended,
         "runs_with_a_chunk_that_lost_two_workers": resumed,
         "outcomes_that_failed_for_that_and_were_measured_again": failures,
         "rows_compared": compared * sum(len(expected[table]) for table in TABLES),

@@ -23,7 +23,10 @@ _LOG = logging.getLogger(__name__)
 IN_FLIGHT = 2
 """Chunks that a worker holds while there are plenty: it need not wait for the next one."""
 DEATHS = 2
-"""Workers that a chunk may kill before it is a failure, and starts that may fail in a row."""
+"""Workers that a chunk may kill before it is a failure, and starts of a slot that may fail in a row while none has ever
+been ready."""
+STARTS = 10
+"""Starts of a slot that may fail in a row once some worker was ready: then starting works, and something else kills."""
 SLOWER = 10.0
 """Times the usual pace that a worker may take over a chunk before it counts as hanging."""
 
@@ -98,6 +101,7 @@ class Dispatcher:
         self._answers: deque[Reply] = deque()
         self._pace_s = 0.0
         self._closing = False
+        self._ever = False
         for slot in range(transport.slots):
             self._start(slot)
 
@@ -169,13 +173,13 @@ class Dispatcher:
         """Wait a moment, and keep what came in."""
         if not self._peers:
             raise ModelError(
-                f"all workers died while they started, {DEATHS} times each; one worker alone (without --workers and "
-                "--ray) says why."
+                f"all workers died while they started, {max(self._fails.values())} times each; one worker alone (without "
+                "--workers and --ray) says why."
             )
         for worker, reply in self._received():
             peer = self._peers[worker]
             if peer.opening is None:
-                peer.opening = reply.value
+                peer.opening, self._ever = reply.value, True
                 peer.since = self._on.clock()
                 self._fails[peer.slot] = 0
                 self._events.append(Joined(worker=worker, name=self._on.name(worker), opening=reply.value))
@@ -228,5 +232,5 @@ class Dispatcher:
             self._events.append(Lost(worker=worker, reason=reason))
         else:
             self._fails[peer.slot] += 1
-        if self._fails[peer.slot] < DEATHS and not self._closing:
+        if self._fails[peer.slot] < (STARTS if self._ever else DEATHS) and not self._closing:
             self._start(peer.slot)
