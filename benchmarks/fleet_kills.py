@@ -80,12 +80,14 @@ class Faults:
         self.lost: Counter[str] = Counter()
         self.workers: Any = list
         self.after_chunk = threading.Event()
+        self.going = threading.Event()
         self.node: Any = None
         self._end = threading.Event()
 
     @contextlib.contextmanager
     def around(self, most: int) -> Any:
         self._end.clear()
+        self.going.clear()
         thread = threading.Thread(target=self._act, args=(most,), daemon=True)
         thread.start()
         try:
@@ -95,6 +97,9 @@ class Faults:
             thread.join()
 
     def _act(self, most: int) -> None:
+        while not self.going.wait(0.1):  # a worker that is never ready says nothing of chunks
+            if self._end.is_set():
+                return
         for _ in range(most):
             if self._end.wait(self.draw.uniform(0.0, 2 * self.every_s)):
                 return
@@ -123,6 +128,7 @@ class Watched(dispatch.Dispatcher):
     def map(self, chunks: Any) -> Any:
         for event in super().map(chunks):
             self.faults.lost[type(event).__name__] += 1
+            self.faults.going.set()
             if self.faults.after_chunk.is_set():
                 self.faults.after_chunk.clear()
                 self.faults.strike("killed after a chunk")
@@ -219,6 +225,8 @@ def campaign(executor: Executor, faults: Faults, args: argparse.Namespace, scrat
     compared, resumed, failures, ended = 0, 0, 0, 0
     fleet = Fleet(workers=WORKERS, patience_s=args.patience)
     while compared < args.runs or sum(faults.done.values()) < args.kills:
+        if time.monotonic() - started > args.limit_s:
+            break
         out = scratch / f"run-{compared}"
         if args.drivers and compared % max(1, args.runs // args.drivers) == 0:
             faults.done["driver killed"] += kill_driver(out, faults.draw, args.driver_s)
@@ -268,6 +276,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=6, help="faults of one run, at most")
     parser.add_argument("--every", type=float, default=0.6, help="seconds between faults, on average")
     parser.add_argument("--patience", type=float, default=PATIENCE_S)
+    parser.add_argument("--limit-s", type=float, default=7200.0, help="no run is begun after so many seconds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

@@ -28,7 +28,8 @@ been ready."""
 STARTS = 10
 """Starts of a slot that may fail in a row once some worker was ready: then starting works, and something else kills."""
 SLOWER = 10.0
-"""Times the usual pace that a worker may take over a chunk before it counts as hanging."""
+"""Times the usual pace that a worker may take over a chunk, and times the patience that it may take to load a model,
+before it counts as hanging."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,9 +173,10 @@ class Dispatcher:
     def _step(self) -> None:
         """Wait a moment, and keep what came in."""
         if not self._peers:
+            times = max(self._fails.values())
             raise ModelError(
-                f"all workers died while they started, {max(self._fails.values())} times each; one worker alone (without "
-                "--workers and --ray) says why."
+                f"all workers died while they started, {times} times each; one worker alone (without --workers and "
+                "--ray) says why."
             )
         for worker, reply in self._received():
             peer = self._peers[worker]
@@ -210,6 +212,8 @@ class Dispatcher:
         for worker, peer in list(self._peers.items()):
             cost = peer.chunk.cost if peer.chunk else 0.0
             limit = max(self._patience_s, SLOWER * self._pace_s * cost)
+            if peer.opening is None:
+                limit = SLOWER * self._patience_s
             if (peer.calls or peer.opening is None) and now - peer.since > limit:
                 self._on.kill(worker)
                 yield worker, Died(f"said nothing for {limit:.0f} s")
