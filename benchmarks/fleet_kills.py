@@ -34,6 +34,7 @@ from typing import Any
 
 import torch
 
+from ropewalk.errors import ModelError
 from ropewalk.execution import dispatch, local, on_ray, processes
 from ropewalk.execution.executor import Executor, Fleet
 from ropewalk.execution.lease import Job
@@ -79,12 +80,14 @@ class Faults:
         self.lost: Counter[str] = Counter()
         self.workers: Any = list
         self.after_chunk = threading.Event()
+        self.going = threading.Event()
         self.node: Any = None
         self._end = threading.Event()
 
     @contextlib.contextmanager
     def around(self, most: int) -> Any:
         self._end.clear()
+        self.going.clear()
         thread = threading.Thread(target=self._act, args=(most,), daemon=True)
         thread.start()
         try:
@@ -94,6 +97,9 @@ class Faults:
             thread.join()
 
     def _act(self, most: int) -> None:
+        while not self.going.wait(0.1):  # a worker that is never ready says nothing of chunks
+            if self._end.is_set():
+                return
         for _ in range(most):
             if self._end.wait(self.draw.uniform(0.0, 2 * self.every_s)):
                 return
@@ -122,6 +128,7 @@ class Watched(dispatch.Dispatcher):
     def map(self, chunks: Any) -> Any:
         for event in super().map(chunks):
             self.faults.lost[type(event).__name__] += 1
+            self.faults.going.set()
             if self.faults.after_chunk.is_set():
                 self.faults.after_chunk.clear()
                 self.faults.strike("killed after a chunk")
@@ -215,14 +222,20 @@ def campaign(executor: Executor, faults: Faults, args: argparse.Namespace, scrat
     started = time.monotonic()
     sweep(ask(schema.parse(EXPERIMENT, "kills")), scratch / "peace", executor=local.EXECUTOR)
     expected = content(scratch / "peace")
-    compared, resumed, failures = 0, 0, 0
+    compared, resumed, failures, ended = 0, 0, 0, 0
     fleet = Fleet(workers=WORKERS, patience_s=args.patience)
     while compared < args.runs or sum(faults.done.values()) < args.kills:
+        if time.monotonic() - started > args.limit_s:
+            break
         out = scratch / f"run-{compared}"
         if args.drivers and compared % max(1, args.runs // args.drivers) == 0:
             faults.done["driver killed"] += kill_driver(out, faults.draw, args.driver_s)
-        with faults.around(args.most):
-            sweep(ask(schema.parse(EXPERIMENT, "kills")), out, executor=executor, fleet=fleet)
+        try:
+            with faults.around(args.most):
+                sweep(ask(schema.parse(EXPERIMENT, "kills")), out, executor=executor, fleet=fleet)
+        except ModelError:  # every worker was killed before it was ready, twice: the same command goes on
+            ended += 1
+            continue
         with contextlib.closing(sqlite3.connect(out / "run.sqlite")) as db:
             failed = sum(
                 db.execute(f"SELECT COUNT(*) FROM {table} WHERE status != 'ok'").fetchone()[0]
@@ -244,6 +257,7 @@ def campaign(executor: Executor, faults: Faults, args: argparse.Namespace, scrat
         "by_kind": dict(faults.done.most_common()),
         "workers_lost_at_work": faults.lost["Lost"],
         "runs_compared": compared,
+        "sessions_that_lost_every_worker_at_the_start": ended,
         "runs_with_a_chunk_that_lost_two_workers": resumed,
         "outcomes_that_failed_for_that_and_were_measured_again": failures,
         "rows_compared": compared * sum(len(expected[table]) for table in TABLES),
@@ -262,6 +276,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=6, help="faults of one run, at most")
     parser.add_argument("--every", type=float, default=0.6, help="seconds between faults, on average")
     parser.add_argument("--patience", type=float, default=PATIENCE_S)
+    parser.add_argument("--limit-s", type=float, default=7200.0, help="no run is begun after so many seconds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

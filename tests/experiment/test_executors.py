@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import json
 import os
 import signal
 import sqlite3
@@ -23,14 +24,16 @@ from ropewalk.execution.dispatch import Died, Dispatcher, Reply
 from ropewalk.execution.executor import Executor, Fleet
 from ropewalk.execution.layout import laid_out
 from ropewalk.execution.lease import Job, leased
-from ropewalk.execution.run import kind_of, sweep
+from ropewalk.execution.run import sweep
 from ropewalk.execution.table import EXECUTORS, executor
 from ropewalk.execution.writer import Writer
 from ropewalk.experiment import schema, todo
+from ropewalk.experiment.devices import kind_of
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import Store
+from ropewalk.report import provenance, study
 from ropewalk.rope import Rotation
 from ropewalk.scoring import NllRow
 from ropewalk.scoring.loop import batches
@@ -359,3 +362,37 @@ class TestRefusals:
 )
 def test_devices_of_one_kind(one, other, same):
     assert (kind_of(one) == kind_of(other)) is same
+
+
+class TestPairing:
+    @pytest.mark.parametrize(
+        ("table", "what"), [("passes", "document 0"), ("answers", "the prompts")], ids=["passes", "answers"]
+    )
+    def test_devices_of_two_kinds_are_not_paired(self, copied, table, what):
+        with contextlib.closing(sqlite3.connect(copied / "run.sqlite")) as db, db:
+            db.execute(
+                "INSERT INTO workers SELECT 2, 'cuda:0 NVIDIA H100', attention, versions, started_at FROM workers"
+            )
+            one = "SELECT MIN(rowid) FROM passes WHERE document = 0" if table == "passes" else "2"
+            db.execute(f"UPDATE {table} SET worker = 2 WHERE rowid = ({one})")
+        with pytest.raises(StoreError, match=rf"configurations on {what} were measured on (cpu|cuda.*) and on "):
+            Run(directory=copied).samples()
+
+    def test_devices_of_one_kind_are(self, copied):
+        with contextlib.closing(sqlite3.connect(copied / "run.sqlite")) as db, db:
+            db.execute("UPDATE workers SET device = 'cuda:0 NVIDIA H100'")
+            db.execute(
+                "INSERT INTO workers SELECT 2, 'cuda:1 NVIDIA H100', attention, versions, started_at FROM workers"
+            )
+            db.execute("UPDATE passes SET worker = 2 WHERE rowid % 2")
+        assert len(Run(directory=copied).samples()) > 0
+
+    def test_the_report_says_how_far_workers_are_apart(self, scripted):
+        out, _ = scripted(lambda *_: honest)
+        with contextlib.closing(sqlite3.connect(out / "run.sqlite")) as db, db:
+            known = json.loads(db.execute("SELECT value FROM meta WHERE key = 'canary'").fetchone()[0])
+            known["checks"][2]["difference"] = 3e-5
+            db.execute("UPDATE meta SET value = ? WHERE key = 'canary'", [json.dumps(known)])
+        rows = dict(provenance.table(study.read(out).run).rows)
+        assert rows["workers"] == "2"
+        assert rows["canary"] == "4 checks of all workers differ by at most 3e-05 nats/token"

@@ -23,9 +23,13 @@ _LOG = logging.getLogger(__name__)
 IN_FLIGHT = 2
 """Chunks that a worker holds while there are plenty: it need not wait for the next one."""
 DEATHS = 2
-"""Workers that a chunk may kill before it is a failure, and starts that may fail in a row."""
+"""Workers that a chunk may kill before it is a failure, and starts of a slot that may fail in a row while none has ever
+been ready."""
+STARTS = 10
+"""Starts of a slot that may fail in a row once some worker was ready: then starting works, and something else kills."""
 SLOWER = 10.0
-"""Times the usual pace that a worker may take over a chunk before it counts as hanging."""
+"""Times the usual pace that a worker may take over a chunk, and times the patience that it may take to load a model,
+before it counts as hanging."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,6 +102,7 @@ class Dispatcher:
         self._answers: deque[Reply] = deque()
         self._pace_s = 0.0
         self._closing = False
+        self._ever = False
         for slot in range(transport.slots):
             self._start(slot)
 
@@ -168,14 +173,15 @@ class Dispatcher:
     def _step(self) -> None:
         """Wait a moment, and keep what came in."""
         if not self._peers:
+            times = max(self._fails.values())
             raise ModelError(
-                f"all workers died while they started, {DEATHS} times each; one worker alone (without --workers and "
+                f"all workers died while they started, {times} times each; one worker alone (without --workers and "
                 "--ray) says why."
             )
         for worker, reply in self._received():
             peer = self._peers[worker]
             if peer.opening is None:
-                peer.opening = reply.value
+                peer.opening, self._ever = reply.value, True
                 peer.since = self._on.clock()
                 self._fails[peer.slot] = 0
                 self._events.append(Joined(worker=worker, name=self._on.name(worker), opening=reply.value))
@@ -206,6 +212,8 @@ class Dispatcher:
         for worker, peer in list(self._peers.items()):
             cost = peer.chunk.cost if peer.chunk else 0.0
             limit = max(self._patience_s, SLOWER * self._pace_s * cost)
+            if peer.opening is None:
+                limit = SLOWER * self._patience_s
             if (peer.calls or peer.opening is None) and now - peer.since > limit:
                 self._on.kill(worker)
                 yield worker, Died(f"said nothing for {limit:.0f} s")
@@ -228,5 +236,5 @@ class Dispatcher:
             self._events.append(Lost(worker=worker, reason=reason))
         else:
             self._fails[peer.slot] += 1
-        if self._fails[peer.slot] < DEATHS and not self._closing:
+        if self._fails[peer.slot] < (STARTS if self._ever else DEATHS) and not self._closing:
             self._start(peer.slot)

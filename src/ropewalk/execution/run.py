@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from ropewalk.execution.lease import Opening
 from ropewalk.execution.shard import Shard, belongs, share
 from ropewalk.execution.writer import Writer, add_worker, now
 from ropewalk.experiment import todo
+from ropewalk.experiment.devices import kind_of
 from ropewalk.experiment.opening import seal
 from ropewalk.experiment.plan import Plan
 from ropewalk.experiment.prepare import Asked, Progress, geometry_facts
@@ -227,12 +227,6 @@ def locked(out: Path) -> Iterator[None]:
             lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             lock.flush()
         yield
-
-
-def kind_of(device: str) -> str:
-    """A device without its number: which of several alike measured does not matter (`cuda:1 NVIDIA H100` and
-    `cuda:0 NVIDIA H100` are one kind)."""
-    return ", ".join(sorted({re.sub(r"^(\w+):\d+", r"\1", each) for each in device.split(", ")}))
 
 
 def require_same(store: Store, known: Mapping[str, Any] | None, model: Mapping[str, Any], who: str = "") -> None:
