@@ -227,6 +227,24 @@ class TestWorkersThatFail:
         assert 1 not in transport.calls
         assert transport.now > 30
 
+    def test_one_that_dies_when_its_time_is_up_is_buried_once(self, scripted, finished):
+        """The transport has forgotten it by then, and says so if it is to be ended again."""
+
+        def script(worker, method, args):
+            if worker == 1 and method == "run":
+                return "silent" if transport_time[0] < 31 else Died("killed by signal SIGKILL")
+            return honest
+
+        transport_time = [0.0]
+
+        def ticking(worker, method, args):
+            transport_time[0] += 1.0
+            return script(worker, method, args)
+
+        out, transport = scripted(ticking, patience_s=30.0)
+        assert rows(out) == rows(finished)
+        assert transport.count == 3
+
     def test_none_that_starts_is_one_sentence(self, scripted, tmp_path):
         with pytest.raises(ModelError, match=r"all workers died while they started, 2 times each; one worker alone"):
             scripted(lambda worker, method, args: Died("ended with code 1"))
