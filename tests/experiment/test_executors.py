@@ -59,6 +59,7 @@ class Scripted:
 
     def __init__(self, lease: Any, slots: int, script: Any) -> None:
         self.lease, self.slots, self.script = lease, slots, script
+        Scripted.latest = self
         self.calls: dict[int, deque[Any]] = {}
         self.count, self.now = 0, 0.0
         self.ran: list[tuple[int, Any]] = []
@@ -230,18 +231,16 @@ class TestWorkersThatFail:
     def test_one_that_dies_when_its_time_is_up_is_buried_once(self, scripted, finished):
         """The transport has forgotten it by then, and says so if it is to be ended again."""
 
+        began: list[float] = []
+
         def script(worker, method, args):
-            if worker == 1 and method == "run":
-                return "silent" if transport_time[0] < 31 else Died("killed by signal SIGKILL")
-            return honest
+            if worker != 1 or method != "run":
+                return honest
+            began.append(Scripted.latest.now)
+            late = began[-1] - began[0] >= 30.0  # the very moment at which it has said nothing for longer than 30 s
+            return Died("killed by signal SIGKILL") if late else "silent"
 
-        transport_time = [0.0]
-
-        def ticking(worker, method, args):
-            transport_time[0] += 1.0
-            return script(worker, method, args)
-
-        out, transport = scripted(ticking, patience_s=30.0)
+        out, transport = scripted(script, patience_s=30.0)
         assert rows(out) == rows(finished)
         assert transport.count == 3
 
