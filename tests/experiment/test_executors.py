@@ -59,6 +59,7 @@ class Scripted:
 
     def __init__(self, lease: Any, slots: int, script: Any) -> None:
         self.lease, self.slots, self.script = lease, slots, script
+        Scripted.latest = self
         self.calls: dict[int, deque[Any]] = {}
         self.count, self.now = 0, 0.0
         self.ran: list[tuple[int, Any]] = []
@@ -226,6 +227,22 @@ class TestWorkersThatFail:
         assert rows(out) == rows(finished)
         assert 1 not in transport.calls
         assert transport.now > 30
+
+    def test_one_that_dies_when_its_time_is_up_is_buried_once(self, scripted, finished):
+        """The transport has forgotten it by then, and says so if it is to be ended again."""
+
+        began: list[float] = []
+
+        def script(worker, method, args):
+            if worker != 1 or method != "run":
+                return honest
+            began.append(Scripted.latest.now)
+            late = began[-1] - began[0] >= 30.0  # the very moment at which it has said nothing for longer than 30 s
+            return Died("killed by signal SIGKILL") if late else "silent"
+
+        out, transport = scripted(script, patience_s=30.0)
+        assert rows(out) == rows(finished)
+        assert transport.count == 3
 
     def test_none_that_starts_is_one_sentence(self, scripted, tmp_path):
         with pytest.raises(ModelError, match=r"all workers died while they started, 2 times each; one worker alone"):

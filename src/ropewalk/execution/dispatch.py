@@ -197,7 +197,7 @@ class Dispatcher:
 
     def _received(self) -> Iterator[tuple[int, Reply]]:
         """Answers of workers that live; the dead are replaced, and what a worker refuses to do is raised."""
-        for worker, reply in [*self._on.wait(1.0), *self._hanging()]:
+        for worker, reply in self._on.wait(1.0):
             if worker not in self._peers:
                 continue
             if isinstance(reply, Died):
@@ -206,8 +206,9 @@ class Dispatcher:
                 raise reply.error
             else:
                 yield worker, reply
+        self._end_hanging()
 
-    def _hanging(self) -> Iterator[tuple[int, Died]]:
+    def _end_hanging(self) -> None:
         now = self._on.clock()
         for worker, peer in list(self._peers.items()):
             cost = peer.chunk.cost if peer.chunk else 0.0
@@ -216,7 +217,7 @@ class Dispatcher:
                 limit = SLOWER * self._patience_s
             if (peer.calls or peer.opening is None) and now - peer.since > limit:
                 self._on.kill(worker)
-                yield worker, Died(f"said nothing for {limit:.0f} s")
+                self._bury(worker, f"said nothing for {limit:.0f} s")
 
     def _bury(self, worker: int, reason: str) -> None:
         """Give a dead worker's chunks to others, and its slot a new one."""
