@@ -95,21 +95,36 @@ def run(
     lengths: LengthsOption = None,
     changes: SetOption = None,
     exact: Annotated[bool, typer.Option(help="Float32, eager attention, one row at a time.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: one per visible GPU, one on a CPU.")
+    ] = None,
+    gpus_per_model: Annotated[int, typer.Option(min=1, help="GPUs of each worker, with device_map: auto.")] = 1,
+    ray: Annotated[str | None, typer.Option(help="A Ray cluster: auto, local, or its address.")] = None,
+    shard: Annotated[str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts; see merge.")] = None,
 ) -> None:
     """Run an experiment, or resume it."""
     experiment, source = read_experiment(file, model, lengths, changes)
-    _sweep(experiment, source, out, exact)
-    _say_next(out, experiment.lengths[-1])
+    from ropewalk.execution.shard import Shard
+    from ropewalk.execution.table import choose
+
+    chosen = choose(workers=workers, gpus_per_model=gpus_per_model, ray=ray)
+    chosen["shard"] = None if shard is None else Shard.parse(shard)
+    _sweep(experiment, source, out, exact, **chosen)
+    if shard is None:
+        _say_next(out, experiment.lengths[-1])
 
 
 @app.command(rich_help_panel=MEASURE, epilog=example("resume runs/demo"))
 def resume(directory: Path) -> None:
     """Go on with a run that was interrupted, or that lacks cells; needs nothing but its directory."""
     from ropewalk.execution.run import begun
+    from ropewalk.execution.table import choose
 
-    experiment, exact = begun(directory)
-    _sweep(experiment, "", directory, exact)
-    _say_next(directory, experiment.lengths[-1])
+    experiment, exact, shard = begun(directory)
+    chosen = choose(workers=None, gpus_per_model=1, ray=None)
+    _sweep(experiment, "", directory, exact, shard=shard, **chosen)
+    if shard is None:
+        _say_next(directory, experiment.lengths[-1])
 
 
 def _say_next(out: Path, longest: int) -> None:
@@ -121,7 +136,7 @@ def _say_next(out: Path, longest: int) -> None:
         err.print(f"next: {shlex.join(['ropewalk', *command])}  # {what}", markup=False)
 
 
-def _sweep(experiment: Any, source: str, out: Path, exact: bool) -> None:
+def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) -> None:
     from ropewalk.execution.run import sweep
     from ropewalk.experiment.prepare import ask
     from ropewalk.experiment.results import Run
@@ -130,7 +145,7 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool) -> None:
     asked = ask(experiment)
     try:
         with progress(err) as report:
-            found = sweep(asked, out, source=source, exact=exact, progress=report)
+            found = sweep(asked, out, source=source, exact=exact, progress=report, **chosen)
     except KeyboardInterrupt:
         with contextlib.suppress(RopewalkError):  # nothing was begun
             say_missing(Run(directory=out).missing)

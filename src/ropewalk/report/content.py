@@ -103,7 +103,8 @@ def content(study: Study, *, partial: bool = False, targets: Sequence[str] = ("h
     leading = leaders(run, block) if block is not None else {}
     drawn_styles = styles(dict.fromkeys(row.method for row in run.rows))
     choice = answer.choice if answer else None
-    commands = deploy_commands(run, choice, answer.judged_at, targets) if answer and choice else {}
+    where = study.directory
+    commands = deploy_commands(run, choice, answer.judged_at, where, targets) if answer and choice else {}
     return Content(
         title=f"{provenance.model_name(run)} at up to {target:,} tokens",
         missing=str(missing) if missing.cells else "",
