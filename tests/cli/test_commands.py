@@ -175,7 +175,10 @@ class TestRun:
         said = ropewalk("run", file(), "--out", out)
         assert (said.code, said.out) == (0, "")
         assert "scoring documents, " in said.err
-        assert said.err.endswith(f"20 cells in {out}\n")
+        *_, cells, page, choice = said.err.splitlines()
+        assert cells == f"20 cells in {tmp_path / 'out'}"
+        assert page.startswith(f"next: ropewalk report {tmp_path / 'out'}")
+        assert choice.startswith(f"next: ropewalk recommend {tmp_path / 'out'} --length 256")
         again = ropewalk("run", file(), "--out", out)
         assert again.code == 0
         assert "scoring documents" not in again.err
