@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "trust")]
 
 import fuzzing  # noqa: E402
-from ropewalk.experiment.run import sweep  # noqa: E402
+from ropewalk.execution.run import sweep  # noqa: E402
 
 import checkpoints  # noqa: E402
 from ropewalk import methods  # noqa: E402
