@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import pytest
 from gguf import GGUFWriter
 
+import checkpoints
 from ropewalk.corpus import load
 from ropewalk.errors import ModelError, StoreError, is_own
 from ropewalk.experiment.raw import Raw

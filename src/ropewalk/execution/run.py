@@ -22,7 +22,7 @@ from ropewalk.experiment.opening import seal
 from ropewalk.experiment.prepare import Asked, Prepared, Progress, geometry_facts, prepare
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, writing
+from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, sound, writing
 from ropewalk.files import open_own
 
 _LOG = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ def sweep(asked: Asked, out: Path, *, source: str = "", exact: bool = False, pro
         _require_ours(out, identity)
         store = Store.open_run(out) if Store.exists(out) else Store.create(out)
         try:
+            _require_records(store)
             _begin(store, prepared, identity, source)
             started = time.monotonic()
             with ready(prepared, exact=exact) as worker, canary.watched(store, worker):
@@ -138,6 +139,23 @@ def locked(out: Path) -> Iterator[None]:
             lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             lock.flush()
         yield
+
+
+def _require_records(store: Store) -> None:
+    """Refuse a run whose records are not of the kinds that a session reads and adds to, before it adds anything.
+
+    Raises:
+        StoreError: saying which mistake they lead to.
+    """
+    with sound(store.directory):
+        float(store.meta("wall_s") or 0.0)
+        dict.fromkeys(store.meta("left_out") or ())
+        dict((store.meta("evaluator") or {}).get("files", {}))
+        if (known := store.meta("canary")) is not None:
+            canary.difference(known, known)
+            list(known["checks"])
+        if (model := store.meta("model")) is not None:
+            model["weights_sha256"], model["dtype"], model["device"]
 
 
 def _begin(store: Store, prepared: Prepared, identity: Mapping[str, Any], source: str) -> None:

@@ -80,7 +80,7 @@ def carried(options: Ruler, lengths: Sequence[int]) -> Ruler:
     ]
     if options.held and options.held != found:
         raise ExperimentError(
-            f"metrics.ruler.held: the files in {options.files!r} hold something else; leave `held` out, it is filled in."
+            f"metrics.ruler.held: the files in {options.files!r} hold something else; leave `held` out."
         )
     return options.model_copy(update={"held": found})
 
