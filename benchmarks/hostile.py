@@ -548,7 +548,7 @@ def directories(indices: range, seed: int, separate: int, share: float) -> dict[
                     raise Broken(f"exit {code}: {index, verb, done}: {said[-300:]}")
             for path in (victim, place.home / "out"):
                 shutil.rmtree(path, ignore_errors=True)
-            if (index + 1) % 100 == 0:
+            if (index + 1) % 20 == 0:
                 print(index + 1, {verb: row(each) for verb, each in found.items()}, file=sys.stderr, flush=True)
     return {"directories": len(indices), "damages": dict(kinds), "verbs": found}
 
