@@ -512,8 +512,10 @@ def directories(indices: range, seed: int, separate: int, share: float) -> dict[
     with tempfile.TemporaryDirectory() as home:
         place, victim = Place(Path(home)), Path(home) / "victim"
         shutil.copytree(place.run, victim)
-        for arguments in verbs(place, victim).values():  # imports are no input's time
-            typed(arguments)
+        for verb, arguments in verbs(place, victim).items():  # imports are no input's time
+            code, said = typed(arguments)
+            if code:
+                raise Broken(f"exit {code} of {verb} on a whole run: {said[-300:]}")
         for path in (victim, place.home / "out"):
             shutil.rmtree(path, ignore_errors=True)
         for index in indices:
