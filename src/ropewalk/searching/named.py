@@ -52,8 +52,10 @@ def measure_all(
         known |= dict(zip(new, measure(list(new.values()), None), strict=True))
         for label, rotation in group:
             outcome = known[rotation.fingerprint]
-            said = {"outcome": outcome} if isinstance(outcome, Outcome) else {"reason": outcome}
-            record.add(Answer(study=STUDY, candidate=label, **said))
+            if isinstance(outcome, Outcome):
+                record.add(Answer(study=STUDY, candidate=label, outcome=outcome))
+            else:
+                record.add(Answer(study=STUDY, candidate=label, reason=outcome))
 
 
 def stored(record: Record, named: dict[Configuration, Rotation], goal: Goal) -> dict[Configuration, Candidate]:
