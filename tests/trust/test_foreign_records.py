@@ -1,4 +1,4 @@
-"""Records of a run that mean nothing are a sentence before anything is written, and no file that they name is opened."""
+"""Records of a run that mean nothing end in a sentence before anything is written; no file they name is opened."""
 
 from __future__ import annotations
 
