@@ -7,6 +7,8 @@ import json
 import pytest
 
 from ropewalk.errors import ExperimentError
+from ropewalk.experiment import schema
+from ropewalk.metrics import METRICS
 from ropewalk.metrics.metric import Material, OfPrompt
 from ropewalk.metrics.ruler import METRIC, RULER, Ruler
 from ropewalk.tasks.ruler_files import check, files, judge
@@ -51,23 +53,49 @@ def write(folder, encode, task, new_tokens, outputs, length=LENGTH, **changes):
     return path
 
 
+def carried(folder, **changes):
+    return METRIC.carried(Ruler(files=str(folder), **changes), [LENGTH])
+
+
+def test_a_run_carries_what_its_reader_needs(folder, material, monkeypatch):
+    monkeypatch.setitem(METRICS, "ruler", METRIC)
+    raw = {"model": "strand", "lengths": [LENGTH], "methods": ["none"], "metrics": {"ruler": {"files": str(folder)}}}
+    asked = schema.parse(raw, "test").resolved()
+    with monkeypatch.context() as patched:
+        patched.setattr("ropewalk.metrics.ruler.ruler_files.files", None)
+        options = schema.stored(asked).options("ruler")
+        assert METRIC.asks(RULER, options, LENGTH, LENGTH).count == 6
+        assert METRIC.facts(options, LENGTH, 0)[5]["task"] == "qa_1"
+        with pytest.raises(ExperimentError, match="for 64 tokens hold is not known"):
+            METRIC.asks(RULER, options, 64, LENGTH)
+    path = folder / str(LENGTH) / "data" / "qa_1" / "validation.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"Elliot", b"Eliot "))
+    for read in (lambda: METRIC.prompts(options, material, LENGTH), lambda: schema.parse(asked, "test")):
+        with pytest.raises(ExperimentError, match="hold something else"):
+            read()
+    asked["metrics"]["ruler"]["held"][0]["task"] = "../../x"
+    with pytest.raises(ValueError, match="is no task of RULER"):
+        schema.stored(asked)
+
+
 def test_prompts_are_those_of_the_files(folder, material, words):
-    options = Ruler(files=str(folder))
+    options = carried(folder)
     prompts = METRIC.prompts(options, material, LENGTH)
     asked = METRIC.asks(RULER, options, LENGTH, LENGTH)
     assert (len(prompts), asked.count, asked.new_tokens) == (6, 6, 128)
-    assert [prompt.facts for prompt in prompts] == METRIC.facts(options, LENGTH, 0)
+    for prompt, known in zip(prompts, METRIC.facts(options, LENGTH, 0), strict=True):
+        assert prompt.facts == prompt.facts | known
     assert [prompt.request.new_tokens for prompt in prompts] == [128] * 3 + [32] * 3
     assert prompts[1].request.ids[0] == 0
     assert words.decode(prompts[1].request.ids[1:]) == "the rope 1 " * 20 + " Answer:"
     assert prompts[1].request.stop == ()
-    assert METRIC.asks(RULER, Ruler(files=str(folder), limit=2), LENGTH, LENGTH).count == 4
+    assert METRIC.asks(RULER, carried(folder, limit=2), LENGTH, LENGTH).count == 4
     assert prompts[0].facts["file"] != prompts[3].facts["file"]
 
 
-def test_answers_are_counted_by_its_rules(folder):
-    options = Ruler(files=str(folder))
-    facts = METRIC.facts(options, LENGTH, 0)
+def test_answers_are_counted_by_its_rules(folder, material):
+    options = carried(folder)
+    facts = [prompt.facts for prompt in METRIC.prompts(options, material, LENGTH)]
 
     def score(place, text):
         unit = OfPrompt(unit="0", facts=facts[place], answer=None, predicted=[], nll=None, text=text)
@@ -125,7 +153,7 @@ def test_damaged_lines_are_named(folder, encode, line, why):
     assert f"{path}:4 " in found
     assert why in found
     with pytest.raises(ExperimentError, match=r"validation\.jsonl:4"):
-        METRIC.asks(RULER, Ruler(files=str(folder)), LENGTH, LENGTH)
+        carried(folder)
 
 
 def test_folders_that_do_not_say_what_they_hold_are_refused(folder, encode, tmp_path):

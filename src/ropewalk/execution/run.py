@@ -26,7 +26,7 @@ from ropewalk.experiment.plan import Plan
 from ropewalk.experiment.prepare import Asked, Progress, geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, writing
+from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, sound, writing
 from ropewalk.experiment.todo import Chunk
 from ropewalk.files import open_own
 
@@ -74,6 +74,7 @@ def sweep(
             _require_ours(out, identity)
             store = Store.open_run(out) if Store.exists(out) else Store.create(out)
             try:
+                _require_records(store)
                 _begin(store, asked, first.opening, identity, source)
                 Session(store, asked, crew, report, shard).run(first)
             finally:
@@ -227,6 +228,23 @@ def locked(out: Path) -> Iterator[None]:
             lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             lock.flush()
         yield
+
+
+def _require_records(store: Store) -> None:
+    """Refuse a run whose records are not of the kinds that a session reads and adds to, before it adds anything.
+
+    Raises:
+        StoreError: saying which mistake they lead to.
+    """
+    with sound(store.directory):
+        float(store.meta("wall_s") or 0.0)
+        dict.fromkeys(store.meta("left_out") or ())
+        dict((store.meta("evaluator") or {}).get("files", {}))
+        if (known := store.meta("canary")) is not None:
+            canary.difference(known, known)
+            list(known["checks"])
+        if (model := store.meta("model")) is not None:
+            model["weights_sha256"], model["dtype"], model["device"]
 
 
 def require_same(store: Store, known: Mapping[str, Any] | None, model: Mapping[str, Any], who: str = "") -> None:

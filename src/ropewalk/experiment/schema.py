@@ -186,9 +186,16 @@ def parse(raw: Any, place: str) -> Experiment:
     if meant := pasted_scaling({name: raw[name] for name in ("rope_scaling", "rope_parameters") if name in raw}):
         raise ExperimentError(f"{place}: {meant}.")
     try:
-        return Experiment.model_validate(dict(raw))
+        found = Experiment.model_validate(dict(raw))
     except ValidationError as error:
         raise ExperimentError(f"{place}: {sentence(error, _known_keys)}") from None
+    return _carried(found)
+
+
+def _carried(experiment: Experiment) -> Experiment:
+    """With what its metrics need of the files that they name: whoever reads the run opens none."""
+    found = {m.name: m.carried(own, experiment.lengths) for m, own in experiment.asked() if m.carried is not None}
+    return experiment.model_copy(update={"metrics": experiment.metrics.model_copy(update=found)})
 
 
 def read(path: Path) -> str:

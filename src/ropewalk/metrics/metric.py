@@ -152,6 +152,8 @@ class Metric:
         same: (options as JSON values, seed) to what two runs must share for their values to mean the same; None: all
             options, and the seed where there are prompts.
         fits: (options, whether documents begin with BOS) to what is wrong with them together; None if nothing is.
+        carried: (options, lengths) to options that also hold what the rest of a run needs of the files that they name,
+            as whoever reads a run opens none; None if they name none. Raises ExperimentError.
     """
 
     name: str
@@ -166,3 +168,4 @@ class Metric:
     check: Callable[[Any, int], str | None] | None = None
     same: Callable[[Mapping[str, Any], Any], Any] | None = None
     fits: Callable[[Any, bool], str | None] | None = None
+    carried: Callable[[Any, Sequence[int]], Any] | None = None

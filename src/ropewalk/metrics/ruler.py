@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ropewalk.errors import ExperimentError
 from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample
@@ -21,18 +21,68 @@ PROTOCOL = "ruler@upstream"
 RULER = Column(name="ruler", title="RULER score", pooling="mean", unit="sample", higher_is_better=True, at_length=True)
 
 
+class Held(Options):
+    """What one file holds: how many samples of which task at which length, and 16 hex digits of its sha256."""
+
+    length: int
+    task: str
+    samples: Annotated[int, Field(ge=1, le=100_000)]
+    sha256: str
+
+    @field_validator("task")
+    @classmethod
+    def _known(cls, task: str) -> str:
+        if ruler_files.kind(task) not in ruler_files.NEW_TOKENS:
+            raise ValueError(f"{task!r} is no task of RULER ({', '.join(ruler_files.NEW_TOKENS)})")
+        return task
+
+
 class Ruler(Options):
     """`files`: a folder with one folder per length, each holding what RULER's prepare.py wrote for this tokenizer;
-    `limit`: only the first so many samples of each task."""
+    `limit`: only the first so many samples of each task; `held`: what the files hold, which a run fills in."""
 
     files: Annotated[str, Field(min_length=1)]
     limit: Annotated[int, Field(ge=1)] | None = None
+    held: list[Held] = Field(default_factory=list)
 
 
 def asks(column: Column, options: Ruler, length: int, longest: int) -> Prompts:
-    """As many prompts as the files of the length hold. Raises ExperimentError as `ruler_files.lines` does."""
-    tokens = [line.new_tokens for _, _, line in _lines(options, length)]
-    return Prompts(count=len(tokens), new_tokens=max(tokens))
+    """As many prompts as the files of the length hold; no file is opened. Raises ExperimentError."""
+    found = _held(options, length)
+    tokens = max(ruler_files.NEW_TOKENS[ruler_files.kind(each.task)] for each in found)
+    return Prompts(count=sum(each.samples for each in found), new_tokens=tokens)
+
+
+def _held(options: Ruler, length: int) -> list[Held]:
+    found = [each for each in options.held if each.length == length]
+    if not found:
+        raise ExperimentError(
+            f"metrics.ruler: what the files for {length} tokens hold is not known; put {length} into `lengths`."
+        )
+    return found
+
+
+def carried(options: Ruler, lengths: Sequence[int]) -> Ruler:
+    """The options with what the files hold.
+
+    Raises:
+        ExperimentError: files are missing or damaged, or hold something else than the options say already.
+    """
+    found = [
+        Held(
+            length=length,
+            task=file.task,
+            samples=len(ruler_files.lines(file, options.limit)),
+            sha256=ruler_files.digest(file),
+        )
+        for length in lengths
+        for file in ruler_files.files(options.files, length)
+    ]
+    if options.held and options.held != found:
+        raise ExperimentError(
+            f"metrics.ruler.held: the files in {options.files!r} hold something else; leave `held` out."
+        )
+    return options.model_copy(update={"held": found})
 
 
 def _lines(options: Ruler, length: int) -> Iterator[tuple[File, str, Line]]:
@@ -43,8 +93,12 @@ def _lines(options: Ruler, length: int) -> Iterator[tuple[File, str, Line]]:
 
 
 def facts(options: Ruler, length: int, seed: int) -> list[Mapping[str, Any]]:
-    """Task, index, references and the file's digest of every sample of a length."""
-    return [_facts(digest, line) for _, digest, line in _lines(options, length)]
+    """Task and the file's digest of every sample of a length; index and references stand in the files alone."""
+    return [
+        {"protocol": PROTOCOL, "file": each.sha256, "task": each.task}
+        for each in _held(options, length)
+        for _ in range(each.samples)
+    ]
 
 
 def _facts(digest: str, line: Line) -> Mapping[str, Any]:
@@ -56,8 +110,9 @@ def prompts(options: Ruler, material: Material, length: int) -> list[Prompt]:
     """The prompts of a length, with a BOS where the tokenizer wants one, as upstream feeds them.
 
     Raises:
-        ExperimentError: files are missing, damaged, of another tokenizer or of another length.
+        ExperimentError: files are missing, damaged, of another tokenizer or of another length, or were changed.
     """
+    carried(options, sorted({each.length for each in options.held}))
     built = list[Prompt]()
     for file, digest, line in _lines(options, length):
         if (why := ruler_files.fault(line, file, len(material.encode(line.prompt)))) is not None:
@@ -82,4 +137,5 @@ METRIC = Metric(
     sample=sample,
     prompts=prompts,
     facts=facts,
+    carried=carried,
 )
