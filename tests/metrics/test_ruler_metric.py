@@ -7,10 +7,9 @@ import json
 import pytest
 
 from ropewalk.errors import ExperimentError
-from ropewalk.experiment import schema
-from ropewalk.metrics import METRICS
+from ropewalk.experiment.schema import parse, stored
 from ropewalk.metrics.metric import Material, OfPrompt
-from ropewalk.metrics.ruler import METRIC, RULER, Ruler
+from ropewalk.metrics.ruler import METRIC, RULER, Ruler, read
 from ropewalk.tasks.ruler_files import check, files, judge
 
 LENGTH = 512
@@ -53,48 +52,27 @@ def write(folder, encode, task, new_tokens, outputs, length=LENGTH, **changes):
     return path
 
 
-def carried(folder, **changes):
-    return METRIC.carried(Ruler(files=str(folder), **changes), [LENGTH])
-
-
-def test_a_run_carries_what_its_reader_needs(folder, material, monkeypatch):
-    monkeypatch.setitem(METRICS, "ruler", METRIC)
-    raw = {"model": "strand", "lengths": [LENGTH], "methods": ["none"], "metrics": {"ruler": {"files": str(folder)}}}
-    asked = schema.parse(raw, "test").resolved()
-    with monkeypatch.context() as patched:
-        patched.setattr("ropewalk.metrics.ruler.ruler_files.files", None)
-        options = schema.stored(asked).options("ruler")
-        assert METRIC.asks(RULER, options, LENGTH, LENGTH).count == 6
-        assert METRIC.facts(options, LENGTH, 0)[5]["task"] == "qa_1"
-        with pytest.raises(ExperimentError, match="for 64 tokens hold is not known"):
-            METRIC.asks(RULER, options, 64, LENGTH)
-    path = folder / str(LENGTH) / "data" / "qa_1" / "validation.jsonl"
-    path.write_bytes(path.read_bytes().replace(b"Elliot", b"Eliot "))
-    for read in (lambda: METRIC.prompts(options, material, LENGTH), lambda: schema.parse(asked, "test")):
-        with pytest.raises(ExperimentError, match="hold something else"):
-            read()
-    asked["metrics"]["ruler"]["held"][0]["task"] = "../../x"
-    with pytest.raises(ValueError, match="is no task of RULER"):
-        schema.stored(asked)
+def asked(folder, length=LENGTH, **changes) -> Ruler:
+    return read(Ruler(files=str(folder), **changes), [length])
 
 
 def test_prompts_are_those_of_the_files(folder, material, words):
-    options = carried(folder)
+    options = asked(folder)
     prompts = METRIC.prompts(options, material, LENGTH)
-    asked = METRIC.asks(RULER, options, LENGTH, LENGTH)
-    assert (len(prompts), asked.count, asked.new_tokens) == (6, 6, 128)
+    needs = METRIC.asks(RULER, options, LENGTH, LENGTH)
+    assert (len(prompts), needs.count, needs.new_tokens) == (6, 6, 128)
     for prompt, known in zip(prompts, METRIC.facts(options, LENGTH, 0), strict=True):
-        assert prompt.facts == prompt.facts | known
+        assert known.items() <= prompt.facts.items()
     assert [prompt.request.new_tokens for prompt in prompts] == [128] * 3 + [32] * 3
     assert prompts[1].request.ids[0] == 0
     assert words.decode(prompts[1].request.ids[1:]) == "the rope 1 " * 20 + " Answer:"
     assert prompts[1].request.stop == ()
-    assert METRIC.asks(RULER, carried(folder, limit=2), LENGTH, LENGTH).count == 4
+    assert METRIC.asks(RULER, asked(folder, limit=2), LENGTH, LENGTH).count == 4
     assert prompts[0].facts["file"] != prompts[3].facts["file"]
 
 
 def test_answers_are_counted_by_its_rules(folder, material):
-    options = carried(folder)
+    options = asked(folder)
     facts = [prompt.facts for prompt in METRIC.prompts(options, material, LENGTH)]
 
     def score(place, text):
@@ -129,7 +107,7 @@ def test_prompts_longer_than_their_folder_says_are_found(tmp_path, encode, mater
     (why,) = check(str(tmp_path), encode)
     assert "answer included, more than the 64 of its folder" in why
     with pytest.raises(ExperimentError, match="more than the 64 of its folder"):
-        METRIC.prompts(Ruler(files=str(tmp_path)), material, 64)
+        METRIC.prompts(asked(tmp_path, length=64), material, 64)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +131,7 @@ def test_damaged_lines_are_named(folder, encode, line, why):
     assert f"{path}:4 " in found
     assert why in found
     with pytest.raises(ExperimentError, match=r"validation\.jsonl:4"):
-        carried(folder)
+        asked(folder)
 
 
 def test_folders_that_do_not_say_what_they_hold_are_refused(folder, encode, tmp_path):
@@ -173,3 +151,43 @@ def test_two_files_of_a_task_are_refused(folder):
     (path.parent / "test.jsonl").write_bytes(path.read_bytes())
     with pytest.raises(ExperimentError, match="are both qa_1 at 512"):
         files(str(folder))
+
+
+def experiment(folder, **changes):
+    metrics = {"ruler": {"files": str(folder), **changes}}
+    return parse({"model": "strand", "lengths": [LENGTH], "methods": ["none"], "metrics": metrics}, "here")
+
+
+def test_a_recorded_experiment_opens_no_file(folder):
+    raw = experiment(folder).resolved()
+    assert [(each["task"], each["samples"]) for each in raw["metrics"]["ruler"]["held"]] == [
+        ("niah_multiquery", 3),
+        ("qa_1", 3),
+    ]
+    raw["metrics"]["ruler"]["files"] = str(folder / "nowhere")
+    options = stored(raw).options("ruler")
+    assert METRIC.asks(RULER, options, LENGTH, LENGTH).count == len(METRIC.facts(options, LENGTH, 0)) == 6
+    assert METRIC.asks(RULER, options, 2 * LENGTH, LENGTH) is None
+
+
+def test_files_that_change_are_another_experiment_and_never_scored_as_the_old(folder, material):
+    before = experiment(folder)
+    write(folder, lambda text: [0], "vt", 30, ["AB"])
+    assert experiment(folder) != before
+    with pytest.raises(ExperimentError, match="is not what it was when this experiment began"):
+        METRIC.prompts(before.options("ruler"), material, LENGTH)
+
+
+@pytest.mark.parametrize(
+    ("held", "why"),
+    [
+        ({"task": "longbench"}, "is no task of RULER"),
+        ({"samples": 10**9}, "less than or equal to 10000"),
+        ({"sha256": "../../etc/passwd"}, "match pattern"),
+    ],
+)
+def test_a_forged_record_is_refused(folder, held, why):
+    raw = experiment(folder).resolved()
+    raw["metrics"]["ruler"]["held"][0] |= held
+    with pytest.raises(ValueError, match=why):
+        stored(raw)

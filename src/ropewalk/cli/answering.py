@@ -56,7 +56,7 @@ def recommend(
     ] = None,
     by: Annotated[
         str,
-        typer.Option(help="perplexity, a metric that counts what is found, or both: one among what the other ties."),
+        typer.Option(help="perplexity, a metric of how prompts are answered, or both: one among what the other ties."),
     ] = "both",
     min_found: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Smallest share to be found at the length, 0 to 1.")

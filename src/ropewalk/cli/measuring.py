@@ -59,6 +59,9 @@ def plan(
     no_probe: Annotated[
         bool, typer.Option("--no-probe", help="Leave out the time, which takes the model and about a minute.")
     ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print one prompt of each task with its answer, and nothing else.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show cells, duplicates, passes, tokens, memory and, from a short probe, time of an experiment not yet run."""
@@ -71,6 +74,8 @@ def plan(
     from ropewalk.terminal import progress, say
 
     asked = ask(experiment)
+    if show:
+        return _show(asked, as_json)
     memory_needed, expected = needs.of(asked, given), None
     if not as_json:
         say(*lines(overview(asked, out, None, memory_needed)))
@@ -81,6 +86,19 @@ def plan(
     if as_json:
         return print_json(overview(asked, out, expected, memory_needed))
     say(time_line(expected, probed=not no_probe))
+    return None
+
+
+def _show(asked: Any, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from ropewalk.experiment.showing import lines, shown
+    from ropewalk.terminal import say
+
+    found = shown(asked)
+    if as_json:
+        return print_json([asdict(each) for each in found])
+    say(*lines(found))
     return None
 
 

@@ -127,8 +127,8 @@ class Run:
 
     def samples(self) -> pd.DataFrame:
         """One row per finished cell and document (or trial): numerator and denominator of its value, depth of a
-        trial."""
-        names = ["label", "method", "length", "metric", "unit", "numerator", "denominator", "depth"]
+        trial, and the group that a unit belongs to, such as a task; empty where it belongs to none."""
+        names = ["label", "method", "length", "metric", "unit", "numerator", "denominator", "depth", "group"]
         with self._store() as store:
             require_one_kind(store)
             raw = Raw.read(store)
@@ -147,6 +147,7 @@ class Run:
                             item.numerator,
                             item.denominator,
                             depth,
+                            item.group or "",
                         )
                     )
         return pd.DataFrame(found, columns=names)

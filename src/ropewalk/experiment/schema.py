@@ -177,7 +177,7 @@ def parse(raw: Any, place: str) -> Experiment:
     """Check a mapping read from YAML.
 
     Raises:
-        ExperimentError: one sentence naming the key, the value and the remedy.
+        ExperimentError: one sentence naming the key, the value and the remedy, or the file and what is wrong with it.
     """
     if not isinstance(raw, Mapping):
         raise ExperimentError(
@@ -186,16 +186,21 @@ def parse(raw: Any, place: str) -> Experiment:
     if meant := pasted_scaling({name: raw[name] for name in ("rope_scaling", "rope_parameters") if name in raw}):
         raise ExperimentError(f"{place}: {meant}.")
     try:
-        found = Experiment.model_validate(dict(raw))
+        return _read_files(Experiment.model_validate(dict(raw)))
     except ValidationError as error:
         raise ExperimentError(f"{place}: {sentence(error, _known_keys)}") from None
-    return _carried(found)
 
 
-def _carried(experiment: Experiment) -> Experiment:
-    """With what its metrics need of the files that they name: whoever reads the run opens none."""
-    found = {m.name: m.carried(own, experiment.lengths) for m, own in experiment.asked() if m.carried is not None}
-    return experiment.model_copy(update={"metrics": experiment.metrics.model_copy(update=found)})
+def _read_files(experiment: Experiment) -> Experiment:
+    """An experiment whose metrics say what the files hold that they name."""
+    held = {
+        metric.name: metric.read(options, experiment.lengths)
+        for metric, options in experiment.asked()
+        if metric.read is not None
+    }
+    if not held:
+        return experiment
+    return experiment.model_copy(update={"metrics": experiment.metrics.model_copy(update=held)})
 
 
 def read(path: Path) -> str:

@@ -11,7 +11,7 @@ import vl_convert
 from ropewalk.errors import StoreError, visible
 from ropewalk.experiment.store import sound
 from ropewalk.files import remove, write_whole
-from ropewalk.report import study
+from ropewalk.report import by_group, study
 from ropewalk.report.content import Content, content
 from ropewalk.report.markdown import markdown
 from ropewalk.report.marks import Spec, inline
@@ -22,7 +22,8 @@ FIGURES = "figures"
 WIDTH = 760
 ADDRESSES = 2**37
 """Bytes that the chart library's engine reserves, rounded up; it ends the process where it does not get them."""
-OURS = ("ratio", "tail", "position", "retrieval", "pareto", "sensitivity", "wavelengths")
+GROUPS = tuple(f"{by_group.ANCHOR}-{place}" for place in range(by_group.MOST))
+OURS = ("ratio", "tail", "position", "retrieval", *GROUPS, "pareto", "sensitivity", "wavelengths")
 """Pictures that a report may hold; one that this report lacks is removed."""
 
 
