@@ -11,7 +11,6 @@ from typing import Any
 from ropewalk.report.parameters import defaults
 from ropewalk.stats.measured import NONE, Measured
 
-
 LONG = 2000
 """Characters of a parameter, such as gains, from which on the run itself is exported, which holds it."""
 

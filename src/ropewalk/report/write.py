@@ -22,7 +22,7 @@ FIGURES = "figures"
 WIDTH = 760
 ADDRESSES = 2**37
 """Bytes that the chart library's engine reserves, rounded up; it ends the process where it does not get them."""
-OURS = ("ratio", "tail", "position", "retrieval", "pareto", "sensitivity", "wavelengths")
+OURS = ("ratio", "tail", "position", "retrieval", "pareto", "sensitivity", "wavelengths", "gains")
 """Pictures that a report may hold; one that this report lacks is removed."""
 
 
