@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ropewalk.errors import UnfinishedRun
+from ropewalk.experiment.devices import require_one_kind
 from ropewalk.experiment.missing import Missing, missing
 from ropewalk.experiment.plan import Cell
 from ropewalk.experiment.raw import Raw
@@ -129,6 +130,7 @@ class Run:
         trial."""
         names = ["label", "method", "length", "metric", "unit", "numerator", "denominator", "depth"]
         with self._store() as store:
+            require_one_kind(store)
             raw = Raw.read(store)
             found: list[tuple[Any, ...]] = []
             for cell in _finished(store, raw):
