@@ -187,6 +187,7 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             "whole in training; a pair at 1 is untouched, one at the factor is fully interpolated.",
             figures=(figures.stretch(study, leading, drawn, block),),
         ),
+        *_gains(figures.gains(study, labels, block)),
         Section(anchor="table", title="Every number", lead=f"One row per configuration, length and metric. {LEVELS}"),
         Section(
             anchor="duplicates",
@@ -211,6 +212,15 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             code=provenance.reproduce(run),
         ),
     ]
+
+
+def _gains(found: tuple[Figure, ...]) -> list[Section]:
+    """None where nothing has gains."""
+    lead = (
+        "What the query of each layer and head is multiplied by, the mean over its pairs: orange sharpens attention, "
+        "purple flattens it, white leaves it alone."
+    )
+    return [Section(anchor="gains", title="Gains of the query", lead=lead, figures=found)] if found else []
 
 
 def _column_tables(study: Study, columns: Sequence[Column]) -> tuple[Listing, ...]:
