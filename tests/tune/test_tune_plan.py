@@ -41,7 +41,5 @@ def test_a_length_that_does_not_fit_is_refused_with_one_that_does(asked: Any, mo
     room = weight_bytes(size) + memory.step_bytes(size, 8192)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (room, room))
     memory.require_size(size, 8192)
-    with pytest.raises(
-        ModelError, match=r"--length 9000: a step .* the longest length that fits is 8192"
-    ):
+    with pytest.raises(ModelError, match=r"--length 9000: a step .* the longest length that fits is 8192"):
         memory.require_size(size, 9000)

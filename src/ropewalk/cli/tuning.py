@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ropewalk.cli.options import SERVE, app, err, example
+from ropewalk.cli.options import SERVE, TARGET_LENGTH, app, err, example
 from ropewalk.errors import ExperimentError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @app.command(rich_help_panel=SERVE, epilog=example("tune preset:demo --length 1024 --out runs/tuned"))
 def tune(
     file: Annotated[str, typer.Argument(help="Experiment file, or preset:NAME.")],
-    length: Annotated[int, typer.Option(min=1, help="Target length, tokens; beyond the window.")],
+    length: Annotated[int, TARGET_LENGTH],
     out: Annotated[Path | None, typer.Option(help="Directory; new, or of the same tuning to resume.")] = None,
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Of each seed's descent, such as 90s; default 2m.")

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +27,11 @@ from ropewalk.experiment.plan import Plan
 from ropewalk.experiment.prepare import Asked, Progress, geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
+from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, sound, writing
 from ropewalk.experiment.todo import Chunk
 from ropewalk.files import open_own
+from ropewalk.model_spec import ModelSpec
 
 _LOG = logging.getLogger(__name__)
 
@@ -84,6 +87,26 @@ def sweep(
     return Run.open(out) if shard is None else Run(directory=out)  # what it lacks, others measure
 
 
+def begun(out: Path) -> tuple[Experiment, bool, Shard | None]:
+    """The experiment that a run was begun with, whether it is exact, and which shard it is.
+
+    Raises:
+        StoreError: there is no run, nothing was begun in it, its model was only in memory, or it trusts the code of a
+            model's repository: a run directory may come from anybody, and is no consent.
+    """
+    store = Store.open_run(out, read_only=True)
+    with contextlib.closing(store), sound(out):
+        experiment = Raw.read(store).experiment
+        if ModelSpec.parse(experiment.model).trust_remote_code:
+            raise StoreError(
+                f"{out}: was made with trust_remote_code, to which a run directory cannot consent; go on with "
+                f"`ropewalk run FILE --out {out}`."
+            )
+        identity = store.meta("identity")
+        shard = identity.get("shard")
+        return experiment, bool(identity["exact"]), None if shard is None else Shard.parse(str(shard))
+
+
 class Session:
     """One go at a run, from the first worker's opening to the last one's end."""
 
@@ -123,13 +146,16 @@ class Session:
         done = total - sum(chunk.tokens for chunk in self.left(plan, writer.index))
         while chunks := self.left(plan, writer.index):
             writer.expect(chunks)
+            waiting = Counter(task.fingerprint for chunk in chunks for task in chunk.tasks)
             for event in self.crew.map(chunks):
                 if isinstance(event, Joined):
                     self.join(event)
                 elif isinstance(event, Done):
                     writer.add(self.numbers.get(event.worker, number), event.outcomes)
                     done += sum(task.tokens for task, _ in event.outcomes)
-                    self.report(event.outcomes[0][0].said, done, total)
+                    waiting -= Counter(task.fingerprint for task, _ in event.outcomes)
+                    rotations = f"{len(plan.schemes) - len(waiting)} of {len(plan.schemes)} rotations"
+                    self.report(f"{event.outcomes[0][0].said}, {rotations}", done, total)
         writer.finish()
         self.end(fresh)
         with self.store.transaction():
@@ -203,9 +229,11 @@ def _require_ours(out: Path, identity: Mapping[str, Any]) -> None:
 
 
 def first_difference(found: Any, asked: Any, path: str = "") -> str:
-    """The first key in which two identities differ, with both values."""
+    """The first key in which two identities differ, with both values; of texts their hashes say nothing to anybody."""
+    if path == "documents" and isinstance(found, list) and isinstance(asked, list):
+        return "its documents were other texts"
     if isinstance(found, Mapping) and isinstance(asked, Mapping):
-        for key in [*found, *asked]:
+        for key in [*asked, *found]:
             if found.get(key) != asked.get(key):
                 return first_difference(found.get(key), asked.get(key), f"{path}.{key}" if path else str(key))
     there, here = (repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..." for value in (found, asked))

@@ -18,7 +18,7 @@ from ropewalk.stats.column import Column
 class Options(BaseModel):
     """A metric's section of the experiment file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,12 +38,14 @@ class Held(Options):
 
 
 class Ruler(Options):
-    """`files`: a folder with one folder per length, each holding what RULER's prepare.py wrote for this tokenizer;
-    `limit`: only the first so many samples of each task; `held` is filled in when the experiment file is read."""
+    """RULER's own samples."""
 
     files: Annotated[str, Field(min_length=1)]
+    """A folder with one folder per length, each holding what RULER's prepare.py wrote for this tokenizer."""
     limit: Annotated[int, Field(ge=1)] | None = None
+    """Only the first so many samples of each task."""
     held: Annotated[list[Held], Field(max_length=1000)] = Field(default_factory=list)
+    """What the files hold; filled in when the experiment file is read."""
 
     def at(self, length: int) -> list[Held]:
         """The files of a length, by task."""

@@ -44,14 +44,18 @@ GENERATED = Column(
 
 
 class Tasks(Options):
-    """`generate`: under which schemes answers are generated as well. `template: auto` takes the tokenizer's chat
-    template where it has one."""
+    """Tasks of long contexts: what is found, followed, counted and gathered."""
 
     tasks: list[str] = Field(default_factory=lambda: list(TASKS), min_length=1)
+    """Which; all if left out."""
     samples: Annotated[int, Field(ge=1, le=2000)] = 20
+    """Per task and length."""
     generate: Literal["none", "all"] = "none"
+    """Under which schemes answers are generated as well."""
     template: Literal["auto", "none", "chat"] = "auto"
+    """auto takes the tokenizer's chat template where it has one."""
     thinking_tokens: Annotated[int, Field(ge=0)] = 0
+    """Tokens that a model may think before it answers."""
 
     @field_validator("tasks")
     @classmethod

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ropewalk.errors import ExperimentError
 from ropewalk.report import by_group, figures, parameters, provenance, ranking, tables
-from ropewalk.report.deploy import deploy_command
+from ropewalk.report.deploy import deploy_commands
+from ropewalk.report.figures import Figure
 from ropewalk.report.listing import Listing, Section
 from ropewalk.report.palette import Style, styles
 from ropewalk.report.points import leaders
@@ -39,26 +40,28 @@ class Content:
         title: the model and the longest length.
         missing: which cells are not measured yet; empty where all are.
         answer: None where nothing can be recommended; then `refusal` says why.
-        command: deploys the answer; None where it needs nothing.
+        commands: deploy the answer, by engine; empty where it needs nothing.
         sections: everything after the answer and the findings.
         styles: how each method is drawn.
+        leading: each method's best configuration.
     """
 
     title: str
     missing: str
     answer: Recommendation | None
     refusal: str
-    command: str | None
+    commands: Mapping[str, str]
     findings: tuple[Finding, ...]
     sections: tuple[Section, ...]
     styles: dict[str, Style]
+    leading: Mapping[str, str]
     study: Study
 
 
-def content(study: Study, *, partial: bool = False) -> Content:
+def content(study: Study, *, partial: bool = False, targets: Sequence[str] = ("hf",)) -> Content:
     """Put a report together; anything that was not measured is said to be missing, with the reason.
 
-    `partial` chooses from what there is where cells are missing.
+    `partial` chooses from what there is where cells are missing; `targets` are the engines to deploy to.
     """
     run, missing = study.run, study.missing
     target = run.lengths[-1] if run.lengths else run.window
@@ -79,20 +82,18 @@ def content(study: Study, *, partial: bool = False) -> Content:
     leading = leaders(run, block) if block is not None else {}
     drawn_styles = styles(dict.fromkeys(row.method for row in run.rows))
     choice = answer.choice if answer else None
-    command = (
-        deploy_command(run, choice.method, choice.params, answer.judged_at, study.directory)
-        if answer and choice
-        else None
-    )
+    where = study.directory
+    commands = deploy_commands(run, choice, answer.judged_at, where, targets) if answer and choice else {}
     return Content(
         title=f"{provenance.model_name(run)} at up to {target:,} tokens",
         missing=str(missing) if missing.cells else "",
         answer=answer,
         refusal=refusal,
-        command=command,
+        commands=commands,
         findings=findings(run),
         sections=tuple(_sections(study, block, leading, drawn_styles)),
         styles=drawn_styles,
+        leading=leading,
         study=study,
     )
 
@@ -123,6 +124,14 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
     found_title = found_items[:1].upper() + found_items[1:]
     return [
         Section(
+            anchor="position",
+            title="Loss by position",
+            lead="Exploratory: mean loss along one pass over the longest length. A configuration that stays flat "
+            "beyond the window can read there. Configurations whose rotation changes with length are shown as rotated "
+            "for that length.",
+            figures=(figures.positions(study, leading, drawn),),
+        ),
+        Section(
             anchor="ratio",
             title="Perplexity against the unscaled model",
             lead="Exploratory: each line is a configuration's perplexity divided by that of none on the same "
@@ -139,14 +148,6 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             f"all configurations and lengths, the bands are not. {LEVELS}",
             figures=(figures.tail(study, leading, drawn),),
             tables=_column_tables(study, [run.tail] if run.tail else []),
-        ),
-        Section(
-            anchor="position",
-            title="Loss by position",
-            lead="Exploratory: mean loss along one pass over the longest length. A configuration that stays flat "
-            "beyond the window can read there. Configurations whose rotation changes with length are shown as rotated "
-            "for that length.",
-            figures=(figures.positions(study, leading, drawn),),
         ),
         Section(
             anchor="retrieval",
