@@ -57,7 +57,7 @@ def no_pictures(monkeypatch):
 @pytest.mark.parametrize("tenth", range(10))
 def test_every_reader_of_a_run_interrupted_after_any_tenth(tenth, finished_copy, said_first, refused, no_pictures):
     cut(finished_copy, tenth)
-    missing = Run(directory=finished_copy).missing
+    missing = Run.read(finished_copy).missing
     assert 0 < missing.cells <= CELLS == missing.asked
     sentence = str(missing)
 
@@ -83,13 +83,13 @@ def test_every_reader_of_a_run_interrupted_after_any_tenth(tenth, finished_copy,
 @pytest.mark.parametrize("tenth", [5, 9])
 def test_a_choice_that_was_asked_for_is_marked(tenth, finished_copy, said_first, ropewalk, no_pictures):
     cut(finished_copy, tenth)
-    sentence = str(Run(directory=finished_copy).missing)
+    sentence = str(Run.read(finished_copy).missing)
     said = said_first("recommend", finished_copy, "--length", 256, "--partial")
     assert said.code == 0
     assert said.out.splitlines()[0] == f"From part of a run: {sentence}"
     assert said.out.splitlines()[1].startswith(("For 256 tokens, ", "Nothing to choose"))
     found = json.loads(said_first("recommend", finished_copy, "--length", 256, "--partial", "--json").out)
-    assert found["cells_missing"] == Run(directory=finished_copy).missing.cells
+    assert found["cells_missing"] == Run.read(finished_copy).missing.cells
     exported = ropewalk("export", finished_copy, "--length", 256, "--target", "vllm", "--partial")
     assert exported.err.startswith(f"From part of a run: {sentence}")
     assert ropewalk("report", finished_copy, "--partial").code == 0
@@ -113,7 +113,7 @@ def test_the_command_that_goes_on_is_the_one_that_began(finished_copy):
     cut(finished_copy, 5)
     with contextlib.closing(Store.open_run(finished_copy)) as store, store.transaction():
         store.set_meta("source", "model: x")
-    assert str(Run(directory=finished_copy).missing).endswith(
+    assert str(Run.read(finished_copy).missing).endswith(
         f"; `ropewalk run FILE --out {finished_copy}` with the same file goes on where it stopped."
     )
     text = presets.text("demo")
@@ -122,7 +122,7 @@ def test_the_command_that_goes_on_is_the_one_that_began(finished_copy):
         store.set_meta("source", text)
         store.set_meta("identity", store.meta("identity") | {"experiment": demo, "exact": True})
         store._db.execute("DELETE FROM cells")  # of another experiment
-    assert f"`ropewalk run preset:demo --out {finished_copy} --exact`" in str(Run(directory=finished_copy).missing)
+    assert f"`ropewalk run preset:demo --out {finished_copy} --exact`" in str(Run.read(finished_copy).missing)
 
 
 def test_an_interrupt_says_what_is_left(file, tmp_path, ropewalk, monkeypatch):

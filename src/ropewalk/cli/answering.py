@@ -25,7 +25,7 @@ def results(
     from ropewalk.experiment.results import Run
     from ropewalk.terminal import csv_text, results_table
 
-    found = Run(directory=directory)
+    found = Run.read(directory)
     say_missing(found.missing)
     if as_json:
         return print_json(found.rows())
@@ -39,12 +39,13 @@ def results(
 @app.command(rich_help_panel=ANSWER, epilog=example("report runs/demo"))
 def report(directory: Path, partial: PartialFlag = False) -> None:
     """Write report.html, report.md and figures/*.png into a run directory; prints their paths."""
-    from ropewalk.experiment.results import Run
-    from ropewalk.report.write import report as write
+    from ropewalk.experiment.run_data import RunData
+    from ropewalk.report.write import report_of
     from ropewalk.terminal import say
 
-    say_missing(Run(directory=directory).missing)
-    say(*write(directory, partial=partial))
+    data = RunData.read(directory)
+    say_missing(data.missing)
+    say(*report_of(data, partial=partial))
 
 
 @app.command(rich_help_panel=ANSWER, epilog=example("recommend runs/demo --length 1024"))
@@ -76,7 +77,7 @@ def recommend(
         found, missing = read_to_choose(directory, partial=partial)
         say_missing(missing)
         answer = choose(found, length, max_short_cost, by=by, min_found=min_found)
-        command = deploy_command(found, answer.choice.method, answer.choice.params, answer.judged_at)
+        command = deploy_command(found, answer.choice.method, answer.choice.asked, answer.judged_at)
     if as_json:
         return print_json(recommendation_json(answer, command, missing.cells))
     said = str(missing) if missing.cells else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,8 +24,10 @@ from ropewalk.cli.options import (
 )
 from ropewalk.errors import RopewalkError, visible
 
+if TYPE_CHECKING:
+    from ropewalk.experiment.results import Run
+
 DEMO_DIRECTORY = Path("ropewalk-demo")
-DEMO_METRICS = ("perplexity", "tail", "passkey")
 
 
 @app.command(rich_help_panel=MEASURE, epilog=example("demo"))
@@ -34,17 +36,17 @@ def demo(
 ) -> None:
     """Run the built-in sweep on the built-in model, and print what it says."""
     experiment, source = read_experiment("preset:demo", None, None)
-    from ropewalk.experiment.results import Run
     from ropewalk.report import study, wording, write
     from ropewalk.report.recommend import recommend
     from ropewalk.terminal import results_table, say
 
-    _sweep(experiment, source, out, False)
-    longest = experiment.lengths[-1]
-    rows = [row for row in Run.open(out).labelled_rows() if row["length"] == longest and row["metric"] in DEMO_METRICS]
+    run = _sweep(experiment, source, out, False)
+    found, longest = study.of(run.data).run, experiment.lengths[-1]
+    shown = {"perplexity", *(column.name for column in (found.tail, found.retrieval) if column)}
+    rows = [row for row in run.labelled_rows() if row["length"] == longest and row["metric"] in shown]
     Console(width=None if sys.stdout.isatty() else 160).print(results_table(rows))
-    page, *_ = write.report(out)
-    say(wording.headline(recommend(study.read(out).run, longest)), page)
+    page, *_ = write.report_of(run.data)
+    say(wording.headline(recommend(found, longest)), page)
 
 
 @app.command(rich_help_panel=MEASURE, epilog=example("plan preset:grid-172 --no-probe"))
@@ -97,7 +99,7 @@ def run(
     _sweep(experiment, source, out, exact)
 
 
-def _sweep(experiment: Any, source: str, out: Path, exact: bool) -> None:
+def _sweep(experiment: Any, source: str, out: Path, exact: bool) -> Run:
     from ropewalk.execution.run import sweep
     from ropewalk.experiment.prepare import ask
     from ropewalk.experiment.results import Run
@@ -109,7 +111,7 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool) -> None:
             found = sweep(asked, out, source=source, exact=exact, progress=report)
     except KeyboardInterrupt:
         with contextlib.suppress(RopewalkError):  # nothing was begun
-            say_missing(Run(directory=out).missing)
+            say_missing(Run.read(out).missing)
         raise
     rows = found.labelled_rows()
     failed = [row for row in rows if row["status"] in ("error", "out_of_memory")]
@@ -119,3 +121,4 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool) -> None:
         err.print(visible(said), markup=False)
     if failed:
         raise typer.Exit(1)
+    return found

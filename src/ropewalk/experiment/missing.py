@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ropewalk.experiment import presets, schema
-from ropewalk.experiment.raw import Raw
+from ropewalk.experiment.plan import Plan
+from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.store import Store
 
 
@@ -25,22 +28,20 @@ class Missing:
         return f"{self.cells} of {self.asked} cells {are} not measured yet; {self.remedy}"
 
 
-def missing(store: Store, raw: Raw) -> Missing:
-    """The cells of the plan that have no row. Raises StoreError where there are rows of others."""
-    done = set(store.rows("SELECT label, length, metric FROM cells"))
-    asked = {(cell.label, cell.length, cell.metric) for cell in raw.plan().cells}
-    if not done <= asked:  # everything that reads a run looks cells up by these
-        raise store.damaged("the table cells, which holds others than were asked for,")
-    return Missing(cells=len(asked - done), asked=len(asked), remedy=_remedy(store, raw))
+def missing(store: Store, experiment: Experiment, plan: Plan, cells: Iterable[Mapping[str, Any]]) -> Missing:
+    """The cells of the plan that have no row."""
+    done = {(row["label"], row["length"], row["metric"]) for row in cells}
+    asked = {(cell.label, cell.length, cell.metric) for cell in plan.cells}
+    return Missing(cells=len(asked - done), asked=len(asked), remedy=_remedy(store, experiment))
 
 
-def _remedy(store: Store, raw: Raw) -> str:
+def _remedy(store: Store, experiment: Experiment) -> str:
     source, out = store.meta("source"), str(store.directory)
     if not source:
         return f"`ropewalk.sweep` with the same arguments and out={out!r} goes on where it stopped."
     for name in presets.names():
         text = presets.text(name)
-        if text == source and schema.parse(schema.load_yaml(text, name), name) == raw.experiment:
+        if text == source and schema.parse(schema.load_yaml(text, name), name) == experiment:
             return f"`{_command(store, f'preset:{name}', out)}` goes on where it stopped."
     return f"`{_command(store, 'FILE', out)}` with the same file goes on where it stopped."
 
