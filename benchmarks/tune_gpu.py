@@ -32,7 +32,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "head": {"what": "rotation+head"},
     "layer-and-pair": {"what": "rotation+pair"},
     "head-and-pair": {"what": "rotation+head+pair"},
-    "no-passkey": {"what": "rotation+head+pair", "weights": loss.Weights(passkey=0.0)},
+    "no-passkey": {"what": "rotation+head+pair", "weights": loss.Weights(retrieval=0.0)},
     "no-short": {"what": "rotation+head+pair", "weights": loss.Weights(short=0.0)},
 }
 SHAPES = {

@@ -71,10 +71,9 @@ def test_tokens_of_a_prompt_do_not_depend_on_where_it_is_cut(tokenizer):
     assert tokenizer(tokenizer.decode(trial.ids)).input_ids == trial.ids.tolist()
 
 
-def test_record_says_how_the_weights_were_made(training, package):
+def test_record_says_how_the_weights_were_made(training, card):
     assert training["parameters"] == 5_344_512
     assert training["tokens"] == training["steps_done"] * training["recipe"]["rows"] * training["recipe"]["window"]
     assert training["steps_done"] == training["recipe"]["steps"]
     assert training["recipe"]["seed"] == 0
-    card = (package / "MODEL_CARD.md").read_text()
     assert f"{training['tokens'] / 1e6:.0f} M tokens" in card

@@ -68,8 +68,8 @@ Metrics = Annotated[SerializeAsAny[BaseModel], BeforeValidator(_metrics)]
 class Weights(_Section):
     """What a search minimises: a weighted sum of mean losses, nats per token.
 
-    `long`: beyond the window. `retrieval`: of the answers of passkey probes; null is 0.3 where the file asks for
-    passkey and 0 where it does not. `keys`: of key tokens beyond the window, where ready spans exist.
+    `long`: beyond the window. `retrieval`: of the answers of probes; null is 0.3 where a metric of the file
+    gives probes and 0 where none does. `keys`: of key tokens beyond the window, where ready spans exist.
     """
 
     long: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
@@ -81,7 +81,7 @@ class Search(_Section):
     """What `ropewalk search` varies and what it looks for; nothing to a sweep.
 
     `max_short_cost`: largest loss of perplexity inside the window against `none`, per cent. `max_retrieval`: largest
-    loss of the probes' answers, nats per token. `probes`: passkeys per length. `probe_lengths`: at which of the
+    loss of the probes' answers, nats per token. `probes`: prompts per length. `probe_lengths`: at which of the
     lengths from the window to the searched one; null for all. `method`: whose parameters `refine` varies.
     """
 
@@ -103,7 +103,7 @@ class Search(_Section):
 
 
 class Experiment(_Section):
-    """One sweep: model x methods x lengths x metrics on the same documents and passkeys."""
+    """One sweep: model x methods x lengths x metrics on the same documents and prompts."""
 
     model: str | dict[str, Any]
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

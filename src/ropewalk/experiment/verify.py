@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ropewalk.errors import StoreError
+from ropewalk.experiment import older
 from ropewalk.experiment.cells import Measured, row
 from ropewalk.experiment.missing import Missing
 from ropewalk.experiment.plan import Cell, Plan
@@ -24,7 +25,6 @@ from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.run_data import RunData
 from ropewalk.experiment.store import DOCUMENTS, Store, canonical, sound
 from ropewalk.metrics.longppl import KeyRule, evaluator_file, spans_of
-from ropewalk.metrics.passkey import found
 from ropewalk.scheme import Scheme
 
 
@@ -155,16 +155,8 @@ def _prompts(raw: Raw, plan: Plan) -> Iterator[Mismatch]:
             if place >= counts[each.metric, each.length]:
                 yield Mismatch(what=f"{each.metric} @ {each.length} prompt {place}", stored=prompt.facts, found=None)
     if raw.store.version == 1:
-        yield from _successes(raw)
-
-
-def _successes(raw: Raw) -> Iterator[Mismatch]:
-    for trial in raw.store.table("trials"):
-        prompt = raw.index.prompts["passkey", trial["length"]][trial["trial"]]
-        answer = raw.index.answers[trial["fingerprint"], prompt.request]
-        if trial["status"] == "ok" and int(found(answer.of("", prompt.facts))) != trial["success"]:
-            name = f"passkey {trial['fingerprint']} @ {trial['length']} trial {trial['trial']}: success"
-            yield Mismatch(what=name, stored=trial["success"], found=not trial["success"])
+        for name, success in older.wrong_successes(raw):
+            yield Mismatch(what=name, stored=success, found=not success)
 
 
 def _compare(cell: Cell, stored: Mapping[str, Any] | None, measured: Measured | None) -> list[Mismatch]:

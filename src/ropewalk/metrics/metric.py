@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from ropewalk.metrics.probes import Probes
 from ropewalk.metrics.readings import Reading
 from ropewalk.metrics.requests import Forced, Generated
 from ropewalk.stats.column import Column
@@ -152,6 +153,7 @@ class Metric:
         same: (options as JSON values, seed) to what two runs must share for their values to mean the same; None: all
             options, and the seed where there are prompts.
         fits: (options, whether documents begin with BOS) to what is wrong with them together; None if nothing is.
+        probes: what searching and tuning can ask of its kind; None if its answers are not forced.
     """
 
     name: str
@@ -166,3 +168,4 @@ class Metric:
     check: Callable[[Any, int], str | None] | None = None
     same: Callable[[Mapping[str, Any], Any], Any] | None = None
     fits: Callable[[Any, bool], str | None] | None = None
+    probes: Probes | None = None

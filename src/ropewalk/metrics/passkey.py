@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from ropewalk.errors import ExperimentError
 from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample
+from ropewalk.metrics.probes import Encode, Probes, Wording
 from ropewalk.metrics.readings import Reading
 from ropewalk.metrics.requests import Forced, Generated
 from ropewalk.stats.column import Column
@@ -36,9 +37,6 @@ FILLER = (
 QUESTION = "What is the pass key? The pass key is"
 LONG = 20
 """A prompt is long if it is so many times as long as what is no filler: depth then counts from its start to its end."""
-
-Encode = Callable[[str], Sequence[int]]
-
 
 PASSKEY = Column(
     name="passkey",
@@ -286,6 +284,12 @@ def check(options: Passkey, shortest: int) -> str | None:
     return too_many(options.trials, shortest) if options.protocol == "exact" else None
 
 
+def without_loss(options: Passkey) -> str | None:
+    """Generated text has no loss."""
+    said = "protocol=yarn generates text, which has no loss; use protocol: exact"
+    return None if options.protocol == "exact" else said
+
+
 METRIC = Metric(
     name="passkey",
     options=Passkey,
@@ -295,4 +299,13 @@ METRIC = Metric(
     prompts=prompts,
     facts=facts,
     check=check,
+    probes=Probes(
+        column=PASSKEY,
+        wording=Wording(instruction=INSTRUCTION, filler=FILLER, line=needle, question=QUESTION),
+        keys=keys,
+        count=lambda options: options.trials,
+        some=lambda options, count: options.model_copy(update={"trials": count}),
+        found=found,
+        check=without_loss,
+    ),
 )

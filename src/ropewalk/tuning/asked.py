@@ -11,7 +11,6 @@ from ropewalk.corpus import tokenize_all
 from ropewalk.errors import ExperimentError, ModelError
 from ropewalk.experiment.prepare import Asked, Prepared, encoder
 from ropewalk.experiment.schema import Experiment
-from ropewalk.metrics.passkey import keys
 from ropewalk.models import LoadedModel
 from ropewalk.models.query import by_head, query_places
 from ropewalk.searching import asked as searching
@@ -158,14 +157,18 @@ def _what(model: Any, asked: str | None, turns: Turning) -> str:
 
 def _material(scene: Scene, request: Request) -> Material:
     prepared = scene.prepared
-    passkey, tokenizer = prepared.asked.experiment.options("passkey"), prepared.model.tokenizer
+    asked, tokenizer = scene.probing, prepared.model.tokenizer
     chosen = [prepared.tokens[i].document for i in scene.parts.search]
     tokens = tokenize_all(tokenizer, chosen, bos=False, upto=REACH * request.length)
-    banned = {key for n in scene.lengths for key in keys(passkey.trials, n, scene.parts.judge_seed)} if passkey else ()
+    banned: set[str] = set()
+    if asked is not None:
+        count, seed = asked.probes.count(asked.options), scene.parts.judge_seed
+        banned = {key for n in scene.lengths for key in asked.probes.keys(count, n, seed)}
     return Material(
         documents=tuple(each.ids for each in tokens),
         bos_id=tokenizer.bos_token_id if prepared.tokens[0].bos else None,
-        encode=encoder(tokenizer) if passkey else None,
+        encode=encoder(tokenizer),
+        wording=asked.probes.wording if asked else None,
         banned=frozenset(banned),
         window=scene.window,
         length=request.length,

@@ -46,7 +46,7 @@ def result(
 ) -> dict[str, Any]:
     """Everything as JSON values: what was asked, what was found, how it was judged."""
     scene, best, winner = tuning.scene, best_of_each(dict(named)), chosen(found)
-    other, keeper = rivals(best, asked=bool(judged.passkey))
+    other, keeper = rivals(best, asked=judged.column is not None)
     seeds = [each.label for each in found]
     return {
         "schema": SCHEMA,
@@ -63,6 +63,7 @@ def result(
         "named": {method: {"label": each.label, **asdict(each.score)} for method, each in best.items()},
         "judge": {
             "rows": [judged.row(label) for label in judged.labels],
+            "counted": judged.counted(),
             "best_named": other,
             "best_retrieval": keeper,
             "against": {label: judged.against(label) for label in judged.labels[1:]},
