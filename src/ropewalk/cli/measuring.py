@@ -93,13 +93,24 @@ def run(
     model: ModelOption = None,
     lengths: LengthsOption = None,
     exact: Annotated[bool, typer.Option(help="Float32, eager attention, one row at a time.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: one per visible GPU, one on a CPU.")
+    ] = None,
+    gpus_per_model: Annotated[int, typer.Option(min=1, help="GPUs of each worker, with device_map: auto.")] = 1,
+    ray: Annotated[str | None, typer.Option(help="A Ray cluster: auto, local, or its address.")] = None,
+    shard: Annotated[str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts; see merge.")] = None,
 ) -> None:
     """Run an experiment, or resume it."""
     experiment, source = read_experiment(file, model, lengths)
-    _sweep(experiment, source, out, exact)
+    from ropewalk.execution.shard import Shard
+    from ropewalk.execution.table import choose
+
+    chosen = choose(workers=workers, gpus_per_model=gpus_per_model, ray=ray)
+    chosen["shard"] = None if shard is None else Shard.parse(shard)
+    _sweep(experiment, source, out, exact, **chosen)
 
 
-def _sweep(experiment: Any, source: str, out: Path, exact: bool) -> Run:
+def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) -> Run:
     from ropewalk.execution.run import sweep
     from ropewalk.experiment.prepare import ask
     from ropewalk.experiment.results import Run
@@ -108,7 +119,7 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool) -> Run:
     asked = ask(experiment)
     try:
         with progress(err) as report:
-            found = sweep(asked, out, source=source, exact=exact, progress=report)
+            found = sweep(asked, out, source=source, exact=exact, progress=report, **chosen)
     except KeyboardInterrupt:
         with contextlib.suppress(RopewalkError):  # nothing was begun
             say_missing(Run.read(out).missing)

@@ -9,26 +9,43 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ropewalk.errors import StoreError
 from ropewalk.execution import canary, local, spans
-from ropewalk.execution.worker import Worker, ready
-from ropewalk.execution.writer import Writer, now
+from ropewalk.execution.executor import Crew, Done, Executor, Fleet, Joined
+from ropewalk.execution.lease import Opening
+from ropewalk.execution.shard import Shard, belongs, share
+from ropewalk.execution.writer import Writer, add_worker, now
 from ropewalk.experiment import todo
+from ropewalk.experiment.devices import kind_of
 from ropewalk.experiment.opening import seal
-from ropewalk.experiment.prepare import Asked, Prepared, Progress, geometry_facts, prepare
+from ropewalk.experiment.plan import Plan
+from ropewalk.experiment.prepare import Asked, Progress, geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, writing
+from ropewalk.experiment.todo import Chunk
 from ropewalk.files import open_own
 
 _LOG = logging.getLogger(__name__)
 
+ALONE = Fleet()
 
-def sweep(asked: Asked, out: Path, *, source: str = "", exact: bool = False, progress: Progress | None = None) -> Run:
+
+def sweep(
+    asked: Asked,
+    out: Path,
+    *,
+    source: str = "",
+    exact: bool = False,
+    progress: Progress | None = None,
+    executor: Executor = local.EXECUTOR,
+    fleet: Fleet = ALONE,
+    shard: Shard | None = None,
+) -> Run:
     """Run or resume an experiment in a directory.
 
     Args:
@@ -37,60 +54,132 @@ def sweep(asked: Asked, out: Path, *, source: str = "", exact: bool = False, pro
         source: the experiment file as written, kept for the record.
         exact: float32, eager attention, one row at a time: the slow twin of every fast path.
         progress: told of every finished batch.
+        executor: who measures.
+        fleet: how many, and where.
+        shard: the part of the plan to measure; `merge` puts all parts together.
 
     Raises:
         RopewalkError: see `ask`; also if `out` belongs to another experiment or is in use.
     """
     report = progress or (lambda what, done, total: None)
-    identity = _identity(asked, exact)
+    identity = _identity(asked, exact, shard)
     _require_ours(out, identity)
     if Store.exists(out):
         with locked(out):  # rather now than after the model is loaded
             pass
     report("loading the model", 0, 0)
-    prepared = prepare(asked, exact=exact)
-    with locked(out):
-        _require_ours(out, identity)
-        store = Store.open_run(out) if Store.exists(out) else Store.create(out)
-        try:
-            _begin(store, prepared, identity, source)
-            started = time.monotonic()
-            with ready(prepared, exact=exact) as worker, canary.watched(store, worker):
-                with store.transaction():  # every fast path that was left out in this or an earlier session
-                    left_out = [*(store.meta("left_out") or ()), *worker.parts.left_out]
-                    store.set_meta("left_out", list(dict.fromkeys(left_out)))
-                _measure(store, worker, report)
-            with store.transaction():
-                store.set_meta("wall_s", (store.meta("wall_s") or 0.0) + time.monotonic() - started)
-        finally:
-            store.close()
-            with contextlib.suppress(OSError):  # without it a damaged run cannot be told from a bug, and no more
-                seal(out / DATABASE)
-    return Run.open(out)
+    with executor.crew(asked, exact, fleet) as crew:
+        first = crew.first()
+        with locked(out):
+            _require_ours(out, identity)
+            store = Store.open_run(out) if Store.exists(out) else Store.create(out)
+            try:
+                _begin(store, asked, first.opening, identity, source)
+                Session(store, asked, crew, report, shard).run(first)
+            finally:
+                store.close()
+                with contextlib.suppress(OSError):  # without it a damaged run cannot be told from a bug, and no more
+                    seal(out / DATABASE)
+    return Run.open(out) if shard is None else Run.read(out)  # what it lacks, others measure
 
 
-def _measure(store: Store, worker: Worker, report: Progress) -> None:
-    """Do everything that the plan asks for and the store does not hold."""
-    found = spans.keep_documents(store, worker, report)
-    plan = worker.prepared.plan
-    writer = Writer(store, plan, Raw.read(store))
-    number = writer.add_worker(worker.facts)
-    for each in plan.prompts:
-        writer.add_prompts(each.metric, each.length, worker.prompts(each.metric, each.length))
-    if found:
-        writer.add(number, found)
-    done = plan.tokens - sum(chunk.tokens for chunk in todo.todo(plan, writer.index))
-    while chunks := todo.todo(plan, writer.index):
-        writer.expect(chunks)
-        for batch in local.run(worker, chunks):
-            writer.add(number, batch)
-            done += sum(task.tokens for task, _ in batch)
-            report(batch[0][0].said, done, plan.tokens)
-    writer.finish()
+class Session:
+    """One go at a run, from the first worker's opening to the last one's end."""
+
+    def __init__(self, store: Store, asked: Asked, crew: Crew, report: Progress, shard: Shard | None) -> None:
+        self.store, self.crew, self.report, self.shard = store, crew, report, shard
+        self.asked = asked
+        self.numbers: dict[int, int] = {}
+        self.versions: Mapping[str, Any] | None = None
+        self.share: frozenset[Any] | None = None
+
+    def left(self, plan: Plan, index: todo.Index) -> list[Chunk]:
+        """What is still to do of what is this session's to do."""
+        chunks = todo.todo(plan, index)
+        return chunks if self.share is None else belongs(chunks, self.share)
+
+    def run(self, first: Joined) -> None:
+        """Do everything that the plan asks for and the store does not hold."""
+        started = time.monotonic()
+        fresh = self.store.meta("documents_sha256") is None
+        number = self.join(first)
+        if fresh:
+            self.report("finding key tokens" if self.asked.experiment.options("longppl") else "reading documents", 0, 0)
+        facts = self.crew.ask("documents") if fresh else None
+        if facts is not None:
+            spans.keep_documents(self.store, facts)
+        plan = replace(self.asked.plan, documents=len(first.opening.documents))
+        writer = Writer(self.store, plan, Raw.read(self.store))
+        for metric, length in dict.fromkeys((each.metric, each.length) for each in plan.prompts):
+            writer.add_prompts(metric, length, self.crew.ask("prompts", metric, length))
+        if facts is not None and facts.passes:
+            writer.add(number, facts.passes)
+        every = self.left(plan, todo.Index())
+        total = sum(chunk.tokens for chunk in every)
+        if self.shard is not None:
+            self.share = share(self.crew.ask("layout", every, self.shard.count), self.shard)
+            total = sum(chunk.tokens for chunk in self.left(plan, todo.Index()))
+        done = total - sum(chunk.tokens for chunk in self.left(plan, writer.index))
+        while chunks := self.left(plan, writer.index):
+            writer.expect(chunks)
+            for event in self.crew.map(chunks):
+                if isinstance(event, Joined):
+                    self.join(event)
+                elif isinstance(event, Done):
+                    writer.add(self.numbers.get(event.worker, number), event.outcomes)
+                    done += sum(task.tokens for task, _ in event.outcomes)
+                    self.report(event.outcomes[0][0].said, done, total)
+        writer.finish()
+        self.end(fresh)
+        with self.store.transaction():
+            self.store.set_meta("wall_s", (self.store.meta("wall_s") or 0.0) + time.monotonic() - started)
+
+    def join(self, joined: Joined) -> int:
+        """Record a worker that measures as the run was begun; returns the number that its outcomes carry.
+
+        Raises:
+            StoreError: its weights, dtype, kind of device, versions or canary are others.
+        """
+        opening = joined.opening
+        require_same(self.store, self.store.meta("model"), opening.model, joined.name)
+        self.versions = self.versions or opening.facts["versions"]
+        if (versions := opening.facts["versions"]) != self.versions:
+            raise StoreError(
+                f"{joined.name}: has other versions ({first_difference(self.versions, versions)}) than the first "
+                "worker of this session; install the same ones everywhere."
+            )
+        canary.check(self.store, opening.canary, "start", joined.name, opening.model["dtype"])
+        self.numbers[joined.worker] = number = add_worker(self.store, opening.facts)
+        with self.store.transaction():  # every fast path that was left out in this or an earlier session
+            left_out = [*(self.store.meta("left_out") or ()), *opening.left_out]
+            self.store.set_meta("left_out", list(dict.fromkeys(left_out)))
+        return number
+
+    def end(self, fresh: bool) -> None:
+        """End every lease, and forget what workers measured whose canary is not what it was.
+
+        Args:
+            fresh: whether the documents were read in this session.
+
+        Raises:
+            StoreError: naming the first of them.
+        """
+        wrong: list[StoreError] = []
+        dtype = self.store.meta("model")["dtype"]
+        for closed in self.crew.close():
+            try:
+                canary.check(self.store, closed.canary, "end", closed.name, dtype)
+            except StoreError as error:
+                wrong.append(error)
+                with self.store.transaction():
+                    self.store.delete_of(self.numbers[closed.worker], documents=fresh)
+        if wrong:
+            raise wrong[0]
 
 
-def _identity(asked: Asked, exact: bool) -> Mapping[str, Any]:
-    return {
+def _identity(asked: Asked, exact: bool, shard: Shard | None) -> Mapping[str, Any]:
+    part: dict[str, Any] = {} if shard is None else {"shard": str(shard)}
+    return part | {
         "experiment": asked.experiment.resolved(),
         "exact": exact,
         "documents": [document.sha256 for document in asked.documents],
@@ -140,15 +229,27 @@ def locked(out: Path) -> Iterator[None]:
         yield
 
 
-def _begin(store: Store, prepared: Prepared, identity: Mapping[str, Any], source: str) -> None:
-    """Record what is run, or check that a resumed run is the same down to weights, dtype and device."""
-    model = asdict(prepared.model.provenance)
-    known = store.meta("model")
+def require_same(store: Store, known: Mapping[str, Any] | None, model: Mapping[str, Any], who: str = "") -> None:
+    """Refuse weights, a dtype or a kind of device other than the run's.
+
+    Raises:
+        StoreError: naming the first difference.
+    """
     for name in ("weights_sha256", "dtype", "device"):
-        if known is not None and known[name] != model[name]:
+        if known is None or known[name] == model[name]:
+            continue
+        if name != "device" or kind_of(known[name]) != kind_of(model[name]):
+            by = f" for {who}" if who and who != local.NAME else ""
             raise StoreError(
-                f"{store.directory}: was made with {name} {known[name]}, now it is {model[name]}; choose another --out."
+                f"{store.directory}: was made with {name} {known[name]}, now it is {model[name]}{by}; choose another "
+                "--out."
             )
+
+
+def _begin(store: Store, asked: Asked, opening: Opening, identity: Mapping[str, Any], source: str) -> None:
+    """Record what is run, or check that a resumed run is the same down to weights, dtype and kind of device."""
+    known = store.meta("model")
+    require_same(store, known, opening.model)
     with store.transaction():
         store.delete_failures()
         for name in store.delete_lost():
@@ -158,27 +259,14 @@ def _begin(store: Store, prepared: Prepared, identity: Mapping[str, Any], source
         facts = {
             "identity": identity,
             "source": source,
-            "model": model,
+            "model": dict(opening.model),
             "started": now(),
-            "geometry": geometry_facts(prepared.asked.geometry),
-            "bos": prepared.tokens[0].bos,
+            "geometry": geometry_facts(asked.geometry),
+            "bos": opening.bos,
         }
         for key, value in facts.items():
             store.set_meta(key, value)
-        for index, tokens in enumerate(prepared.tokens):
-            document = tokens.document
-            store.insert(
-                "documents",
-                {
-                    "document": index,
-                    "id": document.id,
-                    "title": document.title,
-                    "kind": document.kind,
-                    "source": document.source,
-                    "licence": document.licence,
-                    "sha256": document.sha256,
-                    "tokens": len(tokens.ids),
-                },
-            )
-        for fingerprint, scheme in prepared.plan.schemes.items():
+        for document in opening.documents:
+            store.insert("documents", document)
+        for fingerprint, scheme in asked.plan.schemes.items():
             store.insert("schemes", {"fingerprint": fingerprint, "scheme": canonical(scheme.plain())})

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ropewalk.errors import StoreError
+from ropewalk.experiment.devices import mixed
 from ropewalk.experiment.missing import Missing, missing
 from ropewalk.experiment.plan import Cell, Plan
 from ropewalk.experiment.raw import Raw
@@ -41,6 +43,7 @@ class RunData:
         schemes: what passes ran under, as `Scheme.plain` says it, by fingerprint.
         raw: raw outcomes; their arrays are read from their files when they are asked for.
         missing: cells that were asked for and are not measured yet.
+        mixed: why its configurations cannot be compared, if devices of several kinds measured them.
     """
 
     directory: Path
@@ -50,6 +53,7 @@ class RunData:
     raw: Raw
     plan: Plan
     missing: Missing
+    mixed: str | None
 
     @classmethod
     def read(cls, directory: Path) -> RunData:
@@ -82,14 +86,17 @@ class RunData:
             raw=raw,
             plan=plan,
             missing=missing(store, raw.experiment, plan, cells),
+            mixed=mixed(store),
         )
 
     def samples(self) -> Iterator[tuple[Cell, list[Sample]]]:
         """Finished cells with their per-unit samples: outcomes of others may be there, and no table shows them yet.
 
         Raises:
-            StoreError: a raw file is missing or not what was written.
+            StoreError: a raw file is missing or not what was written, or devices of several kinds measured the run.
         """
+        if self.mixed:
+            raise StoreError(f"{self.directory}: {self.mixed}")
         with sound(self.directory):
             for cell in self.finished():
                 samples = self.raw.samples(cell)

@@ -284,6 +284,12 @@ def check(options: Passkey, shortest: int) -> str | None:
     return too_many(options.trials, shortest) if options.protocol == "exact" else None
 
 
+def kinds(options: Passkey) -> dict[str, Passkey]:
+    """Options by haystack: what is sought in filler is also sought in text."""
+    both = options.haystack == "filler" and options.template == "none"
+    return {options.haystack: options} | ({"essay": options.model_copy(update={"haystack": "essay"})} if both else {})
+
+
 def without_loss(options: Passkey) -> str | None:
     """Generated text has no loss."""
     said = "protocol=yarn generates text, which has no loss; use protocol: exact"
@@ -305,6 +311,7 @@ METRIC = Metric(
         keys=keys,
         count=lambda options: options.trials,
         some=lambda options, count: options.model_copy(update={"trials": count}),
+        kinds=kinds,
         found=found,
         check=without_loss,
     ),

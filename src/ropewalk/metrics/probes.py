@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ class Probes:
         keys: (count, length, seed) to what is asked for in the prompts of a length.
         count: options to the number of prompts of a length.
         some: (options, count) to options with that many.
+        kinds: options to those of the same probes in several surroundings, by name; as asked first.
         found: whether an answer is right.
         check: options to why their answers have no losses; None if they have.
     """
@@ -43,6 +44,7 @@ class Probes:
     keys: Callable[[int, int, int], Sequence[str]]
     count: Callable[[Any], int]
     some: Callable[[Any, int], Any]
+    kinds: Callable[[Any], Mapping[str, Any]]
     found: Callable[[OfPrompt], bool]
     check: Callable[[Any], str | None]
 

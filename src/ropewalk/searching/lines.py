@@ -88,8 +88,8 @@ def comparisons(found: Result) -> list[str]:
         pairs = judge["against"][keeper][counted["name"]]
         parts = [f"{100 * each['value']:+.0f} points at {n} (p {each['p']:.2g})" for n, each in pairs.items()]
         said.append(
-            f"{counted['items']} found against {keeper}, the named method best at the probes: {', '.join(parts)}; exact "
-            f"McNemar over {next(iter(pairs.values()))['n']} trials a length."
+            f"{counted['items']} found against {keeper}, the named method best at the probes: {', '.join(parts)}; "
+            f"exact McNemar over {next(iter(pairs.values()))['n']} trials a length."
         )
     return said
 

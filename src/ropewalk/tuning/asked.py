@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -173,6 +173,15 @@ def _material(scene: Scene, request: Request) -> Material:
         window=scene.window,
         length=request.length,
     )
+
+
+def judges(tuning: Tuning) -> dict[str, Scene]:
+    """What is judged, by the kind of its prompts: as the file asks first, then the other surroundings of its probes."""
+    scene, asked = tuning.scene, tuning.scene.probing
+    if asked is None:
+        return {"": scene}
+    kinds = asked.probes.kinds(asked.options)
+    return {name: replace(scene, probing=replace(asked, options=options)) for name, options in kinds.items()}
 
 
 def identity(tuning: Tuning) -> dict[str, Any]:
