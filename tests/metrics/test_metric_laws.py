@@ -16,7 +16,7 @@ from ropewalk.metrics import METRICS, columns
 from ropewalk.metrics.metric import Documents, Metric, OfDocument, OfPrompt, Prompts, Sample
 from ropewalk.metrics.probes import probing
 
-LENGTH, LONGEST = 512, 1024
+LENGTH, LONGEST = 768, 1024
 CASES = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 
 
@@ -55,7 +55,7 @@ def test_columns_are_named_once_and_say_what_they_are(row: Any) -> None:
 
 @CASES
 def test_it_asks_inside_what_is_fed_and_needs_what_it_can_make(row: Any) -> None:
-    metric, options = made(row)
+    metric, _ = made(row)
     assert asked(row)
     for _, needs in asked(row):
         if isinstance(needs, Prompts):
