@@ -58,7 +58,7 @@ def proof(order, export, file):
     known = reference_of(order)
     model = reference.loaded(order.found.spec, "float32").model
     nll = reference.losses(model, known.ids, (read,))[0]
-    return (check.compared(order.asked, known, check.Engine(name="toy 1.0", nll=nll, relative=False)),)
+    return (check.compared(order.asked, known, check.Observed(name="toy 1.0", nll=nll, relative=False)),)
 
 
 def refuses(options):
