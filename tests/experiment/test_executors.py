@@ -35,6 +35,7 @@ from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import Store
 from ropewalk.report import provenance, study
 from ropewalk.rope import Rotation
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow
 from ropewalk.scoring.loop import batches
 
@@ -159,7 +160,7 @@ class TestOneStore:
     def test_chunks_are_whole_batches(self, counts, budget, of):
         still = Rotation(inv_freq=np.ones(2))
         shapes = [10 * (index + 1) for index, count in enumerate(counts) for _ in range(count)]
-        made = [NllRow(ids=np.zeros(size, np.int32), rotation=still) for size in shapes]
+        made = [NllRow(ids=np.zeros(size, np.int32), scheme=Scheme(rotation=still)) for size in shapes]
         whole = batches(made, budget)
         for start in range(0, len(whole), of):  # neighbours of one shape together
             some = [batch for batch in whole[start : start + of] if len(made[batch[0]].ids) == shapes[whole[start][0]]]

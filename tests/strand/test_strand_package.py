@@ -6,10 +6,11 @@ import string
 
 import pytest
 import torch
+from asked_of_strand import prompts
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from ropewalk.metrics.passkey import FILLER, INSTRUCTION, QUESTION, build_trials, needle
+from ropewalk.metrics.passkey import FILLER, INSTRUCTION, QUESTION, needle
 
 
 def test_every_file_has_the_hash_that_is_recorded(package):
@@ -67,7 +68,7 @@ def test_passkey_prompt_leaves_room_for_filler_in_128_tokens(tokenizer):
 
 
 def test_tokens_of_a_prompt_do_not_depend_on_where_it_is_cut(tokenizer):
-    (trial,) = build_trials(lambda text: tokenizer(text).input_ids, 128, 1, seed=3)
+    (trial,) = prompts(tokenizer, 128, 1, seed=3)
     assert tokenizer(tokenizer.decode(trial.ids)).input_ids == trial.ids.tolist()
 
 
