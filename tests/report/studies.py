@@ -99,7 +99,7 @@ def frames(
         if outcome.status in (OK, "too_few_key_tokens"):
             samples += [_flat(cell, sample) for sample in found]
     return Frames(
-        frame=pd.DataFrame(rows, columns=list(_COLUMNS)).rename(columns={"asked": "params"}),
+        frame=pd.DataFrame(rows, columns=list(_COLUMNS)).rename(columns={"resolved": "params"}),
         samples=pd.DataFrame(samples, columns=list(_SAMPLE_COLUMNS)),
         curve=pd.DataFrame(_curve(plan, experiment.lengths[-1], documents, window), columns=list(_CURVE_COLUMNS)),
         meta=_meta(experiment.resolved(), geometry, documents, model or {}),

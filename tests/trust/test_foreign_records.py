@@ -69,7 +69,7 @@ KINDS = {
 def test_a_value_of_another_kind_than_its_column_is_named(run_copy, statement):
     execute(run_copy, statement)
     with pytest.raises(StoreError, match=KINDS[statement]):
-        _ = Run(directory=run_copy).meta
+        _ = Run.read(run_copy).meta
 
 
 @pytest.mark.parametrize("held", [[], [{"length": 256, "task": "vt", "samples": 3, "sha256": "0"}]])
@@ -83,7 +83,7 @@ def test_files_that_a_metric_names_are_not_opened(run_copy, tmp_path, monkeypatc
     for name in ("files", "lines", "digest"):
         monkeypatch.setattr(ruler.ruler_files, name, opened)
     asked_for(run_copy, {"perplexity": {}, "ruler": {"files": str(tmp_path), "held": held}})
-    for read in (Run(directory=run_copy).frame, lambda: Run(directory=run_copy).missing, lambda: verify_rows(run_copy)):
+    for read in (Run.read(run_copy).frame, lambda: Run.read(run_copy).missing, lambda: verify_rows(run_copy)):
         with contextlib.suppress(RopewalkError):
             read()
 

@@ -37,7 +37,7 @@ BUGS = [("None.lost", AttributeError), ("len(3)", TypeError), ("{}['lost']", Key
 VERBS = {
     "report": (lambda run: write.report(run), "ropewalk.report.write.content"),
     "export": (lambda run: choice.recommended(run, 512, partial=True), "ropewalk.export.choice.read_to_choose"),
-    "results": (lambda run: Run(directory=run).meta, "ropewalk.experiment.store.Store.meta"),
+    "results": (lambda run: Run.read(run).meta, "ropewalk.experiment.store.Store.meta"),
     "verify": (verify_rows, "ropewalk.experiment.store.Store.meta"),
 }
 

@@ -84,7 +84,7 @@ def sweep(
                 store.close()
                 with contextlib.suppress(OSError):  # without it a damaged run cannot be told from a bug, and no more
                     seal(out / DATABASE)
-    return Run.open(out) if shard is None else Run(directory=out)  # what it lacks, others measure
+    return Run.open(out) if shard is None else Run.read(out)  # what it lacks, others measure
 
 
 def begun(out: Path) -> tuple[Experiment, bool, Shard | None]:

@@ -106,7 +106,7 @@ class Search(_Section):
 
 
 class Experiment(_Section):
-    """One sweep: model x methods x lengths x metrics on the same documents and passkeys."""
+    """One sweep: model x methods x lengths x metrics on the same documents and prompts."""
 
     model: str | dict[str, Any]
     """Hub id, directory, .gguf file or built-in name; or a mapping, to say more."""

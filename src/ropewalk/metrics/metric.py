@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from ropewalk.metrics.probes import Probes
 from ropewalk.metrics.readings import Reading
 from ropewalk.metrics.requests import Forced, Generated
 from ropewalk.stats.column import Column
@@ -167,6 +168,7 @@ class Metric:
         read: (options, lengths) to options that say what the files hold that they name. Asked once, where an experiment
             is read: a run that somebody else recorded opens none. Raises ExperimentError.
         show: (options, material, length, tokens to text) to prompts for people. Raises as `prompts` does.
+        probes: what searching and tuning can ask of its kind; None if its answers are not forced.
     """
 
     name: str
@@ -183,3 +185,4 @@ class Metric:
     fits: Callable[[Any, bool], str | None] | None = None
     read: Callable[[Any, Sequence[int]], Any] | None = None
     show: Callable[[Any, Material, int, Callable[[Sequence[int]], str]], Sequence[Shown]] | None = None
+    probes: Probes | None = None

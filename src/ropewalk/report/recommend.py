@@ -36,7 +36,7 @@ class Candidate:
 
     label: str
     method: str
-    params: Mapping[str, Any]
+    asked: Mapping[str, Any]
     value: Interval
     against_none: Paired | None
     against_truncate: Paired | None
@@ -259,7 +259,7 @@ def _candidate(run: Measured, block: Block, label: str, costs: Mapping[str, Cost
     return Candidate(
         label=label,
         method=row.method,
-        params=row.params,
+        asked=row.asked,
         value=value_of(block, label),
         against_none=block.paired(label, NONE) if label != NONE and NONE in block.labels else None,
         against_truncate=whole.paired(label, TRUNCATE) if whole is not None and TRUNCATE in whole.labels else None,

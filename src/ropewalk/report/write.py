@@ -11,6 +11,7 @@ from typing import Any
 import vl_convert
 
 from ropewalk.errors import StoreError, visible
+from ropewalk.experiment.run_data import RunData
 from ropewalk.experiment.store import sound
 from ropewalk.files import remove, write_whole
 from ropewalk.report import by_group, study
@@ -40,10 +41,15 @@ def report(directory: Path, *, partial: bool = False, targets: Sequence[str] = (
     Raises:
         StoreError: there is no run in it, or it cannot be written.
     """
+    return report_of(RunData.read(directory), partial=partial, targets=targets)
+
+
+def report_of(data: RunData, *, partial: bool = False, targets: Sequence[str] = ("hf",)) -> list[Path]:
+    """`report` of a run that was read."""
     require_drawing()
-    with sound(directory):
-        made = content(study.read(directory), partial=partial, targets=targets)
-    return save(made, directory)
+    with sound(data.directory):
+        made = content(study.of(data), partial=partial, targets=targets)
+    return save(made, data.directory)
 
 
 def save(made: Content, directory: Path) -> list[Path]:

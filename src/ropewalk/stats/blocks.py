@@ -45,8 +45,10 @@ class Block:
     denominators_CN: FloatArray
     left_out: Mapping[str, str] = field(default_factory=_none_left_out)
     groups: tuple[str, ...] = ()
+    _places: Mapping[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_places", {label: place for place, label in enumerate(self.labels)})
         if len(self.lengths) != 1:
             raise ValueError(
                 f"{self.metric} at {self.lengths}: a block is of one length, as lengths share documents and prompts; "
@@ -90,7 +92,7 @@ class Block:
 
     def row(self, label: str) -> tuple[FloatArray, FloatArray]:
         """Numerators and denominators `[N]` of one configuration."""
-        index = self.labels.index(label)
+        index = self._places[label]
         return self.numerators_CN[index], self.denominators_CN[index]
 
     def interval(self, label: str, confidence: float = 0.95) -> Interval:
@@ -116,7 +118,8 @@ class Block:
 
     def only(self, labels: Sequence[str]) -> Block:
         """The same block with these configurations alone, in the order given; those it lacks are skipped."""
-        index = [self.labels.index(label) for label in labels if label in self.labels]
+        index = [self._places[label] for label in labels if label in self._places]
+        kept = set(labels)
         return Block(
             column=self.column,
             lengths=self.lengths,
@@ -124,7 +127,7 @@ class Block:
             units=self.units,
             numerators_CN=self.numerators_CN[index],
             denominators_CN=self.denominators_CN[index],
-            left_out={label: reason for label, reason in self.left_out.items() if label in labels},
+            left_out={label: reason for label, reason in self.left_out.items() if label in kept},
             groups=self.groups,
         )
 

@@ -20,7 +20,7 @@ class Column:
         name: as in `ropewalk results`, unique over all metrics.
         title: over a table, such as `tail perplexity`.
         words: in a sentence, where that is another; see `phrase`.
-        items: what a share counts, in the plural, such as `passkeys`.
+        items: what a share counts, in the plural, such as `questions`.
         pooling: decides interval, pairing, sign and rounding.
         unit: what it is a sample of, in the singular: `document` or `trial`.
         higher_is_better: of the values; a share's always is.

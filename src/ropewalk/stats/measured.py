@@ -23,7 +23,7 @@ class Row:
 
     method: str
     label: str
-    params: Mapping[str, Any]
+    asked: Mapping[str, Any]
     length: int
     metric: str
     value: float
@@ -196,7 +196,7 @@ def _row(record: Mapping[Any, Any]) -> Row:
     return Row(
         method=str(record["method"]),
         label=str(record["label"]),
-        params=dict(record["params"]),
+        asked=dict(record["asked"]),
         length=int(record["length"]),
         metric=str(record["metric"]),
         value=_number(record["value"]),

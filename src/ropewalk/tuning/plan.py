@@ -111,9 +111,11 @@ def _tokens(tuning: Tuning) -> int:
     """Fed by named methods on the tuning set and by rows of the verdict, without what prompts share."""
     scene, experiment = tuning.scene, tuning.scene.prepared.asked.experiment
     methods = named.asked_for(experiment.methods, scene.prepared.asked.geometry, scene.request.length)
-    asks, rows = experiment.options("passkey"), len({each.method for each in methods}) + 2 + tuning.request.repeats
-    probes = scene.section.probes * sum(scene.passkeys) if scene.goal.probes else 0
-    trials = len(asked.judges(tuning)) * asks.trials * sum(scene.lengths) if asks else 0
+    rows = len({each.method for each in methods}) + 2 + tuning.request.repeats
+    probes = scene.section.probes * sum(scene.probed) if scene.goal.probes else 0
+    given = scene.probing
+    count = given.probes.count(given.options) if given else 0
+    trials = len(asked.judges(tuning)) * count * sum(scene.lengths)
     searched = len(methods) * (len(scene.parts.search) * scene.request.length + probes)
     return searched + rows * (len(scene.parts.judge) * scene.lengths[-1] + trials)
 
