@@ -39,7 +39,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "rotation": {"what": "rotation"},
     "head": {"what": "rotation+head"},
     "layer-and-pair": {"what": "rotation+pair"},
-    "no-passkey": {"what": "rotation+head+pair", "weights": loss.Weights(passkey=0.0)},
+    "no-passkey": {"what": "rotation+head+pair", "weights": loss.Weights(retrieval=0.0)},
     "no-short": {"what": "rotation+head+pair", "weights": loss.Weights(short=0.0)},
 }
 SHAPES = {

@@ -40,7 +40,8 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import build_corpus
-from ropewalk.metrics.passkey import FILLER, INSTRUCTION, QUESTION, build_trials, needle
+from ropewalk.metrics.metric import Material
+from ropewalk.metrics.passkey import FILLER, INSTRUCTION, QUESTION, Passkey, build, needle
 
 VOCABULARY, END, SHINGLE, SAMPLE = 2048, "<|endoftext|>", 50, 512
 LENGTHS, TRIALS = (128, 256, 512, 1024, 2048), 50
@@ -417,9 +418,14 @@ def evaluation(tokenizer: Tokenizer, documents: dict[str, str]) -> dict[str, NDA
         arrays[f"document/{name}"] = np.array(start.ids[: LENGTHS[-1]], dtype=np.int32)
         first = start.offsets[0][1]
         arrays[f"bytes/{name}"] = np.array([len(text[first : start.offsets[n - 1][1]].encode()) for n in LENGTHS])
+
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode(text).ids
+
+    material = Material(encode=encode, encode_whole=encode, chat=None, bos_id=None, prose=(), seed=0)
     for length in LENGTHS:
-        trials = build_trials(lambda text: tokenizer.encode(text).ids, length, TRIALS, seed=0)
-        arrays[f"passkey/{length}"] = np.stack([trial.ids for trial in trials])
+        prompts = build(Passkey(trials=TRIALS), material, length)
+        arrays[f"passkey/{length}"] = np.stack([prompt.request.ids for prompt in prompts])
     return arrays
 
 

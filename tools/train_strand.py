@@ -36,6 +36,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 PACKAGE = Path(__file__).parent.parent / "src" / "ropewalk" / "data" / "strand"
+RECORD = Path(__file__).parent.parent / "docs" / "strand"
+"""Model card and record of the training, which nobody needs to run the model."""
 MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 DIGITS = 8  # the longest key
 
@@ -504,7 +506,7 @@ def table(measured: list[dict[str, Any]]) -> str:
 
 
 def package(work: Path, out: Path) -> None:
-    """Everything in data/strand/ but the model card."""
+    """Everything in data/strand/, and the record beside the model card."""
     from transformers import PreTrainedTokenizerFast
 
     result = json.loads((out / "result.json").read_text())
@@ -529,7 +531,7 @@ def package(work: Path, out: Path) -> None:
     }  # fmt: skip
     (PACKAGE / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     training = {"text": json.loads((work / "text.json").read_text()), **result}
-    (PACKAGE / "training.json").write_text(json.dumps(training, indent=1) + "\n")
+    (RECORD / "training.json").write_text(json.dumps(training, indent=1) + "\n")
     write_sums()
 
 

@@ -75,7 +75,7 @@ def sweep(
     with _in_memory(model, tokenizer) as found:
         experiment, loaded = _experiment("sweep", found, methods, lengths, documents, metrics, dtype, window, seed)
         run = running.sweep(ask(experiment, loaded), Path(out), exact=exact, progress=progress)
-    return Run(directory=run.directory)
+    return Run(data=run.data)
 
 
 def plan(

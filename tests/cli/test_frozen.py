@@ -19,7 +19,7 @@ FROZEN = {
     "inspect": {"MODEL", "--json"},
     "init": {"MODEL", "--length"},
     "schema": set(),
-    "plan": {"FILE", "--model", "--lengths", "--set", "--out", "--memory", "--no-probe", "--json"},
+    "plan": {"FILE", "--model", "--lengths", "--set", "--out", "--memory", "--no-probe", "--show", "--json"},
     "run": {
         "FILE",
         "--out",
@@ -84,6 +84,7 @@ FROZEN = {
         "--json",
     },
     "golden": {"--out"},
+    "tasks": set(),
     "compare": {"DIRECTORY_A", "DIRECTORY_B", "--json"},
     "verify": {"DIRECTORY", "--cells"},
     "search": {"FILE", "--length", "--out", "--evaluations", "--budget", "--seed", "--max-short-cost", "--repeats"},

@@ -57,7 +57,7 @@ def no_pictures(monkeypatch):
 @pytest.mark.parametrize("tenth", range(10))
 def test_every_reader_of_a_run_interrupted_after_any_tenth(tenth, finished_copy, said_first, refused, no_pictures):
     cut(finished_copy, tenth)
-    missing = Run(directory=finished_copy).missing
+    missing = Run.read(finished_copy).missing
     assert 0 < missing.cells <= CELLS == missing.asked
     sentence = str(missing)
 
@@ -83,13 +83,13 @@ def test_every_reader_of_a_run_interrupted_after_any_tenth(tenth, finished_copy,
 @pytest.mark.parametrize("tenth", [5, 9])
 def test_a_choice_that_was_asked_for_is_marked(tenth, finished_copy, said_first, ropewalk, no_pictures):
     cut(finished_copy, tenth)
-    sentence = str(Run(directory=finished_copy).missing)
+    sentence = str(Run.read(finished_copy).missing)
     said = said_first("recommend", finished_copy, "--length", 256, "--partial")
     assert said.code == 0
     assert said.out.splitlines()[0] == f"From part of a run: {sentence}"
     assert said.out.splitlines()[1].startswith(("For 256 tokens, ", "Nothing to choose"))
     found = json.loads(said_first("recommend", finished_copy, "--length", 256, "--partial", "--json").out)
-    assert found["cells_missing"] == Run(directory=finished_copy).missing.cells
+    assert found["cells_missing"] == Run.read(finished_copy).missing.cells
     exported = ropewalk("export", finished_copy, "--length", 256, "--target", "vllm", "--partial")
     assert exported.err.startswith(f"From part of a run: {sentence}")
     assert ropewalk("report", finished_copy, "--partial").code == 0
@@ -111,14 +111,14 @@ def test_python_is_warned_and_the_tables_agree(finished_copy):
 def test_the_command_that_goes_on_needs_the_directory_alone(file, exact, tmp_path, ropewalk, no_pictures):
     out = tmp_path / "a run"
     assert ropewalk("run", file(methods={"linear": {"factor": 2}}), "--out", out, *["--exact"] * exact).code == 0
-    whole = Run(directory=out).rows()
+    whole = Run.read(out).rows()
     cut_passes(out)
-    assert str(Run(directory=out).missing).endswith(f"; `ropewalk resume '{out}'` goes on where it stopped.")
+    assert str(Run.read(out).missing).endswith(f"; `ropewalk resume '{out}'` goes on where it stopped.")
     (tmp_path / "experiment.yaml").unlink()
     said = ropewalk("resume", out)
     assert said.code == 0
     assert f"next: ropewalk report '{out}'" in said.err
-    assert Run(directory=out).rows() == whole
+    assert Run.read(out).rows() == whole
 
 
 def cut_passes(directory):
@@ -139,7 +139,7 @@ def test_a_run_gives_no_consent_to_code_of_others(file, tmp_path, ropewalk, refu
         f"{out}: was made with trust_remote_code, to which a run directory cannot consent; go on with "
         f"`ropewalk run FILE --out {out}`."
     )
-    assert f"`ropewalk run FILE --out {out}` with the same file" in str(Run(directory=out).missing)
+    assert f"`ropewalk run FILE --out {out}` with the same file" in str(Run.read(out).missing)
 
 
 def test_an_interrupt_says_what_is_left(file, tmp_path, ropewalk, monkeypatch):

@@ -35,6 +35,7 @@ from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import Store
 from ropewalk.report import provenance, study
 from ropewalk.rope import Rotation
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow
 from ropewalk.scoring.loop import batches
 
@@ -159,7 +160,7 @@ class TestOneStore:
     def test_chunks_are_whole_batches(self, counts, budget, of):
         still = Rotation(inv_freq=np.ones(2))
         shapes = [10 * (index + 1) for index, count in enumerate(counts) for _ in range(count)]
-        made = [NllRow(ids=np.zeros(size, np.int32), rotation=still) for size in shapes]
+        made = [NllRow(ids=np.zeros(size, np.int32), scheme=Scheme(rotation=still)) for size in shapes]
         whole = batches(made, budget)
         for start in range(0, len(whole), of):  # neighbours of one shape together
             some = [batch for batch in whole[start : start + of] if len(made[batch[0]].ids) == shapes[whole[start][0]]]
@@ -393,7 +394,7 @@ class TestPairing:
             one = "SELECT MIN(rowid) FROM passes WHERE document = 0" if table == "passes" else "2"
             db.execute(f"UPDATE {table} SET worker = 2 WHERE rowid = ({one})")
         with pytest.raises(StoreError, match=rf"configurations on {what} were measured on (cpu|cuda.*) and on "):
-            Run(directory=copied).samples()
+            Run.read(copied).samples()
 
     def test_devices_of_one_kind_are(self, copied):
         with contextlib.closing(sqlite3.connect(copied / "run.sqlite")) as db, db:
@@ -402,7 +403,7 @@ class TestPairing:
                 "INSERT INTO workers SELECT 2, 'cuda:1 NVIDIA H100', attention, versions, started_at FROM workers"
             )
             db.execute("UPDATE passes SET worker = 2 WHERE rowid % 2")
-        assert len(Run(directory=copied).samples()) > 0
+        assert len(Run.read(copied).samples()) > 0
 
     def test_the_report_says_how_far_workers_are_apart(self, scripted):
         out, _ = scripted(lambda *_: honest)

@@ -156,13 +156,13 @@ def test_results_have_the_documented_keys_and_json_values(run):
 def test_the_frame_has_asked_and_resolved_parameters(swept):
     frame = swept(methods={"yarn": {"factor": "auto"}}, metrics={"perplexity": {}}).frame()
     mine = frame[(frame.method == "yarn") & (frame.metric == "tail")]
-    assert mine.params.tolist() == [{"factor": "auto"}] * 2
-    assert mine.resolved.tolist() == [{"factor": 1.5}, {"factor": 2.0}]
+    assert mine.asked.tolist() == [{"factor": "auto"}] * 2
+    assert mine.params.tolist() == [{"factor": 1.5}, {"factor": 2.0}]
     assert frame.columns.tolist() == [
         "label",
         "method",
+        "asked",
         "params",
-        "resolved",
         "length",
         "metric",
         "fingerprint",

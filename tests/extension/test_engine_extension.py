@@ -24,6 +24,7 @@ from pathlib import Path
 from ropewalk.errors import ExportError
 from ropewalk.export import Engine, Export, Here
 from ropewalk.rope import Rotation
+from ropewalk.scheme import Scheme
 
 SLIP = 1.0
 
@@ -57,8 +58,8 @@ def proof(order, export, file):
     read = Rotation(inv_freq=[SLIP * each for each in json.loads(file.read_text())["frequencies"]])
     known = reference_of(order)
     model = reference.loaded(order.found.spec, "float32").model
-    nll = reference.losses(model, known.ids, (read,))[0]
-    return (check.compared(order.asked, known, check.Engine(name="toy 1.0", nll=nll, relative=False)),)
+    nll = reference.losses(model, known.ids, (Scheme(rotation=read),))[0]
+    return (check.compared(order.asked, known, check.Observed(name="toy 1.0", nll=nll, relative=False)),)
 
 
 def refuses(options):

@@ -137,7 +137,7 @@ def golden(changes: Exponents | None = None, *, found: Mapping[tuple[int, str], 
 
 
 def _row(label: str, length: int, metric: str, value: float, low: float, high: float, n: int) -> dict[str, Any]:
-    row = {"label": label, "method": label.split()[0], "params": PARAMS[label], "length": length, "metric": metric}
+    row = {"label": label, "method": label.split()[0], "asked": PARAMS[label], "length": length, "metric": metric}
     row |= {"resolved": PARAMS[label], "fingerprint": label, "n": n, "status": "ok", "reason": None}
     if (metric, length, label) == FAILED:
         return row | {

@@ -110,7 +110,7 @@ def test_the_answer_in_json(run):
     assert (found["tied"], found["too_costly"], found["same_measurement"]) == ([], [], [])
     assert found["against_dropping_the_context"] == "better"
     choice = found["choice"]
-    assert (choice["label"], choice["method"], choice["params"]) == (YARN, "yarn", {"factor": 4.0})
+    assert (choice["label"], choice["method"], choice["asked"]) == (YARN, "yarn", {"factor": 4.0})
     assert (choice["value"], choice["n"]) == (pytest.approx(16), 4)
     reach = T3 * math.sqrt((1 / 4 + 1 / 4096) / 3)
     assert (choice["ci_low"], choice["ci_high"]) == (pytest.approx(2 ** (4 - reach)), pytest.approx(2 ** (4 + reach)))

@@ -97,7 +97,7 @@ def documents(kinds: list[str]):
 class TestSplit:
     @given(st.lists(st.sampled_from(["novel", "play", "speech"]), min_size=4, max_size=20), st.integers(0, 2**40))
     def test_sides_are_disjoint_whole_and_even(self, kinds: list[str], seed: int):
-        found = split(documents(kinds), seed, [256, 512], 5, 20, 512)
+        found = split(documents(kinds), seed, [256, 512], 5, 20, 512, keys)
         assert not set(found.search) & set(found.judge)
         assert sorted([*found.search, *found.judge]) == list(range(len(kinds)))
         assert abs(len(found.search) - len(found.judge)) <= 1
@@ -107,7 +107,7 @@ class TestSplit:
 
     def test_no_passkey_is_on_both_sides(self):
         probes, trials, lengths = 200, 200, [1024, 4096]  # 400 * 400 / 90000 keys: the next seed alone would share one
-        found = split(documents(["file"] * 4), 7, lengths, probes, trials, 512)
+        found = split(documents(["file"] * 4), 7, lengths, probes, trials, 512, keys)
         ours, theirs = ({k for n in lengths for k in keys(200, n, seed)} for seed in (found.search_seed, 7))
         assert found.judge_seed == 7
         assert found.search_seed > 8
@@ -115,7 +115,7 @@ class TestSplit:
 
     def test_what_is_recorded_names_the_documents(self):
         own = documents(["file"] * 5)
-        assert split(own, 0, [], 5, 0, 512).plain(own) == {
+        assert split(own, 0, [], 5, 0, 512, keys).plain(own) == {
             "search": ["d0", "d2", "d4"],
             "judge": ["d1", "d3"],
             "search_seed": 1,
@@ -128,9 +128,9 @@ class TestSplit:
             "more, or a smaller --length."
         )
         with pytest.raises(ExperimentError) as caught:
-            split(documents(["file"] * 3), 0, [], 5, 0, 512)
+            split(documents(["file"] * 3), 0, [], 5, 0, 512, keys)
         assert str(caught.value) == sentence
 
     def test_keys_that_cannot_be_apart(self):
         with pytest.raises(ExperimentError, match="leave no keys apart; lower one of them"):
-            split(documents(["file"] * 4), 0, [100_000], 1000, 10_000, 512)
+            split(documents(["file"] * 4), 0, [100_000], 1000, 10_000, 512, keys)

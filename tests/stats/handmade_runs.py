@@ -33,7 +33,7 @@ def run_of(
         for (label, length), values in (cells or {}).items():
             known = {"label": label, "method": label.split()[0], "length": length, "metric": metric}
             mean = float(np.mean(values))
-            row = known | {"params": {}, "resolved": {}, "n": len(values), "status": "ok", "reason": None}
+            row = known | {"asked": {}, "params": {}, "n": len(values), "status": "ok", "reason": None}
             row |= {"value": mean if metric == "passkey" else math.exp(mean) if mean < 700 else math.inf}
             row |= {"ci_low": math.nan, "ci_high": math.nan}
             row["fingerprint"] = (fingerprints or {}).get((label, length), f"{label} {length}")

@@ -94,7 +94,7 @@ def test_samples_become_blocks_and_flaws_are_named() -> None:
 
 
 def test_frames_become_one_value() -> None:
-    line = {"method": "none", "params": {}, "label": "none", "length": 4096, "metric": "tail", "value": None}
+    line = {"method": "none", "asked": {}, "label": "none", "length": 4096, "metric": "tail", "value": None}
     line |= {
         "ci_low": math.nan,
         "ci_high": None,

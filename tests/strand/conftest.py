@@ -16,6 +16,7 @@ import ropewalk
 
 PACKAGE = Path(ropewalk.__file__).parent / "data" / "strand"
 TOOLS = Path(__file__).parents[2] / "tools"
+RECORD = Path(__file__).parents[2] / "docs" / "strand"
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +25,14 @@ def package() -> Path:
 
 
 @pytest.fixture(scope="session")
+def card() -> str:
+    return (RECORD / "MODEL_CARD.md").read_text()
+
+
+@pytest.fixture(scope="session")
 def training() -> dict[str, Any]:
-    """What the package records about its own making."""
-    return json.loads((PACKAGE / "training.json").read_text())
+    """What is recorded about the making of the package."""
+    return json.loads((RECORD / "training.json").read_text())
 
 
 @pytest.fixture(scope="session")

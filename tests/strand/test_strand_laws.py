@@ -5,9 +5,8 @@ import math
 
 import pytest
 import torch
+from asked_of_strand import prompts
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-
-from ropewalk.metrics.passkey import build_trials, exact
 
 WINDOW = 256
 ROTATIONS = {
@@ -44,6 +43,11 @@ def nll(rotated, tokenizer, text_tool):
     }
 
 
+def exact(predicted, answer, after: str) -> bool:
+    """Whether greedy decoding gives the answer, and then no more digits."""
+    return predicted[:-1].tolist() == answer.tolist() and not after[:1].isdigit()
+
+
 def perplexity(nll: torch.Tensor, length: int) -> float:
     return math.exp(float(nll[:, : length - 1].mean()))
 
@@ -53,11 +57,11 @@ def passkey(rotated, tokenizer):
     """(rotation, length) -> share of keys found."""
 
     def found(rotation: str, length: int, trials: int = 10) -> float:
-        prompts = build_trials(lambda text: tokenizer(text).input_ids, length, trials, seed=1)
+        asked = prompts(tokenizer, length, trials, seed=1)
         with torch.no_grad():
-            ids = torch.tensor([prompt.ids.tolist() for prompt in prompts])
+            ids = torch.tensor([prompt.ids.tolist() for prompt in asked])
             predicted = rotated[rotation](ids, logits_to_keep=7).logits.argmax(-1).numpy()
-        answers = zip(prompts, predicted, strict=True)
+        answers = zip(asked, predicted, strict=True)
         return sum(exact(row, prompt.ids[-6:], tokenizer.decode(row[-1:])) for prompt, row in answers) / trials
 
     return found

@@ -6,10 +6,11 @@ import string
 
 import pytest
 import torch
+from asked_of_strand import prompts
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from ropewalk.metrics.passkey import FILLER, INSTRUCTION, QUESTION, build_trials, needle
+from ropewalk.metrics.passkey import FILLER, INSTRUCTION, QUESTION, needle
 
 
 def test_every_file_has_the_hash_that_is_recorded(package):
@@ -67,14 +68,13 @@ def test_passkey_prompt_leaves_room_for_filler_in_128_tokens(tokenizer):
 
 
 def test_tokens_of_a_prompt_do_not_depend_on_where_it_is_cut(tokenizer):
-    (trial,) = build_trials(lambda text: tokenizer(text).input_ids, 128, 1, seed=3)
+    (trial,) = prompts(tokenizer, 128, 1, seed=3)
     assert tokenizer(tokenizer.decode(trial.ids)).input_ids == trial.ids.tolist()
 
 
-def test_record_says_how_the_weights_were_made(training, package):
+def test_record_says_how_the_weights_were_made(training, card):
     assert training["parameters"] == 5_344_512
     assert training["tokens"] == training["steps_done"] * training["recipe"]["rows"] * training["recipe"]["window"]
     assert training["steps_done"] == training["recipe"]["steps"]
     assert training["recipe"]["seed"] == 0
-    card = (package / "MODEL_CARD.md").read_text()
     assert f"{training['tokens'] / 1e6:.0f} M tokens" in card

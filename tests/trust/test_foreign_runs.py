@@ -26,7 +26,7 @@ from ropewalk.report.study import read_to_choose
 from ropewalk.terminal import run_app
 
 VERBS = {
-    "results": lambda directory: Run(directory=directory).missing,
+    "results": lambda directory: Run.read(directory).missing,
     "verify": verify_rows,
     "recommend": lambda directory: read_to_choose(directory, partial=True),
     "report": write.report,

@@ -15,7 +15,7 @@ import torch
 import checkpoints
 from ropewalk.experiment.prepare import encoder
 from ropewalk.methods import make_params, resolve
-from ropewalk.metrics.passkey import keys
+from ropewalk.metrics.passkey import METRIC, keys
 from ropewalk.models import patched
 from ropewalk.models.geometry import geometry_of
 from ropewalk.scheme import Scheme
@@ -45,7 +45,13 @@ def material() -> draws.Material:
     words = checkpoints.tokenizer()
     texts = [np.array(words(checkpoints.prose(seed))["input_ids"], dtype=np.int32) for seed in range(3)]
     return draws.Material(
-        documents=texts, bos_id=0, encode=encoder(words), banned=frozenset(), window=WINDOW, length=LENGTH
+        documents=texts,
+        bos_id=0,
+        encode=encoder(words),
+        wording=METRIC.probes.wording,
+        banned=frozenset(),
+        window=WINDOW,
+        length=LENGTH,
     )
 
 

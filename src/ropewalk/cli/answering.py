@@ -58,7 +58,7 @@ def results(
     from ropewalk.experiment.results import ROW_KEYS, Run
     from ropewalk.terminal import csv_text, say
 
-    found = Run(directory=directory)
+    found = Run.read(directory)
     say_missing(found.missing)
     rows = tabular.chosen(found.labelled_rows(), metrics=metric or (), lengths=length or (), methods=method or ())
     rows = tabular.ordered(rows, sort) if sort else rows
@@ -79,13 +79,14 @@ def results(
 @app.command(rich_help_panel=ANSWER, epilog=example("report runs/demo"))
 def report(directory: Path, partial: PartialFlag = False) -> None:
     """Write report.html, report.md and figures/*.png into a run directory; prints their paths."""
-    from ropewalk.experiment.results import Run
+    from ropewalk.experiment.run_data import RunData
     from ropewalk.export import names
-    from ropewalk.report.write import report as write
+    from ropewalk.report.write import report_of
     from ropewalk.terminal import say
 
-    say_missing(Run(directory=directory).missing)
-    say(*write(directory, partial=partial, targets=names()))
+    data = RunData.read(directory)
+    say_missing(data.missing)
+    say(*report_of(data, partial=partial, targets=names()))
 
 
 @app.command(rich_help_panel=ANSWER, epilog=example("index runs"))
@@ -124,7 +125,7 @@ def recommend(
     ] = None,
     by: Annotated[
         str,
-        typer.Option(help="perplexity, a metric that counts what is found, or both: one among what the other ties."),
+        typer.Option(help="perplexity, a metric of how prompts are answered, or both: one among what the other ties."),
     ] = "both",
     min_found: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Smallest share to be found at the length, 0 to 1.")
@@ -147,7 +148,7 @@ def recommend(
         found, missing = read_to_choose(directory, partial=partial)
         say_missing(missing)
         answer = choose(found, length, max_short_cost, by=by, min_found=min_found)
-        command = deploy_command(found, answer.choice.method, answer.choice.params, answer.judged_at, directory, target)
+        command = deploy_command(found, answer.choice.method, answer.choice.asked, answer.judged_at, directory, target)
     if as_json:
         return print_json(recommendation_json(answer, command, missing.cells))
     said = str(missing) if missing.cells else ""

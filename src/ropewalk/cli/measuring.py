@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,8 +25,10 @@ from ropewalk.cli.options import (
 )
 from ropewalk.errors import RopewalkError, visible
 
+if TYPE_CHECKING:
+    from ropewalk.experiment.results import Run
+
 DEMO_DIRECTORY = Path("ropewalk-demo")
-DEMO_METRICS = ("perplexity", "tail", "passkey")
 
 
 @app.command(rich_help_panel=MEASURE, epilog=example("demo"))
@@ -35,18 +37,18 @@ def demo(
 ) -> None:
     """Run the built-in sweep on the built-in model, and print what it says."""
     experiment, source = read_experiment("preset:demo")
-    from ropewalk.experiment.results import Run
     from ropewalk.export import names
     from ropewalk.report import study, wording, write
     from ropewalk.report.recommend import recommend
     from ropewalk.terminal import say
 
-    _sweep(experiment, source, out, False)
-    longest = experiment.lengths[-1]
-    rows = [row for row in Run.open(out).labelled_rows() if row["length"] == longest and row["metric"] in DEMO_METRICS]
+    run = _sweep(experiment, source, out, False)
+    found, longest = study.of(run.data).run, experiment.lengths[-1]
+    shown = {"perplexity", *(column.name for column in (found.tail, found.retrieval) if column)}
+    rows = [row for row in run.labelled_rows() if row["length"] == longest and row["metric"] in shown]
     print_tables(rows)
-    page, *_ = write.report(out, targets=names())
-    say(wording.headline(recommend(study.read(out).run, longest)), page)
+    page, *_ = write.report_of(run.data, targets=names())
+    say(wording.headline(recommend(found, longest)), page)
 
 
 @app.command(rich_help_panel=MEASURE, epilog=example("plan preset:grid-172 --no-probe"))
@@ -62,6 +64,9 @@ def plan(
     no_probe: Annotated[
         bool, typer.Option("--no-probe", help="Leave out the time, which takes the model and about a minute.")
     ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print one prompt of each task with its answer, and nothing else.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show cells, duplicates, passes, tokens, memory and, from a short probe, time of an experiment not yet run."""
@@ -74,6 +79,8 @@ def plan(
     from ropewalk.terminal import progress, say
 
     asked = ask(experiment)
+    if show:
+        return _show(asked, as_json)
     memory_needed, expected = needs.of(asked, given), None
     if not as_json:
         say(*lines(overview(asked, out, None, memory_needed)))
@@ -84,6 +91,19 @@ def plan(
     if as_json:
         return print_json(overview(asked, out, expected, memory_needed))
     say(time_line(expected, probed=not no_probe))
+    return None
+
+
+def _show(asked: Any, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from ropewalk.experiment.showing import lines, shown
+    from ropewalk.terminal import say
+
+    found = shown(asked)
+    if as_json:
+        return print_json([asdict(each) for each in found])
+    say(*lines(found))
     return None
 
 
@@ -136,7 +156,7 @@ def _say_next(out: Path, longest: int) -> None:
         err.print(f"next: {shlex.join(['ropewalk', *command])}  # {what}", markup=False)
 
 
-def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) -> None:
+def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) -> Run:
     from ropewalk.execution.run import sweep
     from ropewalk.experiment.prepare import ask
     from ropewalk.experiment.results import Run
@@ -148,7 +168,7 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) 
             found = sweep(asked, out, source=source, exact=exact, progress=report, **chosen)
     except KeyboardInterrupt:
         with contextlib.suppress(RopewalkError):  # nothing was begun
-            say_missing(Run(directory=out).missing)
+            say_missing(Run.read(out).missing)
         raise
     rows = found.labelled_rows()
     failed = [row for row in rows if row["status"] in ("error", "out_of_memory")]
@@ -158,3 +178,4 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) 
         err.print(visible(said), markup=False)
     if failed:
         raise typer.Exit(1)
+    return found

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ropewalk.cli.options import ANSWER, app, err, example, say_missing
-from ropewalk.errors import StoreError, visible
+from ropewalk.errors import visible
 
 
 @app.command(rich_help_panel=ANSWER, epilog=example("verify runs/demo --cells 2"))
@@ -21,15 +20,14 @@ def verify(
 ) -> None:
     """Recompute every reported number from raw outcomes, and with --cells some raw outcomes from the model."""
     from ropewalk.execution.rerun import verify_passes
-    from ropewalk.experiment.results import Run
+    from ropewalk.experiment.missing import Missing
     from ropewalk.experiment.verify import verify_rows
 
-    checked, wrong = verify_rows(directory)
-    missing = None
-    with contextlib.suppress(StoreError):  # a torn file is a mismatch, which is said below
-        missing = Run(directory=directory).missing
+    said = list[Missing]()
+    checked, wrong = verify_rows(directory, said.append)
+    for missing in said:
         say_missing(missing)
-    of, again, notes = f" of {missing.asked}" if missing else "", 0, list[str]()
+    of, again, notes = "".join(f" of {missing.asked}" for missing in said), 0, list[str]()
     if cells and not wrong:
         again, wrong = verify_passes(directory, cells, say=notes.append)
     for mismatch in wrong[:20]:
@@ -40,7 +38,7 @@ def verify(
         *notes,
         sep="\n",
     )
-    if wrong or missing is None or missing.cells:
+    if wrong or not said or any(missing.cells for missing in said):
         raise typer.Exit(1)
     if not cells:
         err.print("No pass was run again: --cells K does, with the model and documents that the run names.")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ropewalk.diagnosis.match import BLOCK, CONFIDENCE, EARLY, GROWTH, RESOLUTION, blocks
 from ropewalk.errors import ExportError
-from ropewalk.export.check import Engine
+from ropewalk.export.check import Observed
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.paired import paired_t
 
@@ -78,7 +78,7 @@ class Between:
         return {"servers": list(self.names), "part": self.part, "sentence": self.sentence, "ranges": rows}
 
 
-def between(one: Engine, other: Engine) -> Between:
+def between(one: Observed, other: Observed) -> Between:
     """Compare two engines' losses of the same tokens.
 
     Raises:

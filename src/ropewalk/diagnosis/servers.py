@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ropewalk.errors import ExportError
 from ropewalk.export import endpoint
 from ropewalk.export.asking import Refused, Server
-from ropewalk.export.check import Engine
+from ropewalk.export.check import Observed
 
 OPENAI = "openai"
 KINDS = (*endpoint.ASKED, OPENAI)
@@ -48,7 +48,7 @@ def kind_of(server: Server) -> str:
     return "llama-cpp-python" if isinstance(title, str) and "llama.cpp" in title else OPENAI
 
 
-def losses(server: Server, kind: str, ids: NDArray[np.int32], text: endpoint.Text) -> Engine:
+def losses(server: Server, kind: str, ids: NDArray[np.int32], text: endpoint.Text) -> Observed:
     """The server's losses of `ids` int32 `[T]`: nll `[T - 1]`, NaN for the first ones where it gives fewer.
 
     Raises:
@@ -60,7 +60,7 @@ def losses(server: Server, kind: str, ids: NDArray[np.int32], text: endpoint.Tex
     return found
 
 
-def openai(server: Server, ids: list[int], text: endpoint.Text) -> Engine:
+def openai(server: Server, ids: list[int], text: endpoint.Text) -> Observed:
     """`echo` with `logprobs`: ids where the server takes them, else the text; what is missing is missing in front, as
     a server that cuts keeps the end of what it is sent."""
     try:
@@ -80,7 +80,7 @@ def openai(server: Server, ids: list[int], text: endpoint.Text) -> Engine:
     if np.isnan(nll[1:]).any() or np.isinf(nll).any():
         raise server.broken("gave a log-probability that is no finite number")
     missing = len(ids) - 1 - len(nll)
-    return Engine(name=f"the server at {server.url}", nll=np.append([math.nan] * missing, nll))
+    return Observed(name=f"the server at {server.url}", nll=np.append([math.nan] * missing, nll))
 
 
 def _echoed(server: Server, body: dict[str, Any], ids: list[int], text: endpoint.Text) -> list[Any]:

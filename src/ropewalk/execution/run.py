@@ -77,13 +77,14 @@ def sweep(
             _require_ours(out, identity)
             store = Store.open_run(out) if Store.exists(out) else Store.create(out)
             try:
+                _require_records(store)
                 _begin(store, asked, first.opening, identity, source)
                 Session(store, asked, crew, report, shard).run(first)
             finally:
                 store.close()
                 with contextlib.suppress(OSError):  # without it a damaged run cannot be told from a bug, and no more
                     seal(out / DATABASE)
-    return Run.open(out) if shard is None else Run(directory=out)  # what it lacks, others measure
+    return Run.open(out) if shard is None else Run.read(out)  # what it lacks, others measure
 
 
 def begun(out: Path) -> tuple[Experiment, bool, Shard | None]:
@@ -255,6 +256,23 @@ def locked(out: Path) -> Iterator[None]:
             lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             lock.flush()
         yield
+
+
+def _require_records(store: Store) -> None:
+    """Refuse a run whose records are not of the kinds that a session reads and adds to, before it adds anything.
+
+    Raises:
+        StoreError: saying which mistake they lead to.
+    """
+    with sound(store.directory):
+        float(store.meta("wall_s") or 0.0)
+        dict.fromkeys(store.meta("left_out") or ())
+        dict((store.meta("evaluator") or {}).get("files", {}))
+        if (known := store.meta("canary")) is not None:
+            canary.difference(known, known)
+            list(known["checks"])
+        if (model := store.meta("model")) is not None:
+            model["weights_sha256"], model["dtype"], model["device"]
 
 
 def require_same(store: Store, known: Mapping[str, Any] | None, model: Mapping[str, Any], who: str = "") -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from ropewalk.errors import StoreError
 from ropewalk.experiment.store import Store
 
 
@@ -14,16 +13,14 @@ def kind_of(device: str) -> str:
     return ", ".join(sorted({re.sub(r"^(\w+):\d+", r"\1", each) for each in device.split(", ")}))
 
 
-def require_one_kind(store: Store) -> None:
-    """Refuse to pair configurations whose passes over one document, or answers, come from devices of several kinds.
+def mixed(store: Store) -> str | None:
+    """Why configurations are not compared: their passes over one document, or answers, come from devices of several
+    kinds; None where they do not.
 
     No run is written so: whoever joins, resumes or merges one is refused before. A store put together otherwise may be.
-
-    Raises:
-        StoreError: naming the document and both kinds.
     """
     if store.version == 1:
-        return
+        return None
     kinds = {row["worker"]: kind_of(str(row["device"])) for row in store.workers()}
     known: dict[str, str] = {}
     measured = [(f"document {document}", worker) for document, worker in _workers(store, "document", "passes")]
@@ -31,10 +28,11 @@ def require_one_kind(store: Store) -> None:
     for what, worker in measured:
         kind = kinds.get(worker, "an unknown worker")
         if known.setdefault(what, kind) != kind:
-            raise StoreError(
-                f"{store.directory}: configurations on {what} were measured on {known[what]} and on {kind}, which "
-                "round differently, so they are not compared; measure them on one kind of device."
+            return (
+                f"configurations on {what} were measured on {known[what]} and on {kind}, which round differently, so "
+                "they are not compared; measure them on one kind of device."
             )
+    return None
 
 
 def _workers(store: Store, what: str, table: str) -> list[tuple[object, ...]]:

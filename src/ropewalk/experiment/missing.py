@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from ropewalk.experiment.raw import Raw
+from ropewalk.experiment.plan import Plan
+from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.store import Store
 from ropewalk.model_spec import ModelSpec
 
@@ -25,19 +28,17 @@ class Missing:
         return f"{self.cells} of {self.asked} cells {are} not measured yet; {self.remedy}"
 
 
-def missing(store: Store, raw: Raw) -> Missing:
-    """The cells of the plan that have no row. Raises StoreError where there are rows of others."""
-    done = set(store.rows("SELECT label, length, metric FROM cells"))
-    asked = {(cell.label, cell.length, cell.metric) for cell in raw.plan().cells}
-    if not done <= asked:  # everything that reads a run looks cells up by these
-        raise store.damaged("the table cells, which holds others than were asked for,")
-    return Missing(cells=len(asked - done), asked=len(asked), remedy=_remedy(store, raw))
+def missing(store: Store, experiment: Experiment, plan: Plan, cells: Iterable[Mapping[str, Any]]) -> Missing:
+    """The cells of the plan that have no row."""
+    done = {(row["label"], row["length"], row["metric"]) for row in cells}
+    asked = {(cell.label, cell.length, cell.metric) for cell in plan.cells}
+    return Missing(cells=len(asked - done), asked=len(asked), remedy=_remedy(store, experiment))
 
 
-def _remedy(store: Store, raw: Raw) -> str:
+def _remedy(store: Store, experiment: Experiment) -> str:
     out = str(store.directory)
     if not store.meta("source"):
         return f"`ropewalk.sweep` with the same arguments and out={out!r} goes on where it stopped."
-    if ModelSpec.parse(raw.experiment.model).trust_remote_code:  # to which a run directory cannot consent
+    if ModelSpec.parse(experiment.model).trust_remote_code:  # to which a run directory cannot consent
         return f"`ropewalk run FILE --out {shlex.quote(out)}` with the same file goes on where it stopped."
     return f"`{shlex.join(['ropewalk', 'resume', out])}` goes on where it stopped."

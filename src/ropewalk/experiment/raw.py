@@ -52,7 +52,10 @@ class Raw:
             raise StoreError(f"{store.directory}: nothing is measured yet; run the experiment again.")
         try:
             return cls(store, stored(identity["experiment"]), geometry(facts), _documents(store), Index.read(store))
-        except (LookupError, TypeError, ValueError, ModelError):
+        except ModelError:
+            raise store.damaged("meta geometry") from None
+        except (LookupError, TypeError, ValueError) as error:
+            store.require_damaged(error)
             raise store.damaged("meta identity or geometry") from None
 
     def plan(self) -> Plan:
@@ -100,7 +103,8 @@ class Raw:
         for unit in units:
             try:
                 made = cell.source.sample(cell.column, cell.options, cell.readings, unit)
-            except (TypeError, ValueError):
+            except (LookupError, TypeError, ValueError) as error:
+                self.store.require_damaged(error)
                 raise self.store.damaged(f"an outcome of {cell.label} @ {cell.length} {cell.metric}") from None
             if isinstance(made, Remark):
                 return failed(made.status, made.reason)

@@ -106,7 +106,7 @@ class Search(_Section):
 
 
 class Experiment(_Section):
-    """One sweep: model x methods x lengths x metrics on the same documents and passkeys."""
+    """One sweep: model x methods x lengths x metrics on the same documents and prompts."""
 
     model: str | dict[str, Any]
     """Hub id, directory, .gguf file or built-in name; or a mapping, to say more."""
@@ -189,7 +189,7 @@ def parse(raw: Any, place: str) -> Experiment:
     """Check a mapping read from YAML.
 
     Raises:
-        ExperimentError: one sentence naming the key, the value and the remedy.
+        ExperimentError: one sentence naming the key, the value and the remedy, or the file and what is wrong with it.
     """
     if not isinstance(raw, Mapping):
         raise ExperimentError(
@@ -198,9 +198,21 @@ def parse(raw: Any, place: str) -> Experiment:
     if meant := pasted_scaling({name: raw[name] for name in ("rope_scaling", "rope_parameters") if name in raw}):
         raise ExperimentError(f"{place}: {meant}.")
     try:
-        return Experiment.model_validate(dict(raw))
+        return _read_files(Experiment.model_validate(dict(raw)))
     except ValidationError as error:
         raise ExperimentError(f"{place}: {sentence(error, _known_keys)}") from None
+
+
+def _read_files(experiment: Experiment) -> Experiment:
+    """An experiment whose metrics say what the files hold that they name."""
+    held = {
+        metric.name: metric.read(options, experiment.lengths)
+        for metric, options in experiment.asked()
+        if metric.read is not None
+    }
+    if not held:
+        return experiment
+    return experiment.model_copy(update={"metrics": experiment.metrics.model_copy(update=held)})
 
 
 def read(path: Path) -> str:

@@ -26,11 +26,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from ropewalk.errors import StoreError
+from ropewalk.errors import StoreError, is_own
+from ropewalk.experiment import older, tables
 from ropewalk.experiment.opening import is_as_sealed, require_harmless, require_schema
+from ropewalk.experiment.tables import canonical
 from ropewalk.files import read_inside, remove, remove_asides, sha256, write_whole
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = tables.VERSION
 DATABASE = "run.sqlite"
 DOCUMENTS = "documents.safetensors"
 LOCK = "run.lock"
@@ -42,63 +44,8 @@ BUSY_S = 30.0
 """How long a writer waits for other programs that read the database."""
 UNBORN = (LOCK, DATABASE + ".new", DATABASE + ".new-journal")
 """What a process killed while it made a run leaves in its directory; nothing is lost with them."""
-_CELLS = """
-CREATE TABLE cells (
-    label TEXT NOT NULL, method TEXT NOT NULL, asked TEXT NOT NULL, resolved TEXT NOT NULL, length INTEGER NOT NULL,
-    metric TEXT NOT NULL, fingerprint TEXT NOT NULL, value REAL, ci_low REAL, ci_high REAL, n INTEGER NOT NULL,
-    status TEXT NOT NULL, reason TEXT, PRIMARY KEY (label, length, metric));
-"""
-_DOCUMENTS = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE documents (
-    document INTEGER PRIMARY KEY, id TEXT NOT NULL, title TEXT NOT NULL, kind TEXT NOT NULL, source TEXT NOT NULL,
-    licence TEXT NOT NULL, sha256 TEXT NOT NULL, tokens INTEGER NOT NULL);
-"""
-SCHEMAS = {
-    1: f"""{_DOCUMENTS}
-CREATE TABLE rotations (
-    fingerprint TEXT PRIMARY KEY, inv_freq TEXT NOT NULL, attention_factor REAL NOT NULL,
-    softmax_factor REAL NOT NULL);
-CREATE TABLE passes (
-    fingerprint TEXT NOT NULL, document INTEGER NOT NULL, start INTEGER NOT NULL, bos INTEGER NOT NULL,
-    stop INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT, file TEXT, sha256 TEXT, finished_at TEXT NOT NULL,
-    PRIMARY KEY (fingerprint, document, start, bos, stop));
-CREATE TABLE trials (
-    fingerprint TEXT NOT NULL, length INTEGER NOT NULL, trial INTEGER NOT NULL, key TEXT NOT NULL, depth REAL NOT NULL,
-    status TEXT NOT NULL, reason TEXT, success INTEGER, answer TEXT, predicted TEXT, text TEXT, nll TEXT,
-    finished_at TEXT NOT NULL, PRIMARY KEY (fingerprint, length, trial));
-{_CELLS}""",
-    2: f"""{_DOCUMENTS}
-CREATE TABLE schemes (fingerprint TEXT PRIMARY KEY, scheme TEXT NOT NULL);
-CREATE TABLE workers (
-    worker INTEGER PRIMARY KEY, device TEXT NOT NULL, attention TEXT NOT NULL, versions TEXT NOT NULL,
-    started_at TEXT NOT NULL);
-CREATE TABLE passes (
-    fingerprint TEXT NOT NULL, document INTEGER NOT NULL, start INTEGER NOT NULL, bos INTEGER NOT NULL,
-    stop INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT, file TEXT, sha256 TEXT, worker INTEGER NOT NULL,
-    finished_at TEXT NOT NULL, PRIMARY KEY (fingerprint, document, start, bos, stop));
-CREATE TABLE prompts (
-    metric TEXT NOT NULL, length INTEGER NOT NULL, place INTEGER NOT NULL, request TEXT NOT NULL, facts TEXT NOT NULL,
-    PRIMARY KEY (metric, length, place));
-CREATE TABLE answers (
-    fingerprint TEXT NOT NULL, request TEXT NOT NULL, status TEXT NOT NULL, reason TEXT, answer TEXT, predicted TEXT,
-    nll TEXT, text TEXT, worker INTEGER NOT NULL, finished_at TEXT NOT NULL, PRIMARY KEY (fingerprint, request));
-{_CELLS}""",
-}
-"""Schema 1 is read and not written: it kept rotations alone, and knew prompts as trials of passkey."""
-
-
-_TRIAL = "'passkey ' || length || ' ' || trial"
-"""What stands for the key of a request in schema 1."""
-
-
-BEFORE_SOFTMAX = SCHEMAS[1].replace(",\n    softmax_factor REAL NOT NULL", "")
-"""As runs were made when every softmax factor was 1; they are read as they are."""
-
-
-def canonical(value: Any) -> str:
-    """Canonical JSON, the form that identities are hashes of."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+SCHEMAS = {1: older.TABLES, SCHEMA_VERSION: tables.TABLES}
+"""Schema 1 is read and not written."""
 
 
 class Store:
@@ -153,8 +100,8 @@ class Store:
                 on_error.callback(connection.close)
                 connection.execute("PRAGMA trusted_schema = OFF")
                 version = cls._require_version(path, connection)
-                older = (BEFORE_SOFTMAX,) if version == 1 else ()
-                require_schema(path, connection, SCHEMAS[version], *older)
+                also = (older.BEFORE_SOFTMAX,) if version == 1 else ()
+                require_schema(path, connection, SCHEMAS[version], *also)
             except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter from SQLite's own words on torn names
                 raise cls._unreadable(path, error) from None
             if version < SCHEMA_VERSION and not read_only:
@@ -209,9 +156,10 @@ class Store:
 
     def table(self, name: str, order: str = "rowid") -> list[dict[str, Any]]:
         """Every row of a table, by column, in the order of one."""
-        return self._named(f"SELECT * FROM {name} ORDER BY {order}")
+        return self.named(f"SELECT * FROM {name} ORDER BY {order}")
 
-    def _named(self, query: str) -> list[dict[str, Any]]:
+    def named(self, query: str) -> list[dict[str, Any]]:
+        """What a query gives, each row by column."""
         rows = self.rows(query)
         names = [each[0] for each in self._db.execute(query).description] if rows else []
         return [dict(zip(names, values, strict=True)) for values in rows]
@@ -231,48 +179,22 @@ class Store:
                 {**row, "versions": self.parsed(row["versions"], "versions of a worker")}
                 for row in self.table("workers")
             ]
-        model = self.meta("model") or {}
-        facts = {"device": model.get("device"), "attention": self.meta("attention"), "versions": self.meta("versions")}
-        return [{"worker": 1, **facts, "started_at": self.meta("started")}]
+        return older.workers(self)
 
     def schemes(self) -> dict[str, dict[str, Any]]:
         """What passes ran under, as `Scheme.plain` says it, by fingerprint."""
         if self.version > 1:
             rows = self.table("schemes")
             return {row["fingerprint"]: self.parsed(row["scheme"], f"scheme {row['fingerprint']}") for row in rows}
-        found = {}
-        for row in self.table("rotations"):
-            inv_freq = self.parsed(row["inv_freq"], f"rotation {row['fingerprint']}")
-            factors = {"attention_factor": row["attention_factor"], "softmax_factor": row.get("softmax_factor", 1.0)}
-            found[row["fingerprint"]] = {"rotation": {"inv_freq": inv_freq, **factors}}
-        return found
+        return older.schemes(self)
 
     def prompts(self) -> list[dict[str, Any]]:
         """Rows of the table prompts, in the order of their places."""
-        if self.version > 1:
-            return self.table("prompts", "place")
-        known = self._named(
-            f"SELECT DISTINCT length, trial, {_TRIAL} AS request, key, depth FROM trials ORDER BY trial"
-        )
-        return [
-            {
-                "metric": "passkey",
-                "length": row["length"],
-                "place": row["trial"],
-                "request": row["request"],
-                "facts": canonical({"key": row["key"], "depth": row["depth"]}),
-            }
-            for row in known
-        ]
+        return self.table("prompts", "place") if self.version > 1 else older.prompts(self)
 
     def answers(self) -> list[dict[str, Any]]:
         """Rows of the table answers."""
-        if self.version > 1:
-            return self.table("answers")
-        return self._named(
-            f"SELECT fingerprint, {_TRIAL} AS request, status, reason, answer, predicted, nll, text FROM trials "
-            "ORDER BY rowid"
-        )
+        return self.table("answers") if self.version > 1 else older.answers(self)
 
     def insert(self, table: str, row: Mapping[str, Any]) -> None:
         """Insert or replace one row; call inside `transaction`."""
@@ -326,6 +248,11 @@ class Store:
 
     def damaged(self, what: str) -> StoreError:
         return StoreError(f"{self.directory / DATABASE}: {what} is damaged; restore the file, or start a new run.")
+
+    def require_damaged(self, error: BaseException) -> None:
+        """Raise an error of ropewalk's own code again if the database is as its writer left it: no damage caused it."""
+        if is_own(error) and is_as_sealed(self.directory / DATABASE):
+            raise error
 
     def set_meta(self, key: str, value: Any) -> None:
         self.insert("meta", {"key": key, "value": canonical(value)})

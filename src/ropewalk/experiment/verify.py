@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 
 from ropewalk.errors import StoreError
+from ropewalk.experiment import older
 from ropewalk.experiment.cells import Measured, row
+from ropewalk.experiment.missing import Missing
 from ropewalk.experiment.plan import Cell, Plan
 from ropewalk.experiment.prepare import geometry_facts
 from ropewalk.experiment.raw import Raw
-from ropewalk.experiment.results import CELL_COLUMNS
+from ropewalk.experiment.run_data import RunData
 from ropewalk.experiment.store import DOCUMENTS, Store, canonical, sound
 from ropewalk.metrics.longppl import KeyRule, evaluator_file, spans_of
-from ropewalk.metrics.passkey import found
 from ropewalk.scheme import Scheme
 
 
@@ -44,22 +45,27 @@ def _short(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def verify_rows(directory: Path) -> tuple[int, list[Mismatch]]:
-    """Recompute every reported cell from raw outcomes; returns how many were recomputed, and what differs.
+def verify_rows(directory: Path, lacks: Callable[[Missing], None] = lambda found: None) -> tuple[int, list[Mismatch]]:
+    """The number of reported cells that were recomputed from raw outcomes, and what differs.
 
-    Where the raw outcomes themselves are not what was written, only that is said.
+    Where the raw outcomes themselves are not what was written, only that is said. `lacks` is told which cells are not
+    measured yet, unless the run is too damaged to say.
     """
     store = Store.open_run(directory, read_only=True)
     with contextlib.closing(store), sound(directory):
         wrong = list(_files(store))
+        try:
+            data = RunData.of(store)
+        except StoreError:
+            if not wrong:
+                raise
+            return 0, wrong
+        lacks(data.missing)
+        raw, plan = data.raw, data.plan
+        wrong = wrong or [*_facts(raw), *_schemes(data.schemes, plan.schemes), *_keys(raw), *_prompts(raw, plan)]
         if wrong:
             return 0, wrong
-        raw = Raw.read(store)
-        plan = raw.plan()
-        wrong = [*_facts(raw), *_schemes(store, plan.schemes), *_keys(raw), *_prompts(raw, plan)]
-        if wrong:
-            return 0, wrong
-        reported = {(r[0], r[4], r[5]): r for r in store.rows(f"SELECT {', '.join(CELL_COLUMNS)} FROM cells")}
+        reported = {(r["label"], r["length"], r["metric"]): r for r in data.cells}
         values = [(cell, raw.measure(cell)) for cell in plan.cells]
         unfinished = any(measured is None for _, measured in values)
         recomputed = 0
@@ -98,16 +104,15 @@ def _facts(raw: Raw) -> Iterator[Mismatch]:
             yield Mismatch(what=f"{table}: reason of a good one", stored=reason, found=None)
 
 
-def _schemes(store: Store, expected: Mapping[str, Scheme]) -> Iterator[Mismatch]:
+def _schemes(stored: Mapping[str, Mapping[str, Any]], expected: Mapping[str, Scheme]) -> Iterator[Mismatch]:
     """Schemes that are not what their fingerprint says; powers differ in the last bit between processors."""
-    stored = store.schemes()
     for name in stored.keys() | expected.keys():
         scheme, found = expected.get(name), stored.get(name)
         if scheme is None or found is None or not _close(found, scheme.plain()):
             yield Mismatch(what=f"scheme {name}", stored=found, found=scheme and scheme.plain())
 
 
-def _close(stored: dict[str, Any], expected: dict[str, Any]) -> bool:
+def _close(stored: Mapping[str, Any], expected: dict[str, Any]) -> bool:
     there, here = stored.get("rotation") or {}, expected["rotation"]
     return (
         {**stored, "rotation": None} == {**expected, "rotation": None}
@@ -142,34 +147,30 @@ def _prompts(raw: Raw, plan: Plan) -> Iterator[Mismatch]:
         counts[key] = max(counts.get(key, 0), each.prompts.first + each.prompts.count)
     for each in {(each.metric, each.length): each for each in plan.prompts}.values():
         metric, options = asked[each.metric]
-        expected = metric.facts(options, each.length, raw.experiment.seed) if metric.facts else None
-        for place, prompt in enumerate(raw.index.prompts.get((each.metric, each.length), ())):
+        stored = raw.index.prompts.get((each.metric, each.length), ())
+        there = len(stored) >= counts[each.metric, each.length]  # they are stored all at once, and made in seconds
+        expected = metric.facts(options, each.length, raw.experiment.seed) if metric.facts and there else None
+        for place, prompt in enumerate(stored):
             known = expected[place] if expected is not None and place < len(expected) else None
             if known is not None and {name: prompt.facts.get(name) for name in known} != dict(known):
                 yield Mismatch(what=f"{each.metric} @ {each.length} prompt {place}", stored=prompt.facts, found=known)
             if place >= counts[each.metric, each.length]:
                 yield Mismatch(what=f"{each.metric} @ {each.length} prompt {place}", stored=prompt.facts, found=None)
     if raw.store.version == 1:
-        yield from _successes(raw)
+        for name, success in older.wrong_successes(raw):
+            yield Mismatch(what=name, stored=success, found=not success)
 
 
-def _successes(raw: Raw) -> Iterator[Mismatch]:
-    for trial in raw.store.table("trials"):
-        prompt = raw.index.prompts["passkey", trial["length"]][trial["trial"]]
-        answer = raw.index.answers[trial["fingerprint"], prompt.request]
-        if trial["status"] == "ok" and int(found(answer.of("", prompt.facts))) != trial["success"]:
-            name = f"passkey {trial['fingerprint']} @ {trial['length']} trial {trial['trial']}: success"
-            yield Mismatch(what=name, stored=trial["success"], found=not trial["success"])
-
-
-def _compare(cell: Cell, stored: tuple[Any, ...] | None, measured: Measured | None) -> list[Mismatch]:
+def _compare(cell: Cell, stored: Mapping[str, Any] | None, measured: Measured | None) -> list[Mismatch]:
     name = f"{cell.label} @ {cell.length} {cell.metric}"
     if stored is None or measured is None:
         return [Mismatch(what=name, stored=stored and "a value", found=measured and "a value")]
     expected = row(cell, measured)
     wrong = []
-    for column, value in zip(CELL_COLUMNS, stored, strict=True):
-        found = canonical(expected[column]) if column in ("asked", "resolved") else expected[column]
+    for column, value in stored.items():
+        found = expected[column]
+        if column in ("asked", "resolved"):  # 4 and 4.0 are not the same parameter
+            value, found = canonical(value), canonical(found)
         same = value == found or (
             isinstance(value, float) and isinstance(found, float) and math.isclose(value, found, rel_tol=1e-12)
         )

@@ -41,7 +41,7 @@ def allowed_rms(dtype: str, tokens: int) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Engine:
+class Observed:
     """What an engine made of the reference's token ids.
 
     Attributes:
@@ -68,7 +68,7 @@ class Engine:
         return max(allowed_rms(each, len(reference.ids)) for each in (reference.dtype, self.folded) if each)
 
 
-def compared(asked: Request, reference: Reference, engine: Engine) -> str:
+def compared(asked: Request, reference: Reference, engine: Observed) -> str:
     """One sentence with both means at every length, and the root mean square of all tokens' differences.
 
     Raises:
@@ -93,20 +93,20 @@ def compared(asked: Request, reference: Reference, engine: Engine) -> str:
     return f"{said}."
 
 
-def _rms(engine: Engine, nll: NDArray[np.floating]) -> float:
+def _rms(engine: Observed, nll: NDArray[np.floating]) -> float:
     """Root mean square of the differences, nats/token, over the tokens that the engine has numbers for."""
     apart = engine.nll[: len(nll)].astype(np.float64) - nll.astype(np.float64)
     return float(np.sqrt(np.nanmean(apart**2)))
 
 
-def _means(engine: Engine, nll: NDArray[np.floating]) -> tuple[float, float]:
+def _means(engine: Observed, nll: NDArray[np.floating]) -> tuple[float, float]:
     """Of the engine and of `nll`, both over the first tokens that the engine has numbers for."""
     there, here = engine.nll[: len(nll)].astype(np.float64), nll.astype(np.float64)
     known = ~np.isnan(there)
     return float(there[known].mean()), float(here[known].mean())
 
 
-def _apart(asked: Request, reference: Reference, engine: Engine, most: float) -> str:
+def _apart(asked: Request, reference: Reference, engine: Observed, most: float) -> str:
     """What the shipped rotation would give, and whether the check could have noticed it."""
     if reference.shipped is None or asked.method == "none":
         return ""
@@ -117,12 +117,12 @@ def _apart(asked: Request, reference: Reference, engine: Engine, most: float) ->
 
 
 @torch.inference_mode()
-def run_transformers(directory: Path, reference: Reference, *, folded: str = "") -> Engine:
+def run_transformers(directory: Path, reference: Reference, *, folded: str = "") -> Observed:
     """The directory as stock transformers runs it, unpatched, in float32 whatever the reference was measured in."""
     model = loaded(ModelSpec(id=str(directory)), "float32").model
     parts = split(model)
     ids_T = torch.from_numpy(reference.ids.astype(np.int64)).to(parts.head.weight.device)
     nll = parts.head.nll(parts.body(ids_T[None])[0, :-1], ids_T[1:])
-    return Engine(
+    return Observed(
         name=f"transformers {transformers.__version__}", nll=nll.float().cpu().numpy(), relative=False, folded=folded
     )

@@ -42,7 +42,7 @@ def recommended(directory: Path, length: int, *, partial: bool = False) -> tuple
     window = run.experiment.get("window")
     geometry = found.geometry if window is None else replace(found.geometry, window_override=int(window))
     choice = answer.choice
-    asked = request(geometry, choice.method, choice.params, answer.judged_at, found.checkpoint)
+    asked = request(geometry, choice.method, choice.asked, answer.judged_at, found.checkpoint)
     _check_measured(run, answer, asked, directory)
     said = f"{choice.label}, recommended by {directory} for {length} tokens (measured at {answer.judged_at})."
     return found, asked, f"From part of a run: {missing} {said}" if missing.cells else said

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.export.asking import Server
-from ropewalk.export.check import Engine
+from ropewalk.export.check import Observed
 
 DEADLINE_S = 1800.0
 """Of a whole check: llama-server answers once per token."""
@@ -24,11 +24,8 @@ BYTES, TOKEN_BYTES = 2**23, 256
 FORCED = 1e4
 """Logit bias by which llama-server is made to say the token that comes next anyway."""
 
-ROOM = {"sglang": 7}
-"""Tokens of a served context that a prompt has to leave free; 1 elsewhere, for the one that is generated."""
 
-
-def run(url: str, target: str, ids: NDArray[np.int32], text: Text) -> Engine:
+def run(url: str, target: str, ids: NDArray[np.int32], text: Text) -> Observed:
     """Ask the server at `url` for the losses of `ids`.
 
     Raises:
@@ -45,7 +42,7 @@ Text = Callable[[Sequence[int]], str]
 """Token ids to text, special tokens as they are written."""
 
 
-def vllm(server: Server, ids: list[int], text: Text) -> Engine:
+def vllm(server: Server, ids: list[int], text: Text) -> Observed:
     """`prompt_logprobs: 0` gives, of every prompt token, its own log-probability, keyed by its id."""
     with _as_documented(server, "/version says no version"):
         version = _word(server.ask("/version")["version"])
@@ -53,10 +50,10 @@ def vllm(server: Server, ids: list[int], text: Text) -> Engine:
     with _as_documented(server, f"vLLM {version} gave no prompt_logprobs of these {len(ids)} tokens"):
         entries = server.ask("/v1/completions", body)["choices"][0]["prompt_logprobs"]
         found = [entry[str(token)]["logprob"] for token, entry in zip(ids[1:], entries[1:], strict=True)]
-    return Engine(name=f"vLLM {version} at {server.url}", nll=_nll(server, found))
+    return Observed(name=f"vLLM {version} at {server.url}", nll=_nll(server, found))
 
 
-def sglang(server: Server, ids: list[int], text: Text) -> Engine:
+def sglang(server: Server, ids: list[int], text: Text) -> Observed:
     """`return_logprob` from the first token on gives [log-probability, id, text] of every one."""
     facts = server.has("/get_server_info") or server.ask("/server_info")
     with _as_documented(server, "its server_info says no version"):
@@ -69,10 +66,10 @@ def sglang(server: Server, ids: list[int], text: Text) -> Engine:
         found = [entry[0] for entry in entries[1:]]
     if not same:
         raise server.broken(f"SGLang {version} scored other tokens than the {len(ids)} that were sent")
-    return Engine(name=f"SGLang {version} at {server.url}", nll=_nll(server, found))
+    return Observed(name=f"SGLang {version} at {server.url}", nll=_nll(server, found))
 
 
-def llama_server(server: Server, ids: list[int], text: Text) -> Engine:
+def llama_server(server: Server, ids: list[int], text: Text) -> Observed:
     """One token a request: llama-server has no echo, so it is made to say each next token, and tells what that
     token's probability was before any bias."""
     with _as_documented(server, "/props says no build"):
@@ -86,10 +83,10 @@ def llama_server(server: Server, ids: list[int], text: Text) -> Engine:
         if said != token:
             raise server.broken(f"llama-server {version} did not say token {token} when it was made to")
         found.append(value)
-    return Engine(name=f"llama-server {version} at {server.url}", nll=_nll(server, found))
+    return Observed(name=f"llama-server {version} at {server.url}", nll=_nll(server, found))
 
 
-def llama_cpp_python(server: Server, ids: list[int], text: Text) -> Engine:
+def llama_cpp_python(server: Server, ids: list[int], text: Text) -> Observed:
     """Text in, as its API takes no ids: echo with logprobs. Needs BOS first: without it, version 0.3 counts the
     entries from one token too early."""
     with _as_documented(server, "/openapi.json says no version"):
@@ -102,7 +99,7 @@ def llama_cpp_python(server: Server, ids: list[int], text: Text) -> Engine:
             f"llama-cpp-python {version} takes text alone, and made other tokens of it than the {len(ids)}, or has no "
             "BOS first, without which its echo counts from one token too early (llama-server has no such limits)"
         )
-    return Engine(name=f"llama-cpp-python {version} at {server.url}", nll=_nll(server, values[:-1], first=False))
+    return Observed(name=f"llama-cpp-python {version} at {server.url}", nll=_nll(server, values[:-1], first=False))
 
 
 UNKNOWN = "of unknown version"
@@ -145,7 +142,7 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-ASKED: dict[str, Callable[[Server, list[int], Text], Engine]] = {
+ASKED: dict[str, Callable[[Server, list[int], Text], Observed]] = {
     "vllm": vllm,
     "sglang": sglang,
     "llama-server": llama_server,

@@ -62,7 +62,7 @@ class Live:
     """A proof on the user's own running server.
 
     Attributes:
-        ask: the `check.Engine` that a server at a URL makes of token ids. Raises ExportError.
+        ask: the `check.Observed` that a server at a URL makes of token ids. Raises ExportError.
         room: tokens of a served context that a prompt has to leave free.
         bos: its API takes text, whose tokens begin with BOS where the model has one.
     """

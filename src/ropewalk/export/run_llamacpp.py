@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from ropewalk.errors import ExportError
-from ropewalk.export.check import Engine
+from ropewalk.export.check import Observed
 
 LOGITS_BYTES = 2**30
 """Room for the logits of all positions, which llama-cpp-python keeps; longer texts are cut."""
@@ -35,7 +35,7 @@ def limit(vocabulary: int) -> int:
     return max(2, LOGITS_BYTES // (4 * max(1, vocabulary)))
 
 
-def run(library: Any, file: Path, command: Sequence[str], ids: NDArray[np.int32]) -> Engine:
+def run(library: Any, file: Path, command: Sequence[str], ids: NDArray[np.int32]) -> Observed:
     """Run a file with the flags of an exported command on token ids.
 
     Raises:
@@ -54,7 +54,7 @@ def run(library: Any, file: Path, command: Sequence[str], ids: NDArray[np.int32]
         nll = token_nll(model.scores[: len(ids) - 1], ids[1:])
     finally:
         model.close()
-    return Engine(name=f"llama.cpp through llama-cpp-python {library.__version__}", nll=nll)
+    return Observed(name=f"llama.cpp through llama-cpp-python {library.__version__}", nll=nll)
 
 
 def keywords(command: Sequence[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from ropewalk.metrics.probes import Probes
 from ropewalk.metrics.readings import Reading
 from ropewalk.metrics.requests import Forced, Generated
 from ropewalk.stats.column import Column
@@ -132,6 +133,18 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A prompt for people: `depth` is that of the first needle, as a share of the length; None without one."""
+
+    task: str
+    prompt: str
+    answer: str
+    tokens: int
+    new_tokens: int
+    depth: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """A metric as everything else sees it.
 
@@ -152,6 +165,10 @@ class Metric:
         same: (options as JSON values, seed) to what two runs must share for their values to mean the same; None: all
             options, and the seed where there are prompts.
         fits: (options, whether documents begin with BOS) to what is wrong with them together; None if nothing is.
+        read: (options, lengths) to options that say what the files hold that they name. Asked once, where an experiment
+            is read: a run that somebody else recorded opens none. Raises ExperimentError.
+        show: (options, material, length, tokens to text) to prompts for people. Raises as `prompts` does.
+        probes: what searching and tuning can ask of its kind; None if its answers are not forced.
     """
 
     name: str
@@ -166,3 +183,6 @@ class Metric:
     check: Callable[[Any, int], str | None] | None = None
     same: Callable[[Mapping[str, Any], Any], Any] | None = None
     fits: Callable[[Any, bool], str | None] | None = None
+    read: Callable[[Any, Sequence[int]], Any] | None = None
+    show: Callable[[Any, Material, int, Callable[[Sequence[int]], str]], Sequence[Shown]] | None = None
+    probes: Probes | None = None

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from ropewalk.errors import ExperimentError
 from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample
+from ropewalk.metrics.probes import Encode, Probes, Wording
 from ropewalk.metrics.readings import Reading
 from ropewalk.metrics.requests import Forced, Generated
 from ropewalk.stats.column import Column
@@ -36,9 +37,6 @@ FILLER = (
 QUESTION = "What is the pass key? The pass key is"
 LONG = 20
 """A prompt is long if it is so many times as long as what is no filler: depth then counts from its start to its end."""
-
-Encode = Callable[[str], Sequence[int]]
-
 
 PASSKEY = Column(
     name="passkey",
@@ -290,6 +288,18 @@ def check(options: Passkey, shortest: int) -> str | None:
     return too_many(options.trials, shortest) if options.protocol == "exact" else None
 
 
+def kinds(options: Passkey) -> dict[str, Passkey]:
+    """Options by haystack: what is sought in filler is also sought in text."""
+    both = options.haystack == "filler" and options.template == "none"
+    return {options.haystack: options} | ({"essay": options.model_copy(update={"haystack": "essay"})} if both else {})
+
+
+def without_loss(options: Passkey) -> str | None:
+    """Generated text has no loss."""
+    said = "protocol=yarn generates text, which has no loss; use protocol: exact"
+    return None if options.protocol == "exact" else said
+
+
 METRIC = Metric(
     name="passkey",
     options=Passkey,
@@ -299,4 +309,14 @@ METRIC = Metric(
     prompts=prompts,
     facts=facts,
     check=check,
+    probes=Probes(
+        column=PASSKEY,
+        wording=Wording(instruction=INSTRUCTION, filler=FILLER, line=needle, question=QUESTION),
+        keys=keys,
+        count=lambda options: options.trials,
+        some=lambda options, count: options.model_copy(update={"trials": count}),
+        kinds=kinds,
+        found=found,
+        check=without_loss,
+    ),
 )

@@ -7,7 +7,6 @@ samples; the units of both are named after task and sample, so they pair.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ropewalk.corpus.documents import choices
 from ropewalk.errors import ExperimentError
-from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample
+from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample, Shown
 from ropewalk.metrics.readings import Reading
 from ropewalk.metrics.requests import Forced, Generated
 from ropewalk.stats.column import Column
@@ -78,18 +77,6 @@ class Tasks(Options):
     def count(self) -> int:
         """Prompts of one reading at one length."""
         return len(self.tasks) * self.samples
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A prompt for people: `depth` is that of the first needle, as a share of the length; None without one."""
-
-    task: str
-    prompt: str
-    answer: str
-    tokens: int
-    new_tokens: int
-    depth: float | None
 
 
 def asks(column: Column, options: Tasks, length: int, longest: int) -> Prompts | None:
@@ -224,4 +211,5 @@ METRIC = Metric(
     prompts=prompts,
     facts=facts,
     check=check,
+    show=show,
 )

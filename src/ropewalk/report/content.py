@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ropewalk.errors import ExperimentError
-from ropewalk.report import figures, parameters, provenance, ranking, tables
+from ropewalk.report import by_group, figures, parameters, provenance, ranking, tables
 from ropewalk.report.deploy import deploy_commands
 from ropewalk.report.figures import Figure
+from ropewalk.report.listing import Listing, Section
 from ropewalk.report.palette import Style, styles
 from ropewalk.report.points import leaders
 from ropewalk.report.recommend import Recommendation, judged_block, recommend
 from ropewalk.report.study import Study
-from ropewalk.report.tables import Table
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.column import Column
 from ropewalk.stats.findings import Finding, findings
@@ -30,27 +30,6 @@ QUESTIONS = (
     "steps of a parameter change something. The 5 % hold where documents differ without long tails or rare failures. "
     "What is called exploratory has no such bound."
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
-    """A table under its heading; `folded` where the page shows it only when asked."""
-
-    title: str
-    table: Table
-    folded: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """A heading with what stands under it, in this order: lead, figures, tables, code."""
-
-    anchor: str
-    title: str
-    lead: str
-    figures: tuple[Figure, ...] = ()
-    tables: tuple[Listing, ...] = ()
-    code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +157,7 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             figures=figures.retrieval(study, labels),
             tables=(Listing(title="Found by depth", table=tables.depths(study, labels, bins)),) if study.trials else (),
         ),
+        *by_group.sections(run, leading, drawn),
         Section(
             anchor="pareto",
             title="Short lengths against long ones",
@@ -208,6 +188,7 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             "whole in training; a pair at 1 is untouched, one at the factor is fully interpolated.",
             figures=(figures.stretch(study, leading, drawn, block),),
         ),
+        *_gains(figures.gains(study, labels, block)),
         Section(anchor="table", title="Every number", lead=f"One row per configuration, length and metric. {LEVELS}"),
         Section(
             anchor="duplicates",
@@ -232,6 +213,15 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             code=provenance.reproduce(run),
         ),
     ]
+
+
+def _gains(found: tuple[Figure, ...]) -> list[Section]:
+    """None where nothing has gains."""
+    lead = (
+        "What the query of each layer and head is multiplied by, the mean over its pairs: orange sharpens attention, "
+        "purple flattens it, white leaves it alone."
+    )
+    return [Section(anchor="gains", title="Gains of the query", lead=lead, figures=found)] if found else []
 
 
 def _column_tables(study: Study, columns: Sequence[Column]) -> tuple[Listing, ...]:

@@ -48,7 +48,8 @@ def short_costs(run: Measured, target: int) -> dict[str, Cost]:
         blocks = [block for length in lengths if (block := run.block(column.name, length)) and NONE in block.labels]
         if blocks and len(blocks) == len(lengths):
             labels = [label for label in blocks[0].labels if all(label in block.labels for block in blocks)]
-            return {label: _worst(blocks, label) for label in labels}
+            bounds = [_Bound(block=b, same=frozenset(b.same(NONE)), comparisons=distinct(b) - 1) for b in blocks]
+            return {label: _worst(bounds, label) for label in labels}
     return {}
 
 
@@ -62,16 +63,24 @@ def why_no_cost(run: Measured, target: int) -> str:
     return "none, or this configuration, has no value to compare at some length inside the window"
 
 
-def _worst(blocks: list[Block], label: str) -> Cost:
-    ratios = [(block, block.paired(label, NONE).interval) for block in blocks]
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Bound:
+    """Upper bounds at one length: which configurations are the same measurement as `none`, and how many are not."""
+
+    block: Block
+    same: frozenset[str]
+    comparisons: int
+
+    def at_most(self, label: str) -> float:
+        """Upper bound of the ratio to `none`; 1 for what is the same measurement."""
+        if label == NONE or label in self.same:
+            return 1.0
+        high = self.block.paired(label, NONE, confidence=1 - 2 * ALPHA / self.comparisons).interval.high
+        return math.inf if high is None else high
+
+
+def _worst(bounds: list[_Bound], label: str) -> Cost:
+    ratios = [(bound.block, bound.block.paired(label, NONE).interval) for bound in bounds]
     block, ratio = max(ratios, key=lambda pair: pair[1].value)
-    at_most = max(_at_most(block, label) for block in blocks)
+    at_most = max(bound.at_most(label) for bound in bounds)
     return Cost(ratio=ratio, length=block.lengths[0], column=block.column, at_most=at_most)
-
-
-def _at_most(block: Block, label: str) -> float:
-    """Upper bound of the ratio to `none`; 1 for what is the same measurement."""
-    if label == NONE or label in block.same(NONE):
-        return 1.0
-    high = block.paired(label, NONE, confidence=1 - 2 * ALPHA / (distinct(block) - 1)).interval.high
-    return math.inf if high is None else high

@@ -49,7 +49,7 @@ def deploy_commands(
     run: Measured, choice: Candidate, length: int, directory: str | Path, targets: Sequence[str]
 ) -> dict[str, str]:
     """The shell command of every engine; none for `none`."""
-    found = {name: deploy_command(run, choice.method, choice.params, length, directory, name) for name in targets}
+    found = {name: deploy_command(run, choice.method, choice.asked, length, directory, name) for name in targets}
     return {name: command for name, command in found.items() if command is not None}
 
 

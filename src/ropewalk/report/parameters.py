@@ -15,7 +15,7 @@ from ropewalk.stats.sensitivity import Step, sensitivity
 
 def steps(run: Measured, block: Block) -> dict[str, tuple[Step, ...]]:
     """Every step of every parameter at one length, by method."""
-    params = {row.label: (row.method, row.params) for row in run.rows if row.method not in (NONE, TRUNCATE)}
+    params = {row.label: (row.method, row.asked) for row in run.rows if row.method not in (NONE, TRUNCATE)}
     known = {method: defaults(method) for method in {method for method, _ in params.values()}}
     by_method: dict[str, dict[str, Mapping[str, object]]] = {}
     for label, (method, values) in params.items():

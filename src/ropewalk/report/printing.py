@@ -49,7 +49,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
     return {
         "label": candidate.label,
         "method": candidate.method,
-        "params": dict(candidate.params),
+        "asked": dict(candidate.asked),
         **_interval(candidate.value),
         "against_none": _paired(candidate.against_none),
         "against_truncate": _paired(candidate.against_truncate),

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from ropewalk.errors import ExperimentError
+from ropewalk.errors import ExperimentError, StoreError
 from ropewalk.experiment.missing import Missing
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.store import DOCUMENTS, Store
+from ropewalk.experiment.run_data import RunData
 from ropewalk.metrics import columns
+from ropewalk.scheme import Gains
 from ropewalk.stats.column import Column
 from ropewalk.stats.measured import Measured, measured
 
@@ -52,6 +55,7 @@ class Study:
         trials: every trial of what is found.
         curve: loss by position.
         rotations: inv_freq (rad/token) and attention_factor by fingerprint.
+        gains: g of the query, float32 `[layers, heads, pairs]`, by fingerprint, of schemes that have some.
         token_hashes: document id to a hash of its token ids; two runs with equal hashes scored the same tokens.
         key_hashes: document id to a hash of which tokens are key (LongPPL); empty without.
         missing: cells that were asked for and are not measured yet.
@@ -62,6 +66,7 @@ class Study:
     trials: tuple[Trial, ...] = ()
     curve: tuple[Position, ...] = ()
     rotations: Mapping[str, tuple[tuple[float, ...], float]] = field(default_factory=dict)
+    gains: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     token_hashes: Mapping[str, str] = field(default_factory=dict)
     key_hashes: Mapping[str, str] = field(default_factory=dict)
     missing: Missing = COMPLETE
@@ -74,24 +79,28 @@ def read(directory: Path) -> Study:
     Raises:
         StoreError: there is no run, nothing was begun, or it is damaged.
     """
-    found = Run(directory=directory)
-    missing, samples = found.missing, found.samples()
-    store = Store.open_run(directory, read_only=True)
-    try:
-        rotations = _rotations(store)
-        token_hashes, key_hashes = (_hashes(store, name) for name in ("ids", "key"))
-    finally:
-        store.close()
-    run = measured(found.frame(), samples, found.meta, known())
+    return of(RunData.read(directory))
+
+
+def of(data: RunData) -> Study:
+    """The study of a run that was read.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    found = Run(data=data)
+    samples = found.samples()
+    run = measured(found.frame(), samples, data.meta, known())
     return Study(
         run=run,
         trials=trials(samples, run.retrieval),
         curve=positions(found.curve()),
-        rotations=rotations,
-        token_hashes=token_hashes,
-        key_hashes=key_hashes,
-        missing=missing,
-        directory=str(directory),
+        rotations=_rotations(data),
+        gains=_gains(data),
+        token_hashes=_hashes(data, "ids"),
+        key_hashes=_hashes(data, "key"),
+        missing=data.missing,
+        directory=str(data.directory),
     )
 
 
@@ -104,11 +113,10 @@ def read_to_choose(directory: Path, *, partial: bool = False) -> tuple[Measured,
         ExperimentError: cells are missing, and `partial` does not allow that.
         StoreError: there is no run, nothing was begun, or it is damaged.
     """
-    found = Run(directory=directory)
-    missing = found.missing
-    if missing.cells and not partial:
-        raise ExperimentError(f"{directory}: {str(missing).rstrip('.')}; --partial chooses from what there is.")
-    return measured(found.frame(), found.samples(), found.meta, known()), missing
+    found = Run.read(directory)
+    if found.missing.cells and not partial:
+        raise ExperimentError(f"{directory}: {str(found.missing).rstrip('.')}; --partial chooses from what there is.")
+    return measured(found.frame(), found.samples(), found.meta, known()), found.missing
 
 
 def known() -> Mapping[str, Column]:
@@ -137,20 +145,21 @@ def positions(curve: pd.DataFrame) -> tuple[Position, ...]:
     )
 
 
-def _rotations(store: Store) -> dict[str, tuple[tuple[float, ...], float]]:
-    of = {name: scheme["rotation"] for name, scheme in store.schemes().items()}
+def _rotations(data: RunData) -> dict[str, tuple[tuple[float, ...], float]]:
+    of = {name: scheme["rotation"] for name, scheme in data.schemes.items()}
     return {name: (tuple(float(f) for f in r["inv_freq"]), float(r["attention_factor"])) for name, r in of.items()}
 
 
-def _hashes(store: Store, kind: str) -> dict[str, str]:
+def _gains(data: RunData) -> dict[str, NDArray[np.float32]]:
+    """Raises StoreError for gains that cannot be."""
+    of = {name: scheme["gains"] for name, scheme in data.schemes.items() if scheme.get("gains") is not None}
+    try:
+        return {name: Gains.of(plain).log for name, plain in of.items()}
+    except (ValueError, LookupError, TypeError) as error:
+        raise StoreError(f"run.sqlite: the gains of a scheme cannot be ({str(error)[:100]}).") from None
+
+
+def _hashes(data: RunData, kind: str) -> dict[str, str]:
     """A hash of each document's stored array of this kind, by document id."""
-    digest = store.meta("documents_sha256")
-    if not digest:
-        return {}
-    arrays = store.read_arrays(DOCUMENTS, digest)
-    names = store.rows("SELECT document, id FROM documents ORDER BY document")
-    return {
-        str(name): hashlib.sha256(arrays[f"{index}.{kind}"].tobytes()).hexdigest()
-        for index, name in names
-        if f"{index}.{kind}" in arrays
-    }
+    arrays = ((document.id, document.arrays.get(kind)) for document in data.raw.documents)
+    return {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays if array is not None}

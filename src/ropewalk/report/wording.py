@@ -83,7 +83,7 @@ def headline(answer: Recommendation) -> str:
 
 
 def preferred(answer: Recommendation) -> str:
-    """What retrieval decided: `chosen over llama3 factor=4 for its passkeys (100 % against 45 %)`; empty if nothing."""
+    """What retrieval decided: `chosen over llama3 factor=4 for its answers (100 % against 45 %)`; empty if nothing."""
     column = answer.retrieval
     if not answer.outdone or column is None:
         return ""

@@ -11,9 +11,10 @@ from typing import Any
 import vl_convert
 
 from ropewalk.errors import StoreError, visible
+from ropewalk.experiment.run_data import RunData
 from ropewalk.experiment.store import sound
 from ropewalk.files import remove, write_whole
-from ropewalk.report import study
+from ropewalk.report import by_group, study
 from ropewalk.report.content import Content, content
 from ropewalk.report.markdown import markdown
 from ropewalk.report.marks import Spec, inline
@@ -27,7 +28,8 @@ KINDS = ("png", "svg", "pdf")
 DPI = 200
 ADDRESSES = 2**37
 """Bytes that the chart library's engine reserves, rounded up; it ends the process where it does not get them."""
-OURS = ("ratio", "tail", "position", "retrieval", "pareto", "sensitivity", "wavelengths")
+GROUPS = tuple(f"{by_group.ANCHOR}-{place}" for place in range(by_group.MOST))
+OURS = ("ratio", "tail", "position", "retrieval", *GROUPS, "pareto", "sensitivity", "wavelengths", "gains")
 """Pictures that a report may hold; one that this report lacks is removed."""
 
 
@@ -39,10 +41,15 @@ def report(directory: Path, *, partial: bool = False, targets: Sequence[str] = (
     Raises:
         StoreError: there is no run in it, or it cannot be written.
     """
+    return report_of(RunData.read(directory), partial=partial, targets=targets)
+
+
+def report_of(data: RunData, *, partial: bool = False, targets: Sequence[str] = ("hf",)) -> list[Path]:
+    """`report` of a run that was read."""
     require_drawing()
-    with sound(directory):
-        made = content(study.read(directory), partial=partial, targets=targets)
-    return save(made, directory)
+    with sound(data.directory):
+        made = content(study.of(data), partial=partial, targets=targets)
+    return save(made, data.directory)
 
 
 def save(made: Content, directory: Path) -> list[Path]:

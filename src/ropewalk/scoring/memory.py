@@ -28,7 +28,7 @@ def pass_bytes(size: ModelSize, length: int, *, rows: int = 1, shared: bool = Fa
         size: of the model.
         length: positions fed per row.
         rows: in one batch.
-        shared: keys and values of all layers are held, as for passkey prompts that share a beginning.
+        shared: keys and values of all layers are held, as for prompts that share a beginning.
     """
     element, positions = size.element_bytes, rows * length
     chunked = min(positions, MLP_CHUNK_TOKENS)

@@ -8,6 +8,8 @@ from typing import Any
 from ropewalk.errors import ExperimentError
 from ropewalk.experiment.prepare import Asked, Prepared, ask
 from ropewalk.experiment.schema import Experiment, Search
+from ropewalk.metrics import registered
+from ropewalk.metrics.probes import Probing, probing
 from ropewalk.models import LoadedModel
 from ropewalk.searching import families
 from ropewalk.searching.families import Family
@@ -15,7 +17,7 @@ from ropewalk.searching.objective import Goal
 from ropewalk.searching.split import Parts, split
 
 RETRIEVAL = 0.3
-"""Weight of the passkey probes where the file asks for passkeys and does not say."""
+"""Weight of the probes where the file asks for a metric that gives some and does not say."""
 
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -73,7 +75,8 @@ class Scene:
     family: Family
     window: int
     short: tuple[int, ...]
-    passkeys: tuple[int, ...]
+    probing: Probing | None
+    probed: tuple[int, ...]
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -96,11 +99,12 @@ def checked(experiment: Experiment, request: Request, loaded: LoadedModel | None
             f"--length {request.length} lies inside the trained window of {window} tokens, where there is nothing to "
             f"extend; give a length above {window}."
         )
-    passkey = experiment.options("passkey")
-    if passkey is not None and passkey.protocol != "exact":
-        raise ExperimentError("metrics.passkey.protocol=yarn generates text, which has no loss; use protocol: exact.")
-    if passkey is None and ((section.weights.retrieval or 0) > 0 or section.max_retrieval is not None):
-        raise ExperimentError("search: retrieval counts, but metrics names no passkey; add passkey: {} to metrics.")
+    asked = probing(experiment.asked())
+    if asked is not None and (wrong := asked.probes.check(asked.options)):
+        raise ExperimentError(f"metrics.{asked.metric.name}.{wrong}.")
+    if asked is None and ((section.weights.retrieval or 0) > 0 or section.max_retrieval is not None):
+        known = " or ".join(metric.name for metric in registered().values() if metric.probes)
+        raise ExperimentError(f"search: retrieval counts, but metrics names no {known}; add {known}: {{}} to metrics.")
     probed = [n for n in lengths if window <= n <= request.length]
     for length in section.probe_lengths or ():
         if length not in probed:
@@ -121,12 +125,12 @@ def scene(prepared: Prepared, request: Request) -> Scene:
         ExperimentError: too few documents, or a family without anything to vary.
     """
     experiment, geometry = prepared.asked.experiment, prepared.asked.geometry
-    section, passkey = experiment.search or Search(), experiment.options("passkey")
+    section, asked = experiment.search or Search(), probing(experiment.asked())
     window = geometry.window().length
     probed = section.probe_lengths or [n for n in experiment.lengths if window <= n <= request.length]
     cost = section.max_short_cost if request.max_short_cost is None else request.max_short_cost
     weights = section.weights
-    retrieval = weights.retrieval if weights.retrieval is not None else RETRIEVAL if passkey else 0.0
+    retrieval = weights.retrieval if weights.retrieval is not None else RETRIEVAL if asked else 0.0
     return Scene(
         prepared=prepared,
         request=request,
@@ -141,15 +145,17 @@ def scene(prepared: Prepared, request: Request) -> Scene:
         parts=split(
             [tokens.document for tokens in prepared.tokens],
             experiment.seed,
-            experiment.lengths if passkey else (),
+            experiment.lengths if asked else (),
             section.probes,
-            passkey.trials if passkey else 0,
+            asked.probes.count(asked.options) if asked else 0,
             experiment.lengths[-1],
+            asked.probes.keys if asked else None,
         ),
         family=families.make(section, geometry, request.length),
         window=window,
         short=tuple(n for n in experiment.lengths if n <= window) or (window,),
-        passkeys=tuple(sorted(set(probed))) if passkey else (),
+        probing=asked,
+        probed=tuple(sorted(set(probed))) if asked else (),
     )
 
 
@@ -170,5 +176,5 @@ def identity(scene: Scene) -> dict[str, Any]:
 def tokens(scene: Scene) -> int:
     """Positions that the whole search feeds, roughly: for the choice whether to compile."""
     documents = len(scene.parts.search) * scene.request.length
-    probes = scene.section.probes * sum(scene.passkeys) if scene.goal.probes else 0
+    probes = scene.section.probes * sum(scene.probed) if scene.goal.probes else 0
     return (documents + probes) * scene.request.evaluations * scene.request.repeats

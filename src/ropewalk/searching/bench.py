@@ -28,7 +28,7 @@ class Bench:
         batch: positions per forward pass.
         documents: token ids, int32 `[T]` each.
         keys: which scored tokens are key, bool `[T - 1]` per document; empty if they do not count.
-        trials: passkey prompts by length; empty if they do not count.
+        trials: probes by length; empty if they do not count.
     """
 
     model: Any

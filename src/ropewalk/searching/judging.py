@@ -1,4 +1,4 @@
-"""The judge's passes: rows of the verdict on the documents and passkeys that no candidate was measured on."""
+"""The judge's passes: rows of the verdict on the documents and probes that no candidate was measured on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ropewalk.errors import ExperimentError
 from ropewalk.execution.worker import said
 from ropewalk.experiment.prepare import material, ready_spans
 from ropewalk.metrics.metric import OfPrompt
-from ropewalk.metrics.passkey import build, found
 from ropewalk.metrics.requests import Forced
 from ropewalk.scoring import Answers, Failure, Split
 from ropewalk.scoring.budget import batch_tokens
@@ -33,14 +32,14 @@ def search_bench(scene: Scene, parts: Split) -> Bench:
         batch=batch_tokens(scene.prepared.model.model, length),
         documents=tuple(each.ids[:length] for each in tokens),
         keys=_some(scene, _key_masks(scene, tokens)) if scene.goal.keys > 0 else (),
-        trials=_passkeys(scene, scene.passkeys, count, scene.parts.search_seed, tokens[0]),
+        trials=_probes(scene, scene.probed, count, scene.parts.search_seed, tokens[0]),
     )
 
 
 def judge_bench(scene: Scene, parts: Split) -> Bench:
-    """What is judged on: the other documents up to the longest length, and the passkeys of a sweep."""
+    """What is judged on: the other documents up to the longest length, and the probes of a sweep."""
     tokens = [scene.prepared.tokens[i] for i in scene.parts.judge]
-    asked = scene.prepared.asked.experiment.options("passkey")
+    count = scene.probing.probes.count(scene.probing.options) if scene.probing else 0
     longest = scene.lengths[-1]
     return Bench(
         model=scene.prepared.model.model,
@@ -48,7 +47,7 @@ def judge_bench(scene: Scene, parts: Split) -> Bench:
         batch=batch_tokens(scene.prepared.model.model, longest),
         documents=tuple(each.ids[:longest] for each in tokens),
         keys=_key_masks(scene, tokens) if scene.goal.keys > 0 else (),
-        trials=_passkeys(scene, scene.lengths, asked.trials if asked else 0, scene.parts.judge_seed, tokens[0]),
+        trials=_probes(scene, scene.lengths, count, scene.parts.judge_seed, tokens[0]),
     )
 
 
@@ -69,13 +68,13 @@ def _some(scene: Scene, masks: tuple[NDArray[np.bool_], ...]) -> tuple[NDArray[n
     return masks
 
 
-def _passkeys(
+def _probes(
     scene: Scene, lengths: Sequence[int], count: int, seed: int, haystack: Tokens
 ) -> Mapping[int, Sequence[Forced]]:
-    asked = scene.prepared.asked.experiment.options("passkey")
-    if asked is None or count == 0:
+    asked = scene.probing
+    if asked is None or asked.metric.prompts is None or count == 0:
         return {}
-    some = asked.model_copy(update={"trials": count})
+    build, some = asked.metric.prompts, asked.probes.some(asked.options, count)
     of = material(scene.prepared.model.tokenizer, haystack, seed)
     return {n: [p.request for p in build(some, of, n) if isinstance(p.request, Forced)] for n in lengths}
 
@@ -108,7 +107,7 @@ class Judging(Protocol[Judged]):
 
 
 def verdict(scene: Scene, bench: Judging[Judged], rows: Mapping[str, Judged]) -> Verdict:
-    """Run every row over the judge's documents and passkeys; equal rotations are one measurement.
+    """Run every row over the judge's documents and probes; equal rotations are one measurement.
 
     Raises:
         ExperimentError: a row has no losses, such as for want of memory.
@@ -128,9 +127,15 @@ def verdict(scene: Scene, bench: Judging[Judged], rows: Mapping[str, Judged]) ->
         length=scene.request.length,
         perplexity={n: losses_block(losses, units, 1, n) for n in scene.lengths},
         beyond=losses_block(losses, units, scene.window, scene.request.length),
-        passkey={
-            n: found_block({x: _found(scene, bench, n, x, own) for x, own in zip(labels, answers, strict=True)}, n)
+        column=scene.probing.probes.column if scene.probing else None,
+        found={
+            n: found_block(
+                scene.probing.probes.column,
+                {x: _found(scene, bench, n, x, own) for x, own in zip(labels, answers, strict=True)},
+                n,
+            )
             for n in bench.trials
+            if scene.probing
         },
         keys=keys_block(losses, bench.keys, units, scene.window, scene.request.length),
     )
@@ -140,6 +145,7 @@ def _found(
     scene: Scene, bench: Judging[Any], length: int, label: str, own: Mapping[tuple[int, int], Any]
 ) -> list[bool]:
     tokenizer = scene.prepared.model.tokenizer
+    assert scene.probing is not None
     judged = []
     for index, request in enumerate(bench.trials[length]):
         outcome = _sound(label, own[length, index])
@@ -148,7 +154,7 @@ def _found(
         text = said(tokenizer, request.answer, predicted)
         nll = outcome.nll.tolist()
         said_so = OfPrompt(unit="", facts={}, answer=request.answer, predicted=predicted, nll=nll, text=text)
-        judged.append(found(said_so))
+        judged.append(scene.probing.probes.found(said_so))
     return judged
 
 

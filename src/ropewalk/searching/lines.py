@@ -49,15 +49,16 @@ def table(found: Result) -> list[list[str]]:
     """The judged numbers as text, names of columns first."""
     rows = found["judge"]["rows"]
     lengths = list(rows[0]["perplexity"])
-    keys = list(rows[0]["passkey"])
+    counted = found["judge"]["counted"] or {"name": "", "title": ""}
+    keys = list(rows[0].get(counted["name"], ()))
     beyond = ["beyond window"] + ["key tokens"] * (rows[0]["keys"] is not None)
-    names = ["judge set", *(f"ppl {n}" for n in lengths), *beyond, *(f"passkey {n}" for n in keys)]
+    names = ["judge set", *(f"ppl {n}" for n in lengths), *beyond, *(f"{counted['title']} {n}" for n in keys)]
     body = [
         [
             row["label"],
             *(f"{row['perplexity'][n]:.4g}" for n in lengths),
             *(f"{row[name]:.4g}" for name in ("beyond", "keys") if row[name] is not None),
-            *(f"{row['passkey'][n]:.2g}" for n in keys),
+            *(f"{row[counted['name']][n]:.2g}" for n in keys),
         ]
         for row in rows
     ]
@@ -83,14 +84,12 @@ def comparisons(found: Result) -> list[str]:
             parts.append(f"{change(each['keys'])} on key tokens beyond the window")
         said.append(f"perplexity against {label}: {', '.join(parts)}.")
     if keeper is not None:
-        parts = [
-            f"{100 * each['value']:+.0f} points at {n} (p {each['p']:.2g})"
-            for n, each in judge["against"][keeper]["passkey"].items()
-        ]
-        trials = next(iter(judge["against"][keeper]["passkey"].values()))["n"]
+        counted = judge["counted"]
+        pairs = judge["against"][keeper][counted["name"]]
+        parts = [f"{100 * each['value']:+.0f} points at {n} (p {each['p']:.2g})" for n, each in pairs.items()]
         said.append(
-            f"passkeys found against {keeper}, the named method best at the probes: {', '.join(parts)}; exact McNemar "
-            f"over {trials} trials a length."
+            f"{counted['items']} found against {keeper}, the named method best at the probes: {', '.join(parts)}; "
+            f"exact McNemar over {next(iter(pairs.values()))['n']} trials a length."
         )
     return said
 

@@ -1,6 +1,6 @@
 """What a candidate is worth: its losses on the search set, and the number that a search minimises; pure.
 
-Shapes: D documents, L short lengths, P passkey probes.
+Shapes: D documents, L short lengths, P probes.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Goal:
 
     @property
     def probes(self) -> bool:
-        """Whether passkey probes count."""
+        """Whether probes count."""
         return self.retrieval > 0 or self.max_retrieval is not None
 
 

@@ -65,7 +65,7 @@ def chosen(named: Mapping[Any, Candidate], hunted: Sequence[Hunted], goal: Goal)
 
 def rivals(best: Mapping[str, Candidate], *, asked: bool) -> tuple[str, str | None]:
     """Labels of the named methods that the winner is held against: the one with the lowest perplexity beyond the window
-    and, where passkeys are asked, the one whose probes' answers are likeliest; without probes the first for both.
+    and, where a metric gives probes, the one whose probes' answers are likeliest; without probes the first for both.
 
     Both are chosen on the search set alone. A rival chosen for how well it does before the judge is flattered by the
     judge's own luck, and the winner is called worse than it about twice as often as said (docs/statistics.md).
@@ -104,7 +104,7 @@ def result(
     """Everything as JSON values: what was asked, what was found, how it was judged."""
     best = best_of_each(dict(named))
     every = [c for h in hunted for c in h.candidates]
-    other, retrieval = rivals(best, asked=bool(judged.passkey))
+    other, retrieval = rivals(best, asked=judged.column is not None)
     geometry = scene.prepared.asked.geometry
     return {
         "schema": SCHEMA,
@@ -123,6 +123,7 @@ def result(
         "agreement": agreement(geometry, hunted, judged) if len(hunted) > 1 else None,
         "judge": {
             "rows": [judged.row(label) for label in judged.labels],
+            "counted": judged.counted(),
             "best_named": other,
             "best_retrieval": retrieval,
             "against": {label: judged.against(label) for label in judged.labels if label != WINNER},

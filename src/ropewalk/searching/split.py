@@ -1,15 +1,16 @@
-"""Which documents and passkeys a search sees, and which judge it: disjoint, recorded; pure."""
+"""Which documents and probes a search sees, and which judge it: disjoint, recorded; pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ropewalk.corpus import Document
 from ropewalk.errors import ExperimentError
-from ropewalk.metrics.passkey import keys
 
+Keys = Callable[[int, int, int], Sequence[str]]
+"""(count, length, seed) to what the probes of a length ask for."""
 LEAST = 2
 """Documents on each side: one has no interval."""
 ATTEMPTS = 100
@@ -17,7 +18,7 @@ ATTEMPTS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Indices of documents, and seeds of passkeys, on each side."""
+    """Indices of documents, and seeds of probes, on each side."""
 
     search: tuple[int, ...]
     judge: tuple[int, ...]
@@ -31,20 +32,27 @@ class Parts:
 
 
 def split(
-    documents: Sequence[Document], seed: int, lengths: Sequence[int], probes: int, trials: int, length: int
+    documents: Sequence[Document],
+    seed: int,
+    lengths: Sequence[int],
+    probes: int,
+    trials: int,
+    length: int,
+    keys: Keys | None,
 ) -> Parts:
-    """Deal documents to both sides in turn, kind by kind, so that both have some of each; draw disjoint passkeys.
+    """Deal documents to both sides in turn, kind by kind, so that both have some of each; draw disjoint probes.
 
     Args:
         documents: those that fill the longest length.
-        seed: of the experiment: the judge's passkeys are those that a sweep of the same file uses.
-        lengths: of the passkeys.
-        probes: passkeys per length of the search.
-        trials: passkeys per length of the judge.
+        seed: of the experiment: the judge's probes are those that a sweep of the same file uses.
+        lengths: of the probes.
+        probes: per length of the search.
+        trials: probes per length of the judge.
         length: the longest length, for the message.
+        keys: of the probes; None without any.
 
     Raises:
-        ExperimentError: too few documents, or so many passkeys that they cannot be apart.
+        ExperimentError: too few documents, or so many probes that they cannot be apart.
     """
     if len(documents) < 2 * LEAST:
         raise ExperimentError(
@@ -56,17 +64,17 @@ def split(
     return Parts(
         search=tuple(sorted(order[0::2])),
         judge=tuple(sorted(order[1::2])),
-        search_seed=_apart(seed, lengths, probes, trials),
+        search_seed=_apart(seed, lengths, probes, trials, keys) if keys else seed + 1,
         judge_seed=seed,
     )
 
 
-def _apart(seed: int, lengths: Sequence[int], probes: int, trials: int) -> int:
+def _apart(seed: int, lengths: Sequence[int], probes: int, trials: int, keys: Keys) -> int:
     """The next seed none of whose keys is a key of this one, at any length."""
     taken = {key for n in lengths for key in keys(trials, n, seed)}
     for found in range(seed + 1, seed + ATTEMPTS):
         if not any(taken.intersection(keys(probes, n, found)) for n in lengths):
             return found
     raise ExperimentError(
-        f"search.probes={probes} and metrics.passkey.trials={trials} leave no keys apart; lower one of them."
+        f"search.probes={probes} and {trials} prompts of a sweep leave no keys apart; lower one of them."
     )

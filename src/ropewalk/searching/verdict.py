@@ -1,4 +1,4 @@
-"""The verdict: the winner beside every named method, on documents and passkeys that the search never saw; pure.
+"""The verdict: the winner beside every named method, on documents and probes that the search never saw; pure.
 
 Every row is one static rotation at all lengths, as an engine would run it.
 """
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.metrics.longppl import LONGPPL
-from ropewalk.metrics.passkey import PASSKEY
 from ropewalk.metrics.perplexity import PERPLEXITY
 from ropewalk.stats.blocks import Block
+from ropewalk.stats.column import Column
 from ropewalk.stats.paired import Paired
 
 WINNER = "searched"
@@ -31,7 +31,8 @@ class Verdict:
         labels: the winner first, then its repeats, then each named method at its best.
         perplexity: by length, over all tokens after the first; one unit per document.
         beyond: over the tokens from the window to the searched length.
-        passkey: by length; one unit per trial.
+        column: what is found; None without probes.
+        found: by length; one unit per probe.
         keys: the key tokens of the same stretch, where they count in the objective.
     """
 
@@ -39,14 +40,17 @@ class Verdict:
     length: int
     perplexity: Mapping[int, Block]
     beyond: Block
-    passkey: Mapping[int, Block]
+    column: Column | None
+    found: Mapping[int, Block]
     keys: Block | None = None
 
     def against(self, other: str) -> dict[str, Any]:
         """The winner compared with another row, JSON values: ratios of perplexity, differences of found shares."""
         found: dict[str, Any] = {"beyond": _plain(self.beyond.paired(self.labels[0], other))}
         found["perplexity"] = {str(n): _plain(b.paired(self.labels[0], other)) for n, b in self.perplexity.items()}
-        found["passkey"] = {str(n): _plain(b.paired(self.labels[0], other)) for n, b in self.passkey.items()}
+        if self.column is not None:
+            pairs = {str(n): _plain(b.paired(self.labels[0], other)) for n, b in self.found.items()}
+            found[self.column.name] = pairs
         found["keys"] = None if self.keys is None else _plain(self.keys.paired(self.labels[0], other))
         return found
 
@@ -58,13 +62,20 @@ class Verdict:
 
     def row(self, label: str) -> dict[str, Any]:
         """The numbers of one row, JSON values."""
-        return {
+        found: dict[str, Any] = {
             "label": label,
             "beyond": math.exp(self.beyond.interval(label).value),
             "perplexity": {str(n): math.exp(b.interval(label).value) for n, b in self.perplexity.items()},
-            "passkey": {str(n): b.interval(label).value for n, b in self.passkey.items()},
             "keys": None if self.keys is None else math.exp(self.keys.interval(label).value),
         }
+        if self.column is not None:
+            found[self.column.name] = {str(n): b.interval(label).value for n, b in self.found.items()}
+        return found
+
+    def counted(self) -> dict[str, str] | None:
+        """The name of what is found in the rows, its title and its items, JSON values; None without probes."""
+        column = self.column
+        return None if column is None else {"name": column.name, "title": column.title, "items": column.items}
 
 
 def _plain(paired: Paired) -> dict[str, Any]:
@@ -112,11 +123,11 @@ def keys_block(
     )
 
 
-def found_block(found: Mapping[str, Sequence[bool]], length: int) -> Block:
-    """Passkeys found by label and trial."""
+def found_block(column: Column, found: Mapping[str, Sequence[bool]], length: int) -> Block:
+    """Probes found by label and place."""
     successes = np.array([list(each) for each in found.values()], dtype=np.float64)
     return Block(
-        column=PASSKEY,
+        column=column,
         lengths=(length,),
         labels=tuple(found),
         units=tuple(str(i) for i in range(successes.shape[1])),

@@ -129,15 +129,17 @@ def _paired_t_p(block: Block) -> FloatArray:
     n = int(used_N.sum())
     p_CC = np.full((value_C.size, value_C.size), np.nan)
     for index in range(value_C.size if n > 1 else 0):
-        apart_C = np.abs(value_C - value_C[index])
-        change_pair_CN = change_CN - change_CN[index]
+        rest = slice(index, None)  # p of (i, j) and of (j, i) is one number
+        apart_C = np.abs(value_C[rest] - value_C[index])
+        change_pair_CN = change_CN[rest] - change_CN[index]
         error_C = np.sqrt((change_pair_CN**2).sum(axis=1) * ((n - 1) / n))
-        size_C = np.maximum(np.abs(value_C), abs(value_C[index]))
+        size_C = np.maximum(np.abs(value_C[rest]), abs(value_C[index]))
         seen_C = (n - 1) * np.abs(change_pair_CN).max(axis=1) > EXACT * size_C
         t_C = np.divide(apart_C, error_C, out=np.full_like(error_C, np.nan), where=seen_C)
-        t_C = shortened(t_C, np.sign(value_C[index] - value_C) * skewness(change_pair_CN), n)
-        degrees_C = np.maximum(1.0, np.minimum(effective_C, effective_C[index]) - 1)
-        p_CC[index] = np.where(seen_C | (apart_C != 0), 2 * special.stdtr(degrees_C, -t_C), 1.0)
+        t_C = shortened(t_C, np.sign(value_C[index] - value_C[rest]) * skewness(change_pair_CN), n)
+        degrees_C = np.maximum(1.0, np.minimum(effective_C[rest], effective_C[index]) - 1)
+        p_C = np.where(seen_C | (apart_C != 0), 2 * special.stdtr(degrees_C, -t_C), 1.0)
+        p_CC[index, rest] = p_CC[rest, index] = p_C
     return p_CC
 
 

@@ -6,7 +6,7 @@ Shape legend: C configurations, N units (documents or trials).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -34,6 +34,7 @@ class Block:
         numerators_CN: float64 `[C, N]`, summed nats or bits, or 1 for a success, else 0.
         denominators_CN: float64 `[C, N]`, scored tokens or bytes, 1 for a trial.
         left_out: configurations that were asked for and cannot be compared, with the reason.
+        groups: N names of what each unit is one of several of, such as a task; empty where units have none.
     """
 
     column: Column
@@ -43,8 +44,11 @@ class Block:
     numerators_CN: FloatArray
     denominators_CN: FloatArray
     left_out: Mapping[str, str] = field(default_factory=_none_left_out)
+    groups: tuple[str, ...] = ()
+    _places: Mapping[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_places", {label: place for place, label in enumerate(self.labels)})
         if len(self.lengths) != 1:
             raise ValueError(
                 f"{self.metric} at {self.lengths}: a block is of one length, as lengths share documents and prompts; "
@@ -88,7 +92,7 @@ class Block:
 
     def row(self, label: str) -> tuple[FloatArray, FloatArray]:
         """Numerators and denominators `[N]` of one configuration."""
-        index = self.labels.index(label)
+        index = self._places[label]
         return self.numerators_CN[index], self.denominators_CN[index]
 
     def interval(self, label: str, confidence: float = 0.95) -> Interval:
@@ -114,7 +118,8 @@ class Block:
 
     def only(self, labels: Sequence[str]) -> Block:
         """The same block with these configurations alone, in the order given; those it lacks are skipped."""
-        index = [self.labels.index(label) for label in labels if label in self.labels]
+        index = [self._places[label] for label in labels if label in self._places]
+        kept = set(labels)
         return Block(
             column=self.column,
             lengths=self.lengths,
@@ -122,5 +127,20 @@ class Block:
             units=self.units,
             numerators_CN=self.numerators_CN[index],
             denominators_CN=self.denominators_CN[index],
-            left_out={label: reason for label, reason in self.left_out.items() if label in labels},
+            left_out={label: reason for label, reason in self.left_out.items() if label in kept},
+            groups=self.groups,
         )
+
+    def by_group(self) -> dict[str, Block]:
+        """The units of each group alone, in the order of the run."""
+        places = {name: [i for i, own in enumerate(self.groups) if own == name] for name in dict.fromkeys(self.groups)}
+        return {
+            name: replace(
+                self,
+                units=tuple(self.units[i] for i in own),
+                numerators_CN=self.numerators_CN[:, own],
+                denominators_CN=self.denominators_CN[:, own],
+                groups=(name,) * len(own),
+            )
+            for name, own in places.items()
+        }

@@ -20,7 +20,7 @@ class Column:
         name: as in `ropewalk results`, unique over all metrics.
         title: over a table, such as `tail perplexity`.
         words: in a sentence, where that is another; see `phrase`.
-        items: what a share counts, in the plural, such as `passkeys`.
+        items: what a share counts, in the plural, such as `questions`.
         pooling: decides interval, pairing, sign and rounding.
         unit: what it is a sample of, in the singular: `document` or `trial`.
         higher_is_better: of the values; a share's always is.
@@ -56,6 +56,11 @@ class Column:
     def counts(self) -> bool:
         """Whether a unit is 0 or 1."""
         return self.pooling == "share"
+
+    @property
+    def answered(self) -> bool:
+        """Whether it says how prompts of that length are answered."""
+        return self.at_length and self.pooling in ("share", "mean")
 
     def value(self, pooled: float) -> float:
         """A pooled ratio as the results table shows it: the perplexity of a mean nll; nats where no float holds it."""

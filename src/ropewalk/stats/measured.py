@@ -23,7 +23,7 @@ class Row:
 
     method: str
     label: str
-    params: Mapping[str, Any]
+    asked: Mapping[str, Any]
     length: int
     metric: str
     value: float
@@ -65,6 +65,12 @@ class Measured:
     def tail(self) -> Column | None:
         """The column of losses at a length; None if the run has none."""
         return next((c for c in self.columns.values() if c.is_ratio and c.at_length), None)
+
+    @property
+    def grouped(self) -> list[Column]:
+        """The columns whose units fall into groups, such as tasks."""
+        named = {metric for (metric, _), block in self.blocks.items() if block.groups}
+        return [column for column in self.columns.values() if column.name in named]
 
     @property
     def window(self) -> int:
@@ -129,7 +135,7 @@ def blocks(
     all finite, and something scored; otherwise it is in `left_out` with the reason.
 
     Args:
-        samples: one row per label, length, metric and unit, with numerator and denominator.
+        samples: one row per label, length, metric and unit, with numerator and denominator, and its group if any.
         known: columns by name.
         refused: cells (metric, length, label) whose status is not `ok`, with the reason.
     """
@@ -139,8 +145,10 @@ def blocks(
     for metric, length, label, unit, numerator, denominator in zip(*columns, strict=True):
         cell = cells.setdefault((str(metric), int(length)), {}).setdefault(str(label), {})
         cell[str(unit)] = (float(numerator), float(denominator))
+    named = zip(columns[0], columns[3], samples["group"].tolist(), strict=True) if "group" in samples else ()
+    groups = {(str(metric), str(unit)): str(group) for metric, unit, group in named if group}
     return {
-        (metric, length): _block(known[metric], length, cell, refused)
+        (metric, length): _block(known[metric], length, cell, refused, groups)
         for (metric, length), cell in sorted(cells.items())
     }
 
@@ -150,6 +158,7 @@ def _block(
     length: int,
     cell: Mapping[str, Mapping[str, tuple[float, float]]],
     refused: Mapping[tuple[str, int, str], str],
+    groups: Mapping[tuple[str, str], str],
 ) -> Block:
     """Raw outcomes of one metric and length, label by label and unit by unit, as arrays."""
     units = tuple(max(cell.values(), key=len))
@@ -167,6 +176,7 @@ def _block(
         numerators_CN=pairs_CN2[:, :, 0],
         denominators_CN=pairs_CN2[:, :, 1],
         left_out={label: flaw for label, flaw in flaws.items() if flaw is not None},
+        groups=tuple(own) if all(own := [groups.get((column.name, unit), "") for unit in units]) else (),
     )
 
 
@@ -186,7 +196,7 @@ def _row(record: Mapping[Any, Any]) -> Row:
     return Row(
         method=str(record["method"]),
         label=str(record["label"]),
-        params=dict(record["params"]),
+        asked=dict(record["asked"]),
         length=int(record["length"]),
         metric=str(record["metric"]),
         value=_number(record["value"]),

@@ -11,7 +11,6 @@ from ropewalk.corpus import tokenize_all
 from ropewalk.errors import ExperimentError, ModelError
 from ropewalk.experiment.prepare import Asked, Prepared, encoder
 from ropewalk.experiment.schema import Experiment
-from ropewalk.metrics.passkey import keys
 from ropewalk.models import LoadedModel
 from ropewalk.models.query import by_head, query_places
 from ropewalk.searching import asked as searching
@@ -158,40 +157,31 @@ def _what(model: Any, asked: str | None, turns: Turning) -> str:
 
 def _material(scene: Scene, request: Request) -> Material:
     prepared = scene.prepared
-    passkey, tokenizer = prepared.asked.experiment.options("passkey"), prepared.model.tokenizer
+    asked, tokenizer = scene.probing, prepared.model.tokenizer
     chosen = [prepared.tokens[i].document for i in scene.parts.search]
     tokens = tokenize_all(tokenizer, chosen, bos=False, upto=REACH * request.length)
-    banned = {key for n in scene.lengths for key in keys(passkey.trials, n, scene.parts.judge_seed)} if passkey else ()
+    banned: set[str] = set()
+    if asked is not None:
+        count, seed = asked.probes.count(asked.options), scene.parts.judge_seed
+        banned = {key for n in scene.lengths for key in asked.probes.keys(count, n, seed)}
     return Material(
         documents=tuple(each.ids for each in tokens),
         bos_id=tokenizer.bos_token_id if prepared.tokens[0].bos else None,
-        encode=encoder(tokenizer) if passkey else None,
+        encode=encoder(tokenizer),
+        wording=asked.probes.wording if asked else None,
         banned=frozenset(banned),
         window=scene.window,
         length=request.length,
     )
 
 
-FILLER, PROSE = "filler", "essay"
-"""Haystacks of a passkey."""
-
-
 def judges(tuning: Tuning) -> dict[str, Scene]:
-    """What is judged, by the kind of its prompts: as the file asks first; passkeys in filler are also sought in
-    text."""
-    scene, passkey = tuning.scene, tuning.scene.prepared.asked.experiment.options("passkey")
-    if passkey is None:
-        return {FILLER: scene}
-    return {passkey.haystack: scene} | (
-        {PROSE: _in_prose(scene, passkey)} if passkey.haystack == FILLER and passkey.template == "none" else {}
-    )
-
-
-def _in_prose(scene: Scene, passkey: Any) -> Scene:
-    known = scene.prepared.asked
-    metrics = known.experiment.metrics.model_copy(update={"passkey": passkey.model_copy(update={"haystack": PROSE})})
-    other = replace(known, experiment=known.experiment.model_copy(update={"metrics": metrics}))
-    return replace(scene, prepared=replace(scene.prepared, asked=other))
+    """What is judged, by the kind of its prompts: as the file asks first, then the other surroundings of its probes."""
+    scene, asked = tuning.scene, tuning.scene.probing
+    if asked is None:
+        return {"": scene}
+    kinds = asked.probes.kinds(asked.options)
+    return {name: replace(scene, probing=replace(asked, options=options)) for name, options in kinds.items()}
 
 
 def identity(tuning: Tuning) -> dict[str, Any]:

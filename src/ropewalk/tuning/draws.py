@@ -1,4 +1,4 @@
-"""What a step of tuning sees: a stretch of a document, and a passkey prompt; drawn from seed and step alone, so that a
+"""What a step of tuning sees: a stretch of a document, and a probe; drawn from seed and step alone, so that a
 step is the same whenever it is done; pure.
 
 Shapes: N tokens of the length that is tuned for.
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ropewalk.metrics.passkey import FILLER, INSTRUCTION, QUESTION, Encode, needle
+from ropewalk.metrics.probes import Encode, Wording
 
 Ids = NDArray[np.int32]
 
 LENGTHS = 48
-"""Different lengths of passkey prompts between window and N: each new shape costs a kernel its preparation."""
+"""Different lengths of probes between window and N: each new shape costs a kernel its preparation."""
 
 EPOCHS = 1_000_000_007
 """Keeps the shuffling of documents apart from what steps draw."""
@@ -25,7 +25,7 @@ EPOCHS = 1_000_000_007
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prompt:
-    """Token ids int32 `[T]` of a passkey prompt, its answer's tokens last."""
+    """Token ids int32 `[T]` of a probe, its answer's tokens last."""
 
     ids: Ids
     answer_tokens: int
@@ -38,7 +38,8 @@ class Material:
     Attributes:
         documents: token ids of the tuning documents, int32 `[>= N]`, without BOS.
         bos_id: what stands before a text; None for nothing.
-        encode: text to token ids; None leaves passkeys out.
+        encode: text to token ids.
+        wording: of probes; None leaves them out.
         banned: keys that judge, and are not drawn.
         window: trained, tokens.
         length: N.
@@ -46,7 +47,8 @@ class Material:
 
     documents: Sequence[Ids]
     bos_id: int | None
-    encode: Encode | None
+    encode: Encode
+    wording: Wording | None
     banned: frozenset[str]
     window: int
     length: int
@@ -58,7 +60,7 @@ class Material:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Draw:
-    """One step's: a stretch of N tokens, and a passkey prompt."""
+    """One step's: a stretch of N tokens, and a probe."""
 
     text: Ids
     prompt: Prompt | None
@@ -71,7 +73,7 @@ def draw(material: Material, seed: int, step: int) -> Draw:
     order = np.random.default_rng([seed, EPOCHS, epoch]).permutation(len(material.documents))
     room = material.length - len(material.bos)
     text = _stretch(material.documents[order[place]], room, rng)
-    prompt = None if material.encode is None else _prompt(material, material.encode, rng)
+    prompt = None if material.wording is None else _prompt(material, material.wording, rng)
     return Draw(text=np.array([*material.bos, *text], dtype=np.int32), prompt=prompt)
 
 
@@ -80,22 +82,24 @@ def _stretch(ids: Ids, room: int, rng: np.random.Generator) -> Ids:
     return ids[first : first + room]
 
 
-def _prompt(material: Material, encode: Encode, rng: np.random.Generator) -> Prompt:
-    """As `metrics.passkey` builds them, at a random length from the window to N and a random depth; half of them inside
+def _prompt(material: Material, wording: Wording, rng: np.random.Generator) -> Prompt:
+    """As their metric builds them, at a random length from the window to N and a random depth; half of them inside
     real text."""
     step = max(1, (material.length - material.window) // LENGTHS)
     length = int(rng.integers(0, (material.length - material.window) // step + 1)) * step + material.window
-    key = _key(material.banned, rng)
-    head = [*material.bos, *encode(INSTRUCTION + "\n")]
-    line, question, answer = (list(encode(text)) for text in (f"\n{needle(key)}\n", f"\n{QUESTION}", f" {key}"))
+    key, encode = _key(material.banned, rng), material.encode
+    head = [*material.bos, *encode(wording.instruction + "\n")]
+    line, question, answer = (
+        list(encode(text)) for text in (f"\n{wording.line(key)}\n", f"\n{wording.question}", f" {key}")
+    )
     room = max(0, length - len(head) - len(line) - len(question) - len(answer))
     depth = float(rng.random())
     if rng.random() < 0.5:
         document = material.documents[int(rng.integers(len(material.documents)))]
         filler, before = _stretch(document, room, rng).tolist(), round(depth * room)
     else:
-        round_of = list(encode("".join(FILLER)))
-        later = list(encode(" " + "".join(FILLER)))
+        round_of = list(encode("".join(wording.filler)))
+        later = list(encode(" " + "".join(wording.filler)))
         filler = (round_of + later * (room // len(later) + 1))[:room]
         whole = round(depth * max(0, room - len(round_of)) / len(later))
         before = min(room, len(round_of) + whole * len(later)) if whole else 0

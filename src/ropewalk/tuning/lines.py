@@ -59,14 +59,15 @@ def facts(found: Result) -> list[str]:
 
 def retrieval(found: Result) -> list[str]:
     """What was found of each kind of prompts, against the named method that found most at each length."""
-    said = []
+    said, counted = list[str](), found["judge"]["counted"]
     for prompts, each in found["judge"]["retrieval"].items():
         parts = [
             f"{100 * own['value']:+.0f} points at {n} (p {own['p']:.2g}, {own['label']})"
             for n, own in each["against_most"].items()
         ]
         said.append(
-            f"passkeys in {prompts} against the named method that found most of them there: {', '.join(parts)}."
+            f"{counted['items']} in {prompts} against the named method that found most of them there: "
+            f"{', '.join(parts)}."
         )
     return said
 

@@ -1,4 +1,4 @@
-"""The loss of one step, and its gradient: mean loss beyond the window, what the window pays, and a passkey's answer."""
+"""The loss of one step, and its gradient: mean loss beyond the window, what the window pays, and a probe's answer."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from ropewalk.tuning.parameters import Parameters
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Of the parts of a loss: what the window loses against the unscaled model, and the passkey's answer."""
+    """Of the parts of a loss: what the window loses against the unscaled model, and the probe's answer."""
 
     short: float = 0.5
-    passkey: float = 0.3
+    retrieval: float = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
     """A step's, nats per token: `excess` is the loss inside the window less the unscaled model's, `answer` that of the
-    passkey's tokens (0 without one)."""
+    probe's tokens (0 without one)."""
 
     beyond: float
     excess: float
     answer: float
 
     def total(self, weights: Weights) -> float:
-        return self.beyond + weights.short * max(0.0, self.excess) + weights.passkey * self.answer
+        return self.beyond + weights.short * max(0.0, self.excess) + weights.retrieval * self.answer
 
 
 def descend(model: Tunable, parameters: Parameters, drawn: Draw, window: int, none: Rotation, weights: Weights) -> Loss:
-    """The loss; adds its gradient to those of the parameters. Document and passkey go one after the other, so that
+    """The loss; adds its gradient to those of the parameters. Document and probe go one after the other, so that
     memory holds one of them."""
     device = model.parts.head.weight.device
     text = _ids(drawn.text, device)
@@ -47,11 +47,11 @@ def descend(model: Tunable, parameters: Parameters, drawn: Draw, window: int, no
         beyond = mean_nll(model.parts.head, hidden[window - 1 : -1], text[window:])
         (beyond + weights.short * torch.relu(inside - unscaled)).backward()
     answer = 0.0
-    if drawn.prompt is not None and weights.passkey > 0:
+    if drawn.prompt is not None and weights.retrieval > 0:
         count, ids = drawn.prompt.answer_tokens, _ids(drawn.prompt.ids, device)
         with model.under(parameters):
             loss = mean_nll(model.parts.head, model.hidden(ids)[-count - 1 : -1], ids[-count:])
-            (weights.passkey * loss).backward()
+            (weights.retrieval * loss).backward()
         answer = float(loss.detach())
     return Loss(beyond=float(beyond.detach()), excess=float(inside.detach()) - unscaled, answer=answer)
 

@@ -59,7 +59,7 @@ def result(
     """
     judged = next(iter(verdicts.values()))
     scene, best, winner = tuning.scene, best_of_each(dict(named)), chosen(found)
-    other, keeper = rivals(best, asked=bool(judged.passkey))
+    other, keeper = rivals(best, asked=judged.column is not None)
     seeds = [each.label for each in found]
     return {
         "schema": SCHEMA,
@@ -76,13 +76,14 @@ def result(
         "named": {method: {"label": each.label, **asdict(each.score)} for method, each in best.items()},
         "judge": {
             "rows": [judged.row(label) for label in judged.labels],
+            "counted": judged.counted(),
             "best_named": other,
             "best_retrieval": keeper,
             "against": {label: judged.against(label) for label in judged.labels[1:]},
             "retrieval": {
                 prompts: _retrieval(verdict, [each.label for each in best.values()])
                 for prompts, verdict in verdicts.items()
-                if verdict.passkey
+                if verdict.column is not None
             },
         },
         "short_cost": _short_cost(tuning, judged),
@@ -113,11 +114,12 @@ def _seed(found: Tuned, tuning: Tuning) -> dict[str, Any]:
 def _retrieval(judged: Verdict, named: Sequence[str]) -> dict[str, Any]:
     """What every row found of one kind of prompts, and the winner against the named method that found most at each
     length: chosen on the judge's own prompts, so in that method's favour."""
-    against = {}
-    for n, block in judged.passkey.items():
+    assert judged.column is not None
+    name, against = judged.column.name, dict[str, Any]()
+    for n, block in judged.found.items():
         most = max(named, key=lambda label: block.interval(label).value)
-        against[str(n)] = {"label": most} | judged.against(most)["passkey"][str(n)]
-    return {"rows": {label: judged.row(label)["passkey"] for label in judged.labels}, "against_most": against}
+        against[str(n)] = {"label": most} | judged.against(most)[name][str(n)]
+    return {"rows": {label: judged.row(label)[name] for label in judged.labels}, "against_most": against}
 
 
 def _short_cost(tuning: Tuning, judged: Verdict) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def _still(geometry: Mapping[str, Any]) -> tuple[int, int]:
 
 def unlearned(run: Measured) -> list[Finding]:
     """Methods that turn pairs which the model keeps still."""
-    rows = {row.label: (row.label, row.method, row.params) for row in run.rows}
+    rows = {row.label: (row.label, row.method, row.asked) for row in run.rows}
     geometry = run.meta["geometry"]
     sentence = never_turned(geometry, rows.values())
     if not sentence:
