@@ -174,8 +174,11 @@ class TestRun:
         out = tmp_path / "out"
         said = ropewalk("run", file(), "--out", out)
         assert (said.code, said.out) == (0, "")
-        assert "scoring documents: " in said.err
-        assert said.err.endswith(f"20 cells in {out}\n")
+        assert "scoring documents, " in said.err
+        *_, cells, page, choice = said.err.splitlines()
+        assert cells == f"20 cells in {tmp_path / 'out'}"
+        assert page.startswith(f"next: ropewalk report {tmp_path / 'out'}")
+        assert choice.startswith(f"next: ropewalk recommend {tmp_path / 'out'} --length 256")
         again = ropewalk("run", file(), "--out", out)
         assert again.code == 0
         assert "scoring documents" not in again.err
@@ -229,7 +232,7 @@ class TestRun:
         def interrupted(*_, **__):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(running, "_measure", interrupted)
+        monkeypatch.setattr(running.Session, "run", interrupted)
         said = ropewalk("run", file(), "--out", tmp_path / "out")
         assert (said.code, said.out) == (130, "")
         assert " ".join(said.err.split()).endswith(
@@ -259,11 +262,11 @@ class TestRun:
             (("preset:grid-127",), "preset:grid-127: there is no such preset; did you mean preset:grid-172?"),
             (("preset:",), "preset:: there is no such preset; there are: demo, "),
             (("/no/such.yaml",), "/no/such.yaml: cannot read this experiment file (No such file or directory); "),
-            (("preset:demo", "--lengths", "1e3"), "--lengths 1e3: must be whole numbers of tokens, such as 2048,4096."),
+            (("preset:demo", "--lengths", "1e3"), "--lengths 1e3: must be whole numbers of tokens, such as 2048,4096"),
             (("preset:demo", "--lengths", "128,"), "--lengths 128,: must be whole numbers of tokens"),
             (("preset:demo", "--lengths", "²"), "--lengths ²: must be whole numbers of tokens"),
             (("preset:demo", "--lengths", "9" * 5000), "--lengths 999"),
-            (("preset:demo", "--lengths", "0"), "preset:demo: lengths.0=0: must be greater than or equal to 4."),
+            (("preset:demo", "--lengths", "0"), "--lengths 0: must be whole numbers of tokens, such as 2048,4096"),
             (("preset:demo", "--lengths", "64,64"), "preset:demo: lengths=[64, 64]: holds the same length twice"),
             (("preset:demo", "--model", "/no/such"), "model '/no/such' is no directory and no .gguf file; "),
             ((), "Missing argument 'file'."),

@@ -26,7 +26,8 @@ def check():
 def files():
     yield from ((name, presets.text(name)) for name in presets.names())
     for path in sorted((ROOT / "examples").glob("*.yaml")):
-        yield path.name, path.read_text(encoding="utf-8")
+        if "\nlengths:" in (text := path.read_text(encoding="utf-8")):  # a cluster's file is another thing
+            yield path.name, text
 
 
 @pytest.mark.parametrize(("name", "text"), list(files()))

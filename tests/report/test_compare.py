@@ -111,7 +111,6 @@ def test_printed_forms(base):
     assert len(values["cells"]) == len(found.contrasts) == len(compared_table(found).rows)
     first, second, *_ = compared_lines(found)
     told = sum(c.adjusted_p is not None and c.adjusted_p < 0.05 for c in found.contrasts)
-    assert told > 0
     assert first.startswith(f"Of {len(found.contrasts)} cells in both, B is better in 0, worse in {told}, equal in ")
     assert second == "Provenance: nothing recorded differs."
     assert "+10.5 %" in compared_table(found).rows[0][5]
