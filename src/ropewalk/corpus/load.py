@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from ropewalk.corpus.builtin import builtin_documents
 from ropewalk.corpus.documents import Document, choices, refuse_duplicates
 from ropewalk.corpus.local import dataset_documents, file_documents
 from ropewalk.errors import CorpusError
 
+EVERY = ("count", "windows", "tokens")
 KEYS: Mapping[str, tuple[str, ...]] = {
-    "corpus": ("corpus", "count"),
-    "files": ("files", "count"),
-    "dataset": ("dataset", "column", "split", "count"),
+    "corpus": ("corpus", *EVERY),
+    "files": ("files", *EVERY),
+    "dataset": ("dataset", "column", "split", *EVERY),
 }
 
 
@@ -21,7 +22,8 @@ def load_documents(spec: Mapping[str, Any]) -> tuple[Document, ...]:
     """Read and verify documents.
 
     `spec` is one of `{corpus: builtin}`, `{files: [glob, ...]}` and `{dataset: PATH, column: text, split: NAME}`,
-    each with an optional `count`, which takes the first so many (built-in: in manifest order, kinds in turn).
+    each with an optional `count`, which takes the first so many (built-in: in manifest order, kinds in turn), and
+    `windows` (see `asked_windows`).
 
     Raises:
         CorpusError: an unknown key or corpus, a value of the wrong type, or documents that are missing, too few,
@@ -31,6 +33,7 @@ def load_documents(spec: Mapping[str, Any]) -> tuple[Document, ...]:
     count = spec.get("count")
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
         raise CorpusError(f"documents: count={count!r} must be a whole number >= 1; leave it out to take all.")
+    asked_windows(spec)
     match source:
         case "corpus":
             if spec["corpus"] != "builtin":
@@ -48,6 +51,22 @@ def load_documents(spec: Mapping[str, Any]) -> tuple[Document, ...]:
     return documents
 
 
+def asked_windows(spec: Mapping[str, Any]) -> int | Literal["auto"]:
+    """`windows` of the documents: stretches read of each, or "auto" for as many as `tokens` allow.
+
+    Raises:
+        CorpusError: neither, or `tokens` without "auto", or the other way round.
+    """
+    windows, tokens = spec.get("windows", 1), spec.get("tokens")
+    if windows != "auto" and (isinstance(windows, bool) or not isinstance(windows, int) or windows < 1):
+        raise CorpusError(f"documents: windows={windows!r} must be a whole number >= 1, or auto with tokens: N.")
+    if windows != "auto" and tokens is not None:
+        raise CorpusError(f"documents: tokens={tokens!r} is what windows: auto may read; write that, or leave it out.")
+    if windows == "auto" and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1):
+        raise CorpusError(f"documents: windows: auto needs tokens: N, how many to read in all; got tokens={tokens!r}.")
+    return windows
+
+
 def _source(spec: Mapping[str, Any]) -> str:
     if not isinstance(spec, Mapping):
         raise CorpusError(
@@ -58,7 +77,7 @@ def _source(spec: Mapping[str, Any]) -> str:
         raise CorpusError(f"documents has {' and '.join(sources)}, which are different sources; keep one.")
     valid = KEYS[sources[0]] if sources else tuple(KEYS)
     for key in spec:
-        if key not in valid and (sources or key != "count"):
+        if key not in valid and (sources or key not in EVERY):
             raise CorpusError(f"documents: key {key!r} is unknown; {choices(key, valid)}")
     if not sources:
         raise CorpusError("documents names no source; write {corpus: builtin}, {files: [...]} or {dataset: PATH}.")

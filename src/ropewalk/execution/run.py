@@ -19,7 +19,7 @@ from ropewalk.execution.worker import Worker, ready
 from ropewalk.execution.writer import Writer, now
 from ropewalk.experiment import todo
 from ropewalk.experiment.opening import seal
-from ropewalk.experiment.prepare import Asked, Prepared, Progress, geometry_facts, prepare
+from ropewalk.experiment.prepare import Asked, Prepared, Progress, document_row, geometry_facts, prepare
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, writing
@@ -166,19 +166,6 @@ def _begin(store: Store, prepared: Prepared, identity: Mapping[str, Any], source
         for key, value in facts.items():
             store.set_meta(key, value)
         for index, tokens in enumerate(prepared.tokens):
-            document = tokens.document
-            store.insert(
-                "documents",
-                {
-                    "document": index,
-                    "id": document.id,
-                    "title": document.title,
-                    "kind": document.kind,
-                    "source": document.source,
-                    "licence": document.licence,
-                    "sha256": document.sha256,
-                    "tokens": len(tokens.ids),
-                },
-            )
+            store.insert("documents", document_row(index, tokens))
         for fingerprint, scheme in prepared.plan.schemes.items():
             store.insert("schemes", {"fingerprint": fingerprint, "scheme": canonical(scheme.plain())})

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ropewalk.corpus import KeySpans, key_token_mask, tokenize_all
+from ropewalk.corpus import KeySpans, Tokens, key_token_mask, tokenize_all
 from ropewalk.execution import keys
 from ropewalk.execution.worker import Result, Worker
 from ropewalk.experiment.plan import Feed
@@ -72,7 +72,7 @@ def _evaluated(
     if asked.evaluator != "self":
         evaluator = load(ModelSpec.parse(asked.evaluator or ""), dtype=prepared.asked.experiment.dtype)
         parts = split(evaluator.model)
-        documents = tuple(tokenize_all(evaluator.tokenizer, [tokens.document for tokens in prepared.tokens]))
+        documents = _read_by(evaluator.tokenizer, prepared.tokens)
     longest = prepared.asked.experiment.lengths[-1]
     found: list[KeySpans] = []
     files: dict[str, str] = {}
@@ -86,6 +86,21 @@ def _evaluated(
         if asked.evaluator == "self" and (work := _of_plan(prepared, index, len(losses["nll_long"]) + 1)) is not None:
             passes.append((work, losses["nll_long"]))
     return found, {"model": asdict(evaluator.provenance), "files": files}, passes
+
+
+def _read_by(tokenizer: Any, own: Sequence[Tokens]) -> tuple[Tokens, ...]:
+    """The same documents, or windows of them, as an evaluator's tokenizer cuts them."""
+    whole = {each.document.id: each.document for each in own}
+    found = dict(zip(whole, tokenize_all(tokenizer, list(whole.values())), strict=True))
+    return tuple(_from(found[each.document.id], each) for each in own)
+
+
+def _from(whole: Tokens, own: Tokens) -> Tokens:
+    """A document from the first token on that begins within the window `own`."""
+    if own.start is None or own.starts is None or whole.starts is None:
+        return whole
+    first = int(np.searchsorted(whole.starts, own.starts[0], side="left")) if own.start else 0
+    return whole.stretch(first, len(whole) - first)
 
 
 def _of_plan(prepared: Prepared, document: int, stop: int) -> PassTask | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,16 @@ from ropewalk.rope import RopeGeometry
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Document:
-    """A measured document: its id, and facts of its tokens, `[N]` each: `ids`, `utf8_bytes`, `key`; what there is."""
+    """A measured document or window of one.
+
+    Attributes:
+        id: its own.
+        cluster: of the document that it is a window of.
+        arrays: facts of its tokens, `[N]` each: `ids`, `utf8_bytes`, `key`; what there is.
+    """
 
     id: str
+    cluster: str
     arrays: Mapping[str, NDArray[Any]]
 
 
@@ -105,7 +112,12 @@ class Raw:
             if isinstance(made, Remark):
                 return failed(made.status, made.reason)
             found.append(made)
-        return found
+        return found if isinstance(cell.needs, Prompts) else self._of_clusters(found)
+
+    def _of_clusters(self, samples: list[Sample]) -> list[Sample]:
+        """The same, each with the document that it is a window of."""
+        of = {each.id: each.cluster for each in self.documents}
+        return [each if of[each.unit] == each.unit else replace(each, cluster=of[each.unit]) for each in samples]
 
     def _documents(self, cell: Cell) -> list[OfDocument] | Measured | None:
         units: list[OfDocument] = []
@@ -154,12 +166,12 @@ def geometry(facts: Mapping[str, Any]) -> RopeGeometry:
 
 
 def _documents(store: Store) -> list[Document]:
-    names = store.rows("SELECT document, id FROM documents ORDER BY document")
-    if [index for index, _ in names] != list(range(len(names))):
+    rows = store.documents()
+    if [row["document"] for row in rows] != list(range(len(rows))):
         raise store.damaged("the table documents")
     digest = store.meta("documents_sha256")
     arrays = store.read_arrays("documents.safetensors", digest) if digest else {}
-    return [Document(id=name, arrays=_of_document(arrays, index)) for index, name in names]
+    return [Document(id=r["id"], cluster=r["cluster"], arrays=_of_document(arrays, i)) for i, r in enumerate(rows)]
 
 
 def _of_document(arrays: Mapping[str, NDArray[Any]], index: int) -> dict[str, NDArray[Any]]:

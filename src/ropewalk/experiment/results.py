@@ -84,7 +84,7 @@ class Run:
         with self._store() as store:
             keys = [key for (key,) in store.rows("SELECT key FROM meta")]
             found = {key: store.meta(key) for key in keys}
-            found["documents"] = store.table("documents", "document")
+            found["documents"] = store.documents()
             found["workers"] = store.workers()
             if found["workers"]:
                 found |= {name: found["workers"][0][name] for name in ("attention", "versions")}
@@ -126,8 +126,8 @@ class Run:
 
     def samples(self) -> pd.DataFrame:
         """One row per finished cell and document (or trial): numerator and denominator of its value, depth of a
-        trial."""
-        names = ["label", "method", "length", "metric", "unit", "numerator", "denominator", "depth"]
+        trial. Of documents that several windows are read of, a row per window; `document` is the unit either way."""
+        names = ["label", "method", "length", "metric", "unit", "numerator", "denominator", "depth", "document"]
         with self._store() as store:
             raw = Raw.read(store)
             found: list[tuple[Any, ...]] = []
@@ -145,13 +145,14 @@ class Run:
                             item.numerator,
                             item.denominator,
                             depth,
+                            item.cluster or item.unit,
                         )
                     )
         return pd.DataFrame(found, columns=names)
 
     def curve(self) -> pd.DataFrame:
         """Loss by position of every configuration whose rotation does not change within its longest pass: label,
-        length fed, position_low, position_high, nll (mean over documents, nats), n documents."""
+        length fed, position_low, position_high, nll (mean over documents and their windows, nats), n documents."""
         found: list[tuple[Any, ...]] = []
         with self._store() as store:
             raw = Raw.read(store)
@@ -171,7 +172,8 @@ def _curve(raw: Raw, cell: Cell) -> Iterator[tuple[Any, ...]]:
     reading = Reading(start=0, low=1, high=cell.length)
     passes = [raw.losses(cell.fingerprint, index, reading) for index in range(len(raw.documents))]
     blocks = [loss_by_position(nll[: cell.length - 1]) for nll in passes if isinstance(nll, np.ndarray)]
+    documents = len({document.cluster for document in raw.documents})
     if blocks and len(blocks) == len(passes):
         for same in zip(*blocks, strict=True):
             low, high, _ = same[0]
-            yield cell.label, cell.length, low, high, float(np.mean([nll for _, _, nll in same])), len(same)
+            yield cell.label, cell.length, low, high, float(np.mean([nll for _, _, nll in same])), documents

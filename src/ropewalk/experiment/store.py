@@ -54,6 +54,8 @@ CREATE TABLE documents (
     document INTEGER PRIMARY KEY, id TEXT NOT NULL, title TEXT NOT NULL, kind TEXT NOT NULL, source TEXT NOT NULL,
     licence TEXT NOT NULL, sha256 TEXT NOT NULL, tokens INTEGER NOT NULL);
 """
+_WINDOWS = ", cluster TEXT NOT NULL, start INTEGER NOT NULL);"
+"""Of which document each row is a window, and from which token on: at the end of the table documents."""
 SCHEMAS = {
     1: f"""{_DOCUMENTS}
 CREATE TABLE rotations (
@@ -68,7 +70,7 @@ CREATE TABLE trials (
     status TEXT NOT NULL, reason TEXT, success INTEGER, answer TEXT, predicted TEXT, text TEXT, nll TEXT,
     finished_at TEXT NOT NULL, PRIMARY KEY (fingerprint, length, trial));
 {_CELLS}""",
-    2: f"""{_DOCUMENTS}
+    2: f"""{_DOCUMENTS[:-3]}{_WINDOWS}
 CREATE TABLE schemes (fingerprint TEXT PRIMARY KEY, scheme TEXT NOT NULL);
 CREATE TABLE workers (
     worker INTEGER PRIMARY KEY, device TEXT NOT NULL, attention TEXT NOT NULL, versions TEXT NOT NULL,
@@ -94,6 +96,9 @@ _TRIAL = "'passkey ' || length || ' ' || trial"
 
 BEFORE_SOFTMAX = SCHEMAS[1].replace(",\n    softmax_factor REAL NOT NULL", "")
 """As runs were made when every softmax factor was 1; they are read as they are."""
+BEFORE_WINDOWS = SCHEMAS[2].replace(_WINDOWS, ");")
+"""As runs were made when a document was read from its first token alone; they are read, and gone on with."""
+OLDER = {1: (BEFORE_SOFTMAX,), 2: (BEFORE_WINDOWS,)}
 
 
 def canonical(value: Any) -> str:
@@ -153,8 +158,7 @@ class Store:
                 on_error.callback(connection.close)
                 connection.execute("PRAGMA trusted_schema = OFF")
                 version = cls._require_version(path, connection)
-                older = (BEFORE_SOFTMAX,) if version == 1 else ()
-                require_schema(path, connection, SCHEMAS[version], *older)
+                require_schema(path, connection, SCHEMAS[version], *OLDER[version])
             except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter from SQLite's own words on torn names
                 raise cls._unreadable(path, error) from None
             if version < SCHEMA_VERSION and not read_only:
@@ -234,6 +238,10 @@ class Store:
         model = self.meta("model") or {}
         facts = {"device": model.get("device"), "attention": self.meta("attention"), "versions": self.meta("versions")}
         return [{"worker": 1, **facts, "started_at": self.meta("started")}]
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Rows of the table documents; where it knows no windows, each is the first of its own."""
+        return [{"cluster": row["id"], "start": 0} | row for row in self.table("documents", "document")]
 
     def schemes(self) -> dict[str, dict[str, Any]]:
         """What passes ran under, as `Scheme.plain` says it, by fingerprint."""

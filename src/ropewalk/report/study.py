@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -143,14 +144,13 @@ def _rotations(store: Store) -> dict[str, tuple[tuple[float, ...], float]]:
 
 
 def _hashes(store: Store, kind: str) -> dict[str, str]:
-    """A hash of each document's stored array of this kind, by document id."""
+    """A hash of each document's stored arrays of this kind, window after window, by document id."""
     digest = store.meta("documents_sha256")
     if not digest:
         return {}
     arrays = store.read_arrays(DOCUMENTS, digest)
-    names = store.rows("SELECT document, id FROM documents ORDER BY document")
-    return {
-        str(name): hashlib.sha256(arrays[f"{index}.{kind}"].tobytes()).hexdigest()
-        for index, name in names
-        if f"{index}.{kind}" in arrays
-    }
+    found: dict[str, Any] = {}
+    for index, row in enumerate(store.documents()):
+        if f"{index}.{kind}" in arrays:
+            found.setdefault(str(row["cluster"]), hashlib.sha256()).update(arrays[f"{index}.{kind}"].tobytes())
+    return {name: hashed.hexdigest() for name, hashed in found.items()}

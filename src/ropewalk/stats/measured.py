@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ropewalk.stats.blocks import Block
+from ropewalk.stats.clusters import clustered
 from ropewalk.stats.column import Column, by_weight
 
 Status = Literal["ok", "too_few_key_tokens", "out_of_memory", "error"]
@@ -129,20 +130,26 @@ def blocks(
     all finite, and something scored; otherwise it is in `left_out` with the reason.
 
     Args:
-        samples: one row per label, length, metric and unit, with numerator and denominator.
+        samples: one row per label, length, metric and unit, with numerator and denominator, and of windows `document`.
         known: columns by name.
         refused: cells (metric, length, label) whose status is not `ok`, with the reason.
     """
     refused = refused or {}
     columns = [samples[name].tolist() for name in ("metric", "length", "label", "unit", "numerator", "denominator")]
+    document = samples.get("document", samples["unit"])
+    whole = {str(u): str(d) for u, d in zip(samples["unit"], document, strict=True) if u != d}
     cells: dict[tuple[str, int], dict[str, dict[str, tuple[float, float]]]] = {}
     for metric, length, label, unit, numerator, denominator in zip(*columns, strict=True):
         cell = cells.setdefault((str(metric), int(length)), {}).setdefault(str(label), {})
         cell[str(unit)] = (float(numerator), float(denominator))
-    return {
-        (metric, length): _block(known[metric], length, cell, refused)
-        for (metric, length), cell in sorted(cells.items())
-    }
+    found = {key: _block(known[key[0]], key[1], cell, refused) for key, cell in sorted(cells.items())}
+    return {key: _of_documents(block, whole) for key, block in found.items()}
+
+
+def _of_documents(block: Block, whole: Mapping[str, str]) -> Block:
+    """A block whose units are documents, where some are windows of a document in `whole`."""
+    documents = [whole.get(unit, unit) for unit in block.units]
+    return block if tuple(documents) == block.units else clustered(block, documents)
 
 
 def _block(
