@@ -42,7 +42,7 @@ def test_a_document_is_one_unit_and_its_windows_are_pooled(windowed):
     names = list(dict.fromkeys(row["cluster"] for row in rows))
     assert [row["cluster"] for row in rows] == [name for name in names for _ in range(W)]
     assert [row["id"] for row in rows] == [f"{row['cluster']}@{row['start']}" for row in rows]
-    assert [row["start"] for row in rows[:W]] == sorted({row["start"] for row in rows[:W]})
+    assert len({row["start"] for row in rows[:W]}) == W
     values = {(r["label"], r["length"], r["metric"]): r for r in frame.to_dict("records")}
     for key, own in samples[samples["metric"] != "passkey"].groupby(["label", "length", "metric"]):
         assert len(own) == 3 * W

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ropewalk.cli.arguments import parse_bytes, read_experiment
+from ropewalk.cli.arguments import parse_bytes, parse_until, read_experiment
 from ropewalk.cli.options import (
     MEASURE,
     JsonFlag,
@@ -91,22 +91,32 @@ def run(
     model: ModelOption = None,
     lengths: LengthsOption = None,
     exact: Annotated[bool, typer.Option(help="Float32, eager attention, one row at a time.")] = False,
+    until: Annotated[
+        str | None, typer.Option(metavar="decided", help="Stop when the best is known; losers leave on the way.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="With --until: also stop when all intervals reach no further.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(metavar="TIME", help="With --until: begin no round beyond it.")] = None,
 ) -> None:
     """Run an experiment, or resume it."""
+    stopping = parse_until(until, precision, budget)
     experiment, source = read_experiment(file, model, lengths)
-    _sweep(experiment, source, out, exact)
+    _sweep(experiment, source, out, exact, stopping)
 
 
-def _sweep(experiment: Any, source: str, out: Path, exact: bool) -> None:
-    from ropewalk.execution.run import sweep
+def _sweep(experiment: Any, source: str, out: Path, exact: bool, until: dict[str, Any] | None = None) -> None:
+    from ropewalk.execution.run import Stopping, sweep
     from ropewalk.experiment.prepare import ask
     from ropewalk.experiment.results import Run
+    from ropewalk.stats.findings.stopping import said_of
     from ropewalk.terminal import progress
 
     asked = ask(experiment)
     try:
         with progress(err) as report:
-            found = sweep(asked, out, source=source, exact=exact, progress=report)
+            stopping = None if until is None else Stopping(**until)
+            found = sweep(asked, out, source=source, exact=exact, progress=report, until=stopping)
     except KeyboardInterrupt:
         with contextlib.suppress(RopewalkError):  # nothing was begun
             say_missing(Run(directory=out).missing)
@@ -114,6 +124,8 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool) -> None:
     rows = found.labelled_rows()
     failed = [row for row in rows if row["status"] in ("error", "out_of_memory")]
     err.print(f"{len(rows)} cells in {out}", markup=False)
+    if until is not None:
+        err.print(visible(said_of(found.meta["decided"])), markup=False)
     for row in failed[:5]:
         said = f"{row['label']} @ {row['length']} {row['metric']}: {row['status']}: {row['reason']}"
         err.print(visible(said), markup=False)

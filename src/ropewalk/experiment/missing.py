@@ -47,4 +47,7 @@ def _remedy(store: Store, raw: Raw) -> str:
 
 def _command(store: Store, file: str, out: str) -> str:
     exact = ["--exact"] if store.meta("identity").get("exact") else []
-    return shlex.join(["ropewalk", "run", file, "--out", out, *exact])
+    until = store.meta("identity").get("until") or {}
+    precision = until.get("precision")
+    stops = ["--until", "decided", *([f"--precision={precision:g}%"] if precision else [])] if until else []
+    return shlex.join(["ropewalk", "run", file, "--out", out, *exact, *stops])

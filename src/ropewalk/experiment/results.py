@@ -92,7 +92,9 @@ class Run:
             if found.get("identity") is not None:
                 found |= {"experiment": found["identity"]["experiment"]}
                 found |= {name: found["model"][name] for name in ("device", "dtype")}
-                found["duplicates"] = Raw.read(store).plan().duplicates()
+                raw = Raw.read(store)
+                found["duplicates"] = raw.plan().duplicates()
+                found |= {} if raw.state is None else {"decided": raw.state.plain()}
             return found
 
     def frame(self) -> pd.DataFrame:

@@ -292,6 +292,11 @@ class Store:
         self._db.execute("DELETE FROM passes WHERE status != 'ok'")
         self._db.execute("DELETE FROM answers WHERE status != 'ok'")
 
+    def reopen(self) -> None:
+        """Forget that a run has ended, and the values that it ended with; call inside `transaction`."""
+        self._db.execute("DELETE FROM meta WHERE key = 'ended'")
+        self._db.execute("DELETE FROM cells")
+
     def delete_lost(self) -> list[str]:
         """Forget what raw files that are gone or torn held, so that it is measured anew, and remove what a kill left
         half written; returns the files; call inside `transaction`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -116,13 +116,20 @@ def measured(
     """Frames and provenance of a run as one frozen value; `columns` are all that are known, by name."""
     rows = tuple(_row(record) for record in frame.to_dict("records"))
     refused = {(r.metric, r.length, r.label): f"{r.status}: {r.reason}" for r in rows if r.status != "ok"}
+    reasons = {(r.metric, r.length, r.label): r.reason for r in rows if r.reason}
+    look = (meta.get("decided") or {}).get("look") or {}
+    found = blocks(samples, columns, refused, reasons, float(look.get("share", 1.0)))
     present = {row.metric for row in rows}
     own = {name: column for name, column in columns.items() if name in present}
-    return Measured(rows=rows, blocks=blocks(samples, columns, refused), meta=meta, columns=own)
+    return Measured(rows=rows, blocks=found, meta=meta, columns=own)
 
 
 def blocks(
-    samples: pd.DataFrame, known: Mapping[str, Column], refused: Mapping[tuple[str, int, str], str] | None = None
+    samples: pd.DataFrame,
+    known: Mapping[str, Column],
+    refused: Mapping[tuple[str, int, str], str] | None = None,
+    reasons: Mapping[tuple[str, int, str], str] | None = None,
+    share: float = 1.0,
 ) -> dict[tuple[str, int], Block]:
     """One block per metric and length that has raw outcomes, from the columns of `run.samples()`.
 
@@ -133,6 +140,8 @@ def blocks(
         samples: one row per label, length, metric and unit, with numerator and denominator, and of windows `document`.
         known: columns by name.
         refused: cells (metric, length, label) whose status is not `ok`, with the reason.
+        reasons: what is said of cells, whatever their status, such as why some have fewer units.
+        share: see `Block`.
     """
     refused = refused or {}
     columns = [samples[name].tolist() for name in ("metric", "length", "label", "unit", "numerator", "denominator")]
@@ -143,7 +152,14 @@ def blocks(
         cell = cells.setdefault((str(metric), int(length)), {}).setdefault(str(label), {})
         cell[str(unit)] = (float(numerator), float(denominator))
     found = {key: _block(known[key[0]], key[1], cell, refused) for key, cell in sorted(cells.items())}
-    return {key: _of_documents(block, whole) for key, block in found.items()}
+    said = {key: _explained(block, reasons or {}) for key, block in found.items()}
+    return {key: replace(_of_documents(block, whole), share=share) for key, block in said.items()}
+
+
+def _explained(block: Block, reasons: Mapping[tuple[str, int, str], str]) -> Block:
+    """A block that says of those left out what their cells say of themselves."""
+    key = block.metric, block.lengths[0]
+    return replace(block, left_out={x: reasons.get((*key, x), reason) for x, reason in block.left_out.items()})
 
 
 def _of_documents(block: Block, whole: Mapping[str, str]) -> Block:
