@@ -1,15 +1,20 @@
-"""What tuning brings and costs on one GPU: `python benchmarks/tune_gpu.py OUT [--model smollm2] [--tiny]`.
+"""What tuning brings and costs on one GPU: `python benchmarks/tune_gpu.py WORK --results DIR --only PART[,PART]`.
 
-Writes OUT/tune-LENGTH/ (three seeds), OUT/ablation-NAME/ and OUT/costs.json, and prints them as Markdown. A part that
-is done is not done again. `--tiny` is a rehearsal on strand that takes a minute on two CPU cores.
+Parts: a length (32768, 16384, 65536), one seed of it (`--seed`); `ablations`, or one of them (`ablation-rotation`);
+`costs`. Each part ends with its judgement. WORK holds what is resumed and what parts share (named methods are measured
+and judged once); DIR gets NAME.json, NAME.md and NAME.safetensors of each part, flat. `--tiny`: a rehearsal on
+strand.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +24,21 @@ import transformers
 from ropewalk.experiment import schema
 from ropewalk.methods.none import shipped
 from ropewalk.models.geometry import geometry_of
+from ropewalk.models.size import size_of
 from ropewalk.scoring import split
-from ropewalk.tuning import draws, loss, parameters
+from ropewalk.scoring.memory import weight_bytes
+from ropewalk.tuning import draws, loss, memory, parameters
 from ropewalk.tuning.asked import Request
 from ropewalk.tuning.forward import opened
-from ropewalk.tuning.lines import lines
 from ropewalk.tuning.pairs import turning
 from ropewalk.tuning.run import tune
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is made
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "rotation": {"what": "rotation"},
     "head": {"what": "rotation+head"},
     "layer-and-pair": {"what": "rotation+pair"},
-    "head-and-pair": {"what": "rotation+head+pair"},
     "no-passkey": {"what": "rotation+head+pair", "weights": loss.Weights(passkey=0.0)},
     "no-short": {"what": "rotation+head+pair", "weights": loss.Weights(short=0.0)},
 }
@@ -59,31 +66,49 @@ SHAPES = {
 VOCABULARY, THETA, WINDOW = 128_256, 500_000.0, 8192
 
 
-def experiment(model: str, lengths: list[int], trials: int, documents: int, haystack: str = "filler") -> Any:
+def experiment(model: str, lengths: list[int], trials: int, documents: int) -> Any:
     raw = {
         "model": model,
         "lengths": lengths,
         "documents": {"corpus": "builtin"} | ({"count": documents} if documents else {}),
         "methods": {"yarn": {"factor": "auto"}},
-        "metrics": {"perplexity": {}, "passkey": {"trials": trials, "haystack": haystack}},
+        "metrics": {"perplexity": {}, "passkey": {"trials": trials}},
         "search": {"probes": 2},
     }
     return schema.parse(raw, "benchmark")
 
 
 def told(what: str, done: int, total: int) -> None:
-    if total and done % max(1, total // 10) == 0:
-        print(f"  {what}: {done} of {total}", flush=True)
+    if done % max(1, total // 10) == 0 or done == total:
+        print(f"  {time.monotonic() - BEGUN:4.0f} s  {what}{f': {done} of {total}' if total else ''}", flush=True)
 
 
-def tuned(out: Path, asked: Any, request: Request) -> dict[str, Any]:
-    """The result of a tuning, made or read."""
-    done = out / "tune.json"
-    if not done.is_file():
-        begun = time.monotonic()
+BEGUN = time.monotonic()
+
+
+def tuned(work: Path, results: Path, name: str, group: str, asked: Any, request: Request) -> None:
+    """Tune and judge, print and keep the result; others of the group measured the same named methods."""
+    out = work / group / name
+    if not out.is_dir():
+        _share(out, request)
+    if not (out / "tune.json").is_file():
         tune(asked, request, out, progress=told)
-        print(f"  {time.monotonic() - begun:.0f} s in all", flush=True)
-    return json.loads(done.read_text())
+    results.mkdir(parents=True, exist_ok=True)
+    for kept, end in (("tune.json", "json"), ("tune.md", "md"), ("winner.safetensors", "safetensors")):
+        shutil.copyfile(out / kept, results / f"{name}.{end}")
+    print(f"\n## {name}\n\n{(out / 'tune.md').read_text()}", flush=True)
+
+
+def _share(out: Path, request: Request) -> None:
+    """What a finished neighbour measured of the named methods; each is found again by its fingerprint."""
+    for other in sorted(path.parent for path in out.parent.glob("*/tune.json")):
+        shutil.copytree(other / "judged", out / "judged")
+        shutil.copyfile(other / "named.json", out / "named.json")
+        known = json.loads((other / "identity.json").read_text())
+        known["tune"] = asdict(request) | {"what": request.what or known["tune"]["what"]}
+        known["search"] |= {"seed": request.seed, "repeats": request.repeats}
+        (out / "identity.json").write_text(json.dumps(known))
+        return
 
 
 def costs(tiny: bool) -> Iterator[dict[str, Any]]:
@@ -104,8 +129,11 @@ def costs(tiny: bool) -> Iterator[dict[str, Any]]:
         parts, turns = split(model), turning(model)
         geometry = geometry_of(config)
         with opened(model, parts, turns) as tunable:
+            _cost(tunable, geometry, turns, 2 * window, window)  # prepares kernels
             for length in lengths:
-                yield {"shape": name, "length": length} | _cost(tunable, geometry, turns, length, window)
+                found = {"shape": name, "length": length} | _cost(tunable, geometry, turns, length, window)
+                print(f"  {time.monotonic() - BEGUN:4.0f} s  {found}", flush=True)
+                yield found
         del model, parts, tunable
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -117,62 +145,60 @@ def _cost(tunable: Any, geometry: Any, turns: Any, length: int, window: int) -> 
     begins = parameters.start(geometry, none, parameters.shape_of("rotation+head+pair", turns), device)
     text = (torch.arange(length) * 7919 % VOCABULARY).int().numpy()
     drawn = draws.Draw(text=text, prompt=draws.Prompt(ids=text, answer_tokens=5))
-    times = []
-    if device.type == "cuda":
+    size, cuda = size_of(tunable.model, torch.bfloat16, device.type), device.type == "cuda"
+    found = {"estimated_bytes": weight_bytes(size) + memory.step_bytes(size, length)}
+    if cuda:
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    for _ in range(3):
-        begun = time.monotonic()
+    begun = time.monotonic()
+    try:
         loss.descend(tunable, begins, drawn, window, none, loss.Weights())  # ends with numbers, so it waits
-        times.append(time.monotonic() - begun)
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
-    return {"seconds": min(times[1:]), "first": times[0], "peak_bytes": peak}
+    except torch.OutOfMemoryError as error:
+        return found | {"seconds": None, "peak_bytes": None, "reason": str(error).split(". ")[0]}
+    seconds = time.monotonic() - begun
+    return found | {"seconds": seconds, "peak_bytes": torch.cuda.max_memory_allocated() if cuda else None}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--only", required=True)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budget", type=float, default=120.0)
-    parser.add_argument("--only", default="32768,16384,65536,essay,ablations,costs")
+    parser.add_argument("--model", default="smollm2")
     parser.add_argument("--tiny", action="store_true")
     given = parser.parse_args()
     only, tiny = given.only.split(","), given.tiny
-    given.out.mkdir(parents=True, exist_ok=True)
     model, window = ("strand", 256) if tiny else (given.model, WINDOW)
-    many, trials, repeats = (4, 2, 1) if tiny else (0, 50, 3)
-
-    def request(length: int, **more: Any) -> Request:
-        budget = {"steps": 1} if tiny else {"budget_s": given.budget}
-        return Request(length=length, **({"repeats": repeats} | budget | more))
-
-    for factor in (4, 2, 8):
-        if str(factor * WINDOW) not in only:
-            continue
-        length = factor * window
-        judged = sorted({max(128, window // 4), window, 2 * window, length})
-        print(f"\n## {length} tokens, passkeys in filler\n", flush=True)
-        found = tuned(given.out / f"tune-{length}", experiment(model, judged, trials, many), request(length))
-        print("\n".join(lines(found)), flush=True)
-        if "essay" not in only:
-            continue
-        print(f"\n## {length} tokens, passkeys in documents, the same steps of one seed\n", flush=True)
-        asked, won = experiment(model, judged, trials, many, "essay"), found["winner"]
-        again = Request(length=length, steps=won["steps"], seed=int(won["label"].rsplit(" ", 1)[1]))
-        print("\n".join(lines(tuned(given.out / f"essay-{length}", asked, again))), flush=True)
-    if "ablations" in only:
-        for name, changed in ABLATIONS.items():
-            print(f"\n## only {name}\n", flush=True)
-            length = 4 * window
-            asked = experiment(model, [window, length, 2 * length], trials, many)
-            found = tuned(given.out / f"ablation-{name}", asked, request(length, repeats=1, **changed))
-            print("\n".join(lines(found)), flush=True)
+    many, trials = (4, 2) if tiny else (0, 50)
+    budget = {"steps": 1} if tiny else {"budget_s": given.budget}
+    wanted = {str(factor * WINDOW): factor for factor in (4, 2, 8)}
+    for part in only:
+        if part in wanted:
+            length = wanted[part] * window
+            asked = experiment(model, _judged(window, length), trials, many)
+            name, request = f"tune-{part}-seed-{given.seed}", Request(length=length, seed=given.seed, **budget)
+            tuned(given.work, given.results, name, part, asked, request)
+    for name, changed in ABLATIONS.items():
+        if {"ablations", f"ablation-{name}"} & set(only):
+            asked = experiment(model, _judged(window, 4 * window), trials, many)
+            request = Request(length=4 * window, seed=given.seed, **budget, **changed)
+            tuned(given.work, given.results, f"ablation-{name}", str(4 * WINDOW), asked, request)
     if "costs" in only:
+        given.results.mkdir(parents=True, exist_ok=True)
         found = list(costs(tiny))
-        (given.out / "costs.json").write_text(json.dumps(found, indent=1) + "\n")
-        print("\n| shape | length | s a step | peak GB |\n| --- | --- | --- | --- |")
+        (given.results / "costs.json").write_text(json.dumps(found, indent=1) + "\n")
+        print("\n| shape | length | s a step | peak GB | estimated GB |\n| --- | --- | --- | --- | --- |")
         for each in found:
+            seconds = each.get("reason") or f"{each['seconds']:.2f}"
             peak = "-" if each["peak_bytes"] is None else f"{each['peak_bytes'] / 1e9:.1f}"
-            print(f"| {each['shape']} | {each['length']} | {each['seconds']:.2f} | {peak} |")
+            estimated = f"{each['estimated_bytes'] / 1e9:.1f}"
+            print(f"| {each['shape']} | {each['length']} | {seconds} | {peak} | {estimated} |")
+
+
+def _judged(window: int, length: int) -> list[int]:
+    return sorted({max(128, window // 4), window, 2 * window, length})
 
 
 if __name__ == "__main__":

@@ -52,7 +52,10 @@ def agree(printed: str, documented: str) -> bool:
     return abs(float(printed) - float(documented)) <= 0.1 + 0.002 * float(documented)
 
 
-@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+EXPERIMENTS = sorted(file for file in EXAMPLES.glob("*.yaml") if file.name != "ray_cluster.yaml")
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda path: path.name)
 def test_experiment_files_plan(file):
     raw = schema.load_yaml(schema.read(file), str(file))
     if raw["model"] == "gemma-3-270m-q4_k_m.gguf":  # a file that the reader brings; smollm2 has room for its methods

@@ -12,8 +12,8 @@ from runs_for_tests import run
 from ropewalk.cli.arguments import parse_until
 from ropewalk.corpus import builtin_documents
 from ropewalk.errors import ExperimentError, StoreError
+from ropewalk.execution.pace import Stopping
 from ropewalk.execution.rerun import verify_passes
-from ropewalk.execution.run import Stopping
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.report.content import content

@@ -21,6 +21,7 @@ from ropewalk.export.gguf_file import open_gguf, rewrite
 from ropewalk.export.native import change
 from ropewalk.export.reference import losses
 from ropewalk.models import builtin, geometry_of
+from ropewalk.scheme import Scheme
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed (extra llamacpp)")
 
@@ -87,7 +88,7 @@ def test_every_token_as_measured(
         return
     ids = tiny_models.tokens(length=LENGTH)[0].numpy().astype(np.int32)
     shipped = request(asked.geometry, "none", {}, LENGTH, asked.checkpoint).rotation
-    expected, without = losses(model, ids, (asked.rotation, shipped))
+    expected, without = losses(model, ids, (asked.scheme, Scheme(rotation=shipped)))
     found = run_llamacpp.run(llama_cpp, file, command, ids).nll
     assert worst_token(found, expected) < 0.02
     assert abs(found.mean() / expected.mean() - 1) < TINY_TOLERANCE
@@ -139,6 +140,29 @@ def test_check_of_smollm2(method: str, flags: bool, tmp_path: Path) -> None:
     params = {"factor": 2, "original_max_position_embeddings": 512}
     options = Options(gguf=smollm2(), check=True, out=None if flags else tmp_path / "out.gguf")
     _, notes = run(method, "llama.cpp", model="smollm2", params=params, length=1024, options=options)
+    print(*notes, sep="\n")
+    assert any(f"llama-cpp-python {llama_cpp.__version__}: mean NLL" in note for note in notes)
+
+
+@pytest.mark.parametrize("name", ["strand", "smollm2"])
+def test_check_of_gains(name: str, strand: Path, tmp_path: Path) -> None:
+    """Gains of 0.2 and a stretched rotation, in float32 rows and in Q4_1's scales."""
+    from ropewalk.models import ModelSpec, load
+    from ropewalk.scheme import Gains
+    from ropewalk.tuning import winner
+    from ropewalk.tuning.pairs import turning
+
+    model = load(ModelSpec(id=name), dtype="float32").model
+    geometry, turns = geometry_of(model.config), turning(model)
+    asked = request(
+        geometry, "longrope", {"factor": 2, "original_max_position_embeddings": 512}, 1024, checkpoint_of(model.config)
+    )
+    gains = np.random.default_rng(0).normal(0, 0.2, (turns.depth, turns.heads, geometry.rotary_dim // 2))
+    scheme = Scheme(rotation=asked.rotation, gains=Gains(log=gains.astype(np.float32)))
+    file = tmp_path / winner.FILE
+    file.write_bytes(winner.content(scheme, geometry, turns, {"length": 1024}))
+    options = Options(gguf=strand if name == "strand" else smollm2(), out=tmp_path / "out.gguf", check=True)
+    _, notes = run("tuned", "llama.cpp", model=name, params={"file": str(file)}, options=options)
     print(*notes, sep="\n")
     assert any(f"llama-cpp-python {llama_cpp.__version__}: mean NLL" in note for note in notes)
 

@@ -141,7 +141,7 @@ def test_a_single_configuration_leaves_nothing_to_choose():
     answer = recommend(study(["none"], (1024,), metrics={"perplexity": {}}).run, 1024)
     assert wording.headline(answer) == "Nothing to choose between at 1,024 tokens: only none can be compared."
     assert wording.confidence(answer) == "There is nothing to compare it with."
-    assert deploy_command(study(["none"], (1024,)).run, "none", {}, 1024) is None
+    assert deploy_command(study(["none"], (1024,)).run, "none", {}, 1024, "runs/a") is None
 
 
 def test_dropping_the_context_is_in_the_headline():
@@ -207,12 +207,21 @@ def test_command_spells_out_the_factor_and_quotes_for_the_shell():
     found = frames({"llama3": {"low_freq_factor": 2}}, (4096,))
     found.meta["experiment"] = found.meta["experiment"] | {"model": "my models/it's", "window": 512}
     run = found.study().run
-    words = shlex.split(deploy_command(run, "llama3", {"low_freq_factor": 2.5}, 4096) or "")
+    words = shlex.split(deploy_command(run, "llama3", {"low_freq_factor": 2.5}, 4096, "runs/a") or "")
     assert words[:5] == ["ropewalk", "export", "llama3", "--model", "my models/it's"]
     assert "factor=8" in words
     assert "low_freq_factor=2.5" in words
     assert "original_max_position_embeddings=512" in words
     assert words[-2:] == ["--length", "4096"]
+
+
+def test_command_names_the_run_where_a_parameter_is_long():
+    """Gains of a tuned scheme are no words of a shell."""
+    run = study({"llama3": {"factor": 2}}, (4096,)).run
+    command = deploy_command(run, "tuned", {"file": {"gains": "A" * 2001}}, 4096, "my runs/a")
+    assert shlex.split(command or "") == [
+        *("ropewalk", "export", "my runs/a", "--target", "hf", "--length", "4096", "--out", "MODEL")
+    ]
 
 
 def test_json_holds_what_the_text_says(run):

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from blocks_for_tests import COLUMNS, nll_block, passkey_block
 
-from ropewalk.stats import ratio_interval, wilson
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.compare import compare_to
+from ropewalk.stats.intervals import wilson
 from ropewalk.stats.measured import blocks, measured
+from ropewalk.stats.pooled import ratio_interval
 
 NONE, YARN = [2.5, 2.9, 2.2, 3.1], [2.4, 2.85, 2.05, 3.06]
 

@@ -11,10 +11,12 @@ import pytest
 from blocks_for_tests import nll_block, passkey_block
 from scipy import stats
 
-from ropewalk.stats import Interval, mcnemar_exact, paired_ratio, paired_t, ratio_interval, wilson
 from ropewalk.stats.compare import compare_to
 from ropewalk.stats.correlation import spearman
 from ropewalk.stats.crossfit import cross_fit
+from ropewalk.stats.intervals import Interval, wilson
+from ropewalk.stats.paired import mcnemar_exact, paired_ratio, paired_t
+from ropewalk.stats.pooled import ratio_interval
 
 EXPERIMENTS = 2000
 SEED = 40961

@@ -13,9 +13,9 @@ import pytest
 from blocks_for_tests import nll_block
 from scipy import stats
 
-from ropewalk.stats import paired_t
 from ropewalk.stats.best import best_set
 from ropewalk.stats.compare import compare_to
+from ropewalk.stats.paired import paired_t
 
 LOSSES = {
     k: v for k, v in json.loads(Path(__file__).with_name("real_losses.json").read_text()).items() if k != "origin"

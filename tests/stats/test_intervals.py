@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ropewalk.stats import Interval, ratio_interval, wilson
+from ropewalk.stats.intervals import Interval, wilson
+from ropewalk.stats.pooled import ratio_interval
 
 NLL = np.array([2.31, 2.87, 1.94, 3.02, 2.55, 2.48, 2.71, 2.09])
 ROUNDING = 1e-12

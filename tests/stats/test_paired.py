@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ropewalk.stats import Interval, holm, mcnemar_exact, paired_ratio, paired_t, ratio_interval
+from ropewalk.stats.intervals import Interval
+from ropewalk.stats.paired import holm, mcnemar_exact, paired_ratio, paired_t
+from ropewalk.stats.pooled import ratio_interval
 
 A = np.array([2.31, 2.87, 1.94, 3.02, 2.55, 2.48, 2.71, 2.09])
 B = np.array([2.25, 2.91, 1.90, 2.88, 2.49, 2.47, 2.60, 2.05])

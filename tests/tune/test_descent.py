@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ropewalk.experiment.trials import encoder
 
 import checkpoints
+from ropewalk.experiment.prepare import encoder
 from ropewalk.methods import make_params, resolve
 from ropewalk.metrics.passkey import keys
 from ropewalk.models import patched

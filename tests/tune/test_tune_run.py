@@ -14,7 +14,7 @@ from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.methods.tuned_file import read
 from ropewalk.tuning import descent, named
 from ropewalk.tuning.asked import Request
-from ropewalk.tuning.bench import windows
+from ropewalk.tuning.bench import SchemeBench, windows
 from ropewalk.tuning.lines import lines
 from ropewalk.tuning.run import Found, tune
 
@@ -48,6 +48,53 @@ def test_sides_are_apart_and_the_judge_has_every_row(found: Found) -> None:
     best = found.result["judge"]["best_named"]
     assert best == found.result["start"] or found.result["goal"]["retrieval"] > 0
     assert found.result["judge"]["against"]["truncate"]["beyond"]["n"] == 3
+
+
+def test_what_was_judged_is_kept_and_not_measured_again(
+    asked: Any, found: Found, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for what is missing: one scheme's losses and another's answers."""
+    first, second = (row["label"] for row in found.result["judge"]["rows"][1:3])
+    prints = {each["label"]: each["fingerprint"] for each in found.result["seeds"]}
+    (out / "judged" / f"{prints[first]}-1.safetensors").unlink()
+    (out / "judged" / f"{prints[second]}-essay.json").unlink()
+    measured: list[str] = []
+    losses, answers = SchemeBench.losses, SchemeBench.answers
+
+    def seen_losses(self: SchemeBench, rotations: Any, document: int) -> Any:
+        measured.extend(f"{each.fingerprint}-{document}" for each in rotations)
+        return losses(self, rotations, document)
+
+    def seen_answers(self: SchemeBench, rotations: Any) -> Any:
+        measured.extend(each.fingerprint for each in rotations)
+        return answers(self, rotations)
+
+    monkeypatch.setattr(SchemeBench, "losses", seen_losses)
+    monkeypatch.setattr(SchemeBench, "answers", seen_answers)
+    again = tune(asked, REQUEST, out)
+    assert measured == [f"{prints[first]}-1", prints[second]]
+    assert again.result["judge"] == found.result["judge"]
+    damaged = out / "judged" / f"{prints[first]}-1.safetensors"
+    damaged.write_bytes(whole := damaged.read_bytes()[:-3])
+    with pytest.raises(StoreError, match=r"-1.safetensors: is damaged .* what it held is measured again"):
+        tune(asked, REQUEST, out)
+    assert damaged.read_bytes() == whole
+    damaged.unlink()
+
+
+def test_prompts_are_judged_in_filler_and_in_text(found: Found) -> None:
+    kinds = found.result["judge"]["retrieval"]
+    assert list(kinds) == ["filler", "essay"]
+    for row in found.result["judge"]["rows"]:
+        assert kinds["filler"]["rows"][row["label"]] == row["passkey"]
+    text = "\n".join(lines(found.result))
+    assert "essay 256" in text
+    for kind, each in kinds.items():
+        assert f"passkeys in {kind} against the named method that found most of them there" in text
+        named = [label for label in each["rows"] if not label.startswith(("tuned", "truncate"))]
+        for n, against in each["against_most"].items():
+            assert each["rows"][against["label"]][n] == max(each["rows"][label][n] for label in named)
+            assert against["value"] == each["rows"]["tuned"][n] - each["rows"][against["label"]][n]
 
 
 def test_lines_say_the_verdict_the_promise_and_the_seeds(found: Found) -> None:

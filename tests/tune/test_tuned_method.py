@@ -31,7 +31,7 @@ TURNS = Turning(pairs=np.array([0, 1, 2, 3, 0, 1, 2, 3, -1, -1]), layers=(0, 1),
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / winner.FILE
-    path.write_bytes(winner.content(SCHEME, GEOMETRY, TURNS, {"model": "é"}))
+    path.write_bytes(winner.content(SCHEME, GEOMETRY, TURNS, {"model": "é", "length": 512}))
     return path
 
 
@@ -39,7 +39,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_scheme_comes_back_to_the_bit(gains: bool, tmp_path: Path) -> None:
     scheme = SCHEME if gains else Scheme(rotation=SCHEME.rotation)
     path = tmp_path / "one.safetensors"
-    path.write_bytes(winner.content(scheme, GEOMETRY, TURNS, {}))
+    path.write_bytes(winner.content(scheme, GEOMETRY, TURNS, {"length": 512}))
     kind = parameters(Tuned)["file"].kind
     plain = json.loads(json.dumps(kind.inline(str(path))))
     found = tuned(GEOMETRY, Tuned(file=kind.admit(plain)), 512)
@@ -61,6 +61,7 @@ def test_another_model_is_refused(file: Path) -> None:
     [
         ({"schema": 2}, "schema 2, and this ropewalk reads 1"),
         ({"rope_theta": 0.5}, "rope_theta 0.5 is no base"),
+        ({"length": 0}, "length 0 is no number of tokens"),
         ({"pairs": [0, 1, 2, 3]}, "pairs do not name each of 4 pairs twice"),
         ({"pairs": [0, 1, 2, 3, 0, 1, 2, 3, -2]}, "pairs do not name"),
         ({"gains": {"shape": [1, 1, 1], "float32": "AAAAAA=="}}, "gains of 1 pairs beside 4"),

@@ -10,7 +10,7 @@ import signal
 import sys
 
 # isort: off
-from ropewalk.cli import looking, measuring, answering, diagnosing, verifying, searching, tuning, exporting
+from ropewalk.cli import looking, measuring, spreading, answering, diagnosing, verifying, searching, tuning, exporting
 
 # isort: on
 from ropewalk.cli.arguments import parse_bytes, parse_lengths, parse_parameters
@@ -42,6 +42,7 @@ __all__ = [
     "parse_lengths",
     "parse_parameters",
     "searching",
+    "spreading",
     "tuning",
     "verifying",
 ]

@@ -76,7 +76,7 @@ def recommend(
         found, missing = read_to_choose(directory, partial=partial)
         say_missing(missing)
         answer = choose(found, length, max_short_cost, by=by, min_found=min_found)
-        command = deploy_command(found, answer.choice.method, answer.choice.params, answer.judged_at)
+        command = deploy_command(found, answer.choice.method, answer.choice.params, answer.judged_at, directory)
     if as_json:
         return print_json(recommendation_json(answer, command, missing.cells))
     said = str(missing) if missing.cells else ""

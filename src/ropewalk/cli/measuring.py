@@ -91,6 +91,12 @@ def run(
     model: ModelOption = None,
     lengths: LengthsOption = None,
     exact: Annotated[bool, typer.Option(help="Float32, eager attention, one row at a time.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: one per visible GPU, one on a CPU.")
+    ] = None,
+    gpus_per_model: Annotated[int, typer.Option(min=1, help="GPUs of each worker, with device_map: auto.")] = 1,
+    ray: Annotated[str | None, typer.Option(help="A Ray cluster: auto, local, or its address.")] = None,
+    shard: Annotated[str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts; see merge.")] = None,
     until: Annotated[
         str | None, typer.Option(metavar="decided", help="Stop when the best is known; losers leave on the way.")
     ] = None,
@@ -102,11 +108,18 @@ def run(
     """Run an experiment, or resume it."""
     stopping = parse_until(until, precision, budget)
     experiment, source = read_experiment(file, model, lengths)
-    _sweep(experiment, source, out, exact, stopping)
+    from ropewalk.execution.pace import Stopping
+    from ropewalk.execution.shard import Shard
+    from ropewalk.execution.table import choose
+
+    chosen = choose(workers=workers, gpus_per_model=gpus_per_model, ray=ray)
+    chosen["shard"] = None if shard is None else Shard.parse(shard)
+    chosen["until"] = None if stopping is None else Stopping(**stopping)
+    _sweep(experiment, source, out, exact, **chosen)
 
 
-def _sweep(experiment: Any, source: str, out: Path, exact: bool, until: dict[str, Any] | None = None) -> None:
-    from ropewalk.execution.run import Stopping, sweep
+def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) -> None:
+    from ropewalk.execution.run import sweep
     from ropewalk.experiment.prepare import ask
     from ropewalk.experiment.results import Run
     from ropewalk.stats.findings.stopping import said_of
@@ -115,8 +128,7 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool, until: dict[str
     asked = ask(experiment)
     try:
         with progress(err) as report:
-            stopping = None if until is None else Stopping(**until)
-            found = sweep(asked, out, source=source, exact=exact, progress=report, until=stopping)
+            found = sweep(asked, out, source=source, exact=exact, progress=report, **chosen)
     except KeyboardInterrupt:
         with contextlib.suppress(RopewalkError):  # nothing was begun
             say_missing(Run(directory=out).missing)
@@ -124,7 +136,7 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool, until: dict[str
     rows = found.labelled_rows()
     failed = [row for row in rows if row["status"] in ("error", "out_of_memory")]
     err.print(f"{len(rows)} cells in {out}", markup=False)
-    if until is not None:
+    if chosen.get("until") is not None:
         err.print(visible(said_of(found.meta["decided"])), markup=False)
     for row in failed[:5]:
         said = f"{row['label']} @ {row['length']} {row['metric']}: {row['status']}: {row['reason']}"

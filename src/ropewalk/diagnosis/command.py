@@ -80,7 +80,12 @@ def _server(url: str, spec: ModelSpec, options: Options) -> Diagnosis:
     found = describe(spec)
     length = options.length or LENGTH
     params = inlined(options.method, options.params)
-    request(found.geometry, options.method, params, length, found.checkpoint)  # refused before any weights are read
+    refused = request(found.geometry, options.method, params, length, found.checkpoint)  # before weights are read
+    if refused.folding is not None:
+        raise ExportError(
+            f"{options.method}: its gains stand in the weights that are served; name the exported directory as --model, "
+            "and leave -p and the method out."
+        )
     server = servers.server_at(url, length)
     kind = options.target or servers.kind_of(server)
     model = loaded(spec, "float32")

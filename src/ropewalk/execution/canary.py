@@ -1,26 +1,22 @@
-"""The canary: one fixed text under the shipped rotation, scored before the first and after the last pass of a session.
+"""The canary: one fixed text under the shipped rotation, scored before the first and after the last pass of a worker.
 
 A device that computes wrongly, weights that change under way and a patch that was not taken back give wrong numbers
-without an error. Every session of a run (the first and each that resumes it) scores the same few tokens at its start
-and at its end, both must give the losses that the run recorded first, and where they do not, nothing that the session
-measured is kept. A session that is killed has no end; the next one's start still checks the model and the device.
+without an error. Every worker of every session of a run scores the same few tokens at both ends of its lease, both
+must give the losses that the run recorded first, and where they do not, nothing that the worker measured is kept. A
+worker that is killed has no end; the next one's start still checks the model and the device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from ropewalk.errors import ModelError, StoreError
-from ropewalk.execution.worker import Worker
+from ropewalk.errors import StoreError
 from ropewalk.execution.writer import now
 from ropewalk.experiment.prepare import Prepared, encoder
 from ropewalk.experiment.store import Store
 from ropewalk.methods import make_params, resolve
-from ropewalk.models.reread import reread
 from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow, Split, score
 
@@ -61,49 +57,31 @@ def difference(one: dict[str, Any], other: dict[str, Any]) -> float:
     return 0.0 if one["nll"] is None else float(np.abs(np.array(one["nll"]) - np.array(other["nll"])).mean())
 
 
-@contextmanager
-def watched(store: Store, worker: Worker) -> Iterator[None]:
-    """Score the canary before and after the block, and watch the rotations that the layers get inside it.
+def check(store: Store, found: dict[str, Any], when: str, worker: str, dtype: str) -> None:
+    """Record a worker's canary, if it gives what the run recorded first.
+
+    Args:
+        store: of the run.
+        found: what `losses` gave.
+        when: "start" or "end" of the worker's lease.
+        worker: what it is called.
+        dtype: that the model runs in.
 
     Raises:
-        StoreError: the canary does not give the losses that the run recorded first; then the store holds nothing of
-            what was measured inside the block.
-        ModelError: the layers do not get the rotations that are asked for.
+        StoreError: it does not.
     """
-    before = store.marks()
-    prepared, parts = worker.prepared, worker.parts
-    model = prepared.model.model
-    with reread(model) as right:
-        first = _check(store, prepared, parts, "start")
-        if first["nll"] is not None and not right:
-            raise ModelError(
-                f"model {prepared.asked.spec.id!r}: the forward pass of {type(model).__name__} never asked its rotary "
-                "module, so no rotation could be applied; use the architecture as transformers ships it."
-            )
-        yield
-        try:
-            _check(store, prepared, parts, "end")
-        except StoreError:
-            with store.transaction():
-                store.delete_since(before)
-            raise
-
-
-def _check(store: Store, prepared: Prepared, parts: Split, when: str) -> dict[str, Any]:
-    found = losses(prepared, parts)
     known = store.meta("canary") or {**found, "checks": []}
-    off, allowed = difference(known, found), TOLERANCE[prepared.model.provenance.dtype]
+    off, allowed = difference(known, found), TOLERANCE[dtype]
     if off > allowed:
         raise StoreError(
             f"{store.directory}: the canary ({found['tokens']} fixed tokens under the shipped rotation) is "
-            f"{_said(found)} at the {when} of this session and was {_said(known)} before, {off:.3g} nats/token apart "
+            f"{_said(found)} at the {when} of {worker} and was {_said(known)} before, {off:.3g} nats/token apart "
             f"where {allowed:g} is allowed, so nothing that this session measured is kept; check the device and the "
             "model's files, then run again."
         )
     with store.transaction():
         checks = [*known["checks"], {"at": now(), "when": when, "difference": off}]
         store.set_meta("canary", {**known, "checks": checks})
-    return found
 
 
 def _said(found: dict[str, Any]) -> str:

@@ -8,38 +8,32 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ropewalk.errors import ExperimentError, StoreError
 from ropewalk.execution import canary, local, spans
-from ropewalk.execution.worker import Worker, ready
-from ropewalk.execution.writer import Writer, now
+from ropewalk.execution.executor import Crew, Done, Executor, Fleet, Joined
+from ropewalk.execution.lease import Opening
+from ropewalk.execution.pace import Pace, Stopping
+from ropewalk.execution.shard import Shard, belongs, share
+from ropewalk.execution.writer import Writer, add_worker, now
 from ropewalk.experiment import deciding, todo
-from ropewalk.experiment.deciding import State
+from ropewalk.experiment.devices import kind_of
 from ropewalk.experiment.opening import seal
 from ropewalk.experiment.plan import Plan
-from ropewalk.experiment.prepare import Asked, Prepared, Progress, document_row, geometry_facts, prepare
+from ropewalk.experiment.prepare import Asked, Progress, geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, writing
+from ropewalk.experiment.todo import Chunk
 from ropewalk.files import open_own
 
 _LOG = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stopping:
-    """That a run stops by itself: as soon as the best is known, or at a precision (per cent, or points of a share).
-
-    Attributes:
-        budget_s: no round is begun that would end later in this session, at its pace so far; None for no end.
-    """
-
-    precision: float | None = None
-    budget_s: float | None = None
+ALONE = Fleet()
 
 
 def sweep(
@@ -49,6 +43,9 @@ def sweep(
     source: str = "",
     exact: bool = False,
     progress: Progress | None = None,
+    executor: Executor = local.EXECUTOR,
+    fleet: Fleet = ALONE,
+    shard: Shard | None = None,
     until: Stopping | None = None,
 ) -> Run:
     """Run or resume an experiment in a directory.
@@ -59,110 +56,156 @@ def sweep(
         source: the experiment file as written, kept for the record.
         exact: float32, eager attention, one row at a time: the slow twin of every fast path.
         progress: told of every finished batch.
+        executor: who measures.
+        fleet: how many, and where.
+        shard: the part of the plan to measure; `merge` puts all parts together.
         until: when to stop; None to measure everything.
 
     Raises:
         RopewalkError: see `ask`; also if `out` belongs to another experiment or is in use.
     """
     report = progress or (lambda what, done, total: None)
-    identity = _identity(asked, exact, until)
+    identity = _identity(asked, exact, shard, until)
     _require_ours(out, identity)
     if Store.exists(out):
         with locked(out):  # rather now than after the model is loaded
             pass
     report("loading the model", 0, 0)
-    prepared = prepare(asked, exact=exact)
-    with locked(out):
-        _require_ours(out, identity)
-        store = Store.open_run(out) if Store.exists(out) else Store.create(out)
-        try:
-            _begin(store, prepared, identity, source, until)
-            started = time.monotonic()
-            with ready(prepared, exact=exact) as worker, canary.watched(store, worker):
-                with store.transaction():  # every fast path that was left out in this or an earlier session
-                    left_out = [*(store.meta("left_out") or ()), *worker.parts.left_out]
-                    store.set_meta("left_out", list(dict.fromkeys(left_out)))
-                _measure(store, worker, report, None if until is None else until.budget_s)
-            with store.transaction():
-                store.set_meta("wall_s", (store.meta("wall_s") or 0.0) + time.monotonic() - started)
-        finally:
-            store.close()
-            with contextlib.suppress(OSError):  # without it a damaged run cannot be told from a bug, and no more
-                seal(out / DATABASE)
-    return Run.open(out)
+    with executor.crew(asked, exact, fleet) as crew:
+        first = crew.first()
+        with locked(out):
+            _require_ours(out, identity)
+            store = Store.open_run(out) if Store.exists(out) else Store.create(out)
+            try:
+                _begin(store, asked, first.opening, identity, source, until)
+                Session(store, asked, crew, report, shard, until).run(first)
+            finally:
+                store.close()
+                with contextlib.suppress(OSError):  # without it a damaged run cannot be told from a bug, and no more
+                    seal(out / DATABASE)
+    return Run.open(out) if shard is None else Run(directory=out)  # what it lacks, others measure
 
 
-def _measure(store: Store, worker: Worker, report: Progress, budget_s: float | None = None) -> None:
-    """Do everything that the plan asks for and the store does not hold, or all that it takes to decide."""
-    found = spans.keep_documents(store, worker, report)
-    plan = worker.prepared.plan
-    writer = Writer(store, plan, Raw.read(store))
-    number = writer.add_worker(worker.facts)
-    for each in plan.prompts:
-        writer.add_prompts(each.metric, each.length, worker.prompts(each.metric, each.length))
-    if found:
-        writer.add(number, found)
-    done = plan.tokens - sum(chunk.tokens for chunk in todo.todo(plan, writer.index))
-    pace = Pace(budget_s)
-    while chunks := _left(plan, writer):
-        if pace.over(chunks, writer.raw.state):
-            with store.transaction():
-                store.set_meta("ended", "budget")
-            writer.raw.decide()
-            break
-        writer.expect(chunks if writer.raw.state is None else ())
-        for batch in local.run(worker, chunks):
-            writer.add(number, batch)
-            tokens = sum(task.tokens for task, _ in batch)
-            done += tokens
-            pace.fed(tokens, writer.raw.state)
-            report(batch[0][0].said, done, plan.tokens)
-    writer.finish()
+class Session:
+    """One go at a run, from the first worker's opening to the last one's end."""
 
+    def __init__(
+        self, store: Store, asked: Asked, crew: Crew, report: Progress, shard: Shard | None, until: Stopping | None
+    ) -> None:
+        self.store, self.crew, self.report, self.shard = store, crew, report, shard
+        self.pace = Pace(None if until is None else until.budget_s)
+        self.asked = asked
+        self.numbers: dict[int, int] = {}
+        self.versions: Mapping[str, Any] | None = None
+        self.share: frozenset[Any] | None = None
 
-def _left(plan: Plan, writer: Writer) -> list[todo.Chunk]:
-    """What is to do next: all that is left, or what the next look of a run that stops by itself needs."""
-    chunks, state = todo.todo(plan, writer.index), writer.raw.decide()
-    return chunks if state is None else deciding.only(chunks, plan, state)
+    def left(self, plan: Plan, index: todo.Index) -> list[Chunk]:
+        """What is still to do of what is this session's to do."""
+        chunks = todo.todo(plan, index)
+        return chunks if self.share is None else belongs(chunks, self.share)
 
+    def next(self, plan: Plan, writer: Writer) -> list[Chunk]:
+        """What to measure next: all that is left, or what the next look of a run that stops by itself needs."""
+        chunks, state = self.left(plan, writer.index), writer.raw.decide()
+        if state is None:
+            return chunks
+        chunks = deciding.only(chunks, plan, state)
+        if not chunks or not self.pace.over(chunks, state):
+            return chunks
+        with self.store.transaction():
+            self.store.set_meta("ended", "budget")
+        writer.raw.decide()
+        return []
 
-class Pace:
-    """How fast a session goes, and whether another round fits its budget."""
+    def run(self, first: Joined) -> None:
+        """Do everything that the plan asks for and the store does not hold."""
+        started = time.monotonic()
+        fresh = self.store.meta("documents_sha256") is None
+        number = self.join(first)
+        if fresh:
+            self.report("finding key tokens" if self.asked.experiment.options("longppl") else "reading documents", 0, 0)
+        facts = self.crew.ask("documents") if fresh else None
+        if facts is not None:
+            spans.keep_documents(self.store, facts)
+        plan = replace(self.asked.plan, documents=len(first.opening.documents))
+        writer = Writer(self.store, plan, Raw.read(self.store))
+        for metric, length in dict.fromkeys((each.metric, each.length) for each in plan.prompts):
+            writer.add_prompts(metric, length, self.crew.ask("prompts", metric, length))
+        if facts is not None and facts.passes:
+            writer.add(number, facts.passes)
+        every = self.left(plan, todo.Index())
+        total = sum(chunk.tokens for chunk in every)
+        if self.shard is not None:
+            self.share = share(self.crew.ask("layout", every, self.shard.count), self.shard)
+            total = sum(chunk.tokens for chunk in self.left(plan, todo.Index()))
+        done = total - sum(chunk.tokens for chunk in self.left(plan, writer.index))
+        while chunks := self.next(plan, writer):
+            writer.expect(chunks if writer.raw.state is None else ())
+            for event in self.crew.map(chunks):
+                if isinstance(event, Joined):
+                    self.join(event)
+                elif isinstance(event, Done):
+                    writer.add(self.numbers.get(event.worker, number), event.outcomes)
+                    tokens = sum(task.tokens for task, _ in event.outcomes)
+                    done += tokens
+                    self.pace.fed(tokens, writer.raw.state)
+                    self.report(event.outcomes[0][0].said, done, total)
+        writer.finish()
+        self.end(fresh)
+        with self.store.transaction():
+            self.store.set_meta("wall_s", (self.store.meta("wall_s") or 0.0) + time.monotonic() - started)
 
-    def __init__(self, budget_s: float | None) -> None:
-        self.budget_s, self.started, self.tokens, self.round = budget_s, time.monotonic(), 0, 0
-
-    @property
-    def spent_s(self) -> float:
-        return time.monotonic() - self.started
-
-    def over(self, chunks: Sequence[todo.Chunk], state: State | None) -> bool:
-        """Whether a round would end after the budget. What it is made of is taken note of."""
-        self.round = sum(chunk.tokens for chunk in chunks)
-        if self.budget_s is None or state is None or state.step.look is None:
-            return False
-        return self.spent_s + self.round * (self.spent_s / self.tokens if self.tokens else 0.0) > self.budget_s
-
-    def fed(self, tokens: int, state: State | None) -> None:
-        """Take note of a batch.
+    def join(self, joined: Joined) -> int:
+        """Record a worker that measures as the run was begun; returns the number that its outcomes carry.
 
         Raises:
-            ExperimentError: the budget is spent, and the run's first round is not done.
+            StoreError: its weights, dtype, kind of device, versions or canary are others.
         """
-        self.tokens += tokens
-        if self.budget_s is None or state is None or state.step.look is not None:
-            return
-        if self.spent_s > self.budget_s and self.tokens < self.round:
-            needed = self.spent_s * self.round / self.tokens
-            raise ExperimentError(
-                f"--budget {self.budget_s:.0f}s: one round takes about {needed:.0f} s, and nothing can be judged "
-                "before it is done; give more, or run again: finished work is kept."
+        opening = joined.opening
+        require_same(self.store, self.store.meta("model"), opening.model, joined.name)
+        self.versions = self.versions or opening.facts["versions"]
+        if (versions := opening.facts["versions"]) != self.versions:
+            raise StoreError(
+                f"{joined.name}: has other versions ({first_difference(self.versions, versions)}) than the first "
+                "worker of this session; install the same ones everywhere."
             )
+        canary.check(self.store, opening.canary, "start", joined.name, opening.model["dtype"])
+        self.numbers[joined.worker] = number = add_worker(self.store, opening.facts)
+        with self.store.transaction():  # every fast path that was left out in this or an earlier session
+            left_out = [*(self.store.meta("left_out") or ()), *opening.left_out]
+            self.store.set_meta("left_out", list(dict.fromkeys(left_out)))
+        return number
+
+    def end(self, fresh: bool) -> None:
+        """End every lease, and forget what workers measured whose canary is not what it was.
+
+        Args:
+            fresh: whether the documents were read in this session.
+
+        Raises:
+            StoreError: naming the first of them.
+        """
+        wrong: list[StoreError] = []
+        dtype = self.store.meta("model")["dtype"]
+        for closed in self.crew.close():
+            try:
+                canary.check(self.store, closed.canary, "end", closed.name, dtype)
+            except StoreError as error:
+                wrong.append(error)
+                with self.store.transaction():
+                    self.store.delete_of(self.numbers[closed.worker], documents=fresh)
+        if wrong:
+            raise wrong[0]
 
 
-def _identity(asked: Asked, exact: bool, until: Stopping | None) -> Mapping[str, Any]:
-    stops: dict[str, Any] = {} if until is None else {"until": {"decided": True, "precision": until.precision}}
-    return stops | {
+def _identity(asked: Asked, exact: bool, shard: Shard | None, until: Stopping | None) -> Mapping[str, Any]:
+    part: dict[str, Any] = {} if shard is None else {"shard": str(shard)}
+    if until is not None and shard is not None:
+        raise ExperimentError(
+            f"--shard {shard} and --until decided: who leaves depends on what all shards measure; give one of them."
+        )
+    part |= {} if until is None else {"until": {"decided": True, "precision": until.precision}}
+    return part | {
         "experiment": asked.experiment.resolved(),
         "exact": exact,
         "documents": [document.sha256 for document in asked.documents],
@@ -212,15 +255,29 @@ def locked(out: Path) -> Iterator[None]:
         yield
 
 
-def _begin(store: Store, prepared: Prepared, identity: Mapping[str, Any], source: str, until: Stopping | None) -> None:
-    """Record what is run, or check that a resumed run is the same down to weights, dtype and device."""
-    model = asdict(prepared.model.provenance)
-    known = store.meta("model")
+def require_same(store: Store, known: Mapping[str, Any] | None, model: Mapping[str, Any], who: str = "") -> None:
+    """Refuse weights, a dtype or a kind of device other than the run's.
+
+    Raises:
+        StoreError: naming the first difference.
+    """
     for name in ("weights_sha256", "dtype", "device"):
-        if known is not None and known[name] != model[name]:
+        if known is None or known[name] == model[name]:
+            continue
+        if name != "device" or kind_of(known[name]) != kind_of(model[name]):
+            by = f" for {who}" if who and who != local.NAME else ""
             raise StoreError(
-                f"{store.directory}: was made with {name} {known[name]}, now it is {model[name]}; choose another --out."
+                f"{store.directory}: was made with {name} {known[name]}, now it is {model[name]}{by}; choose another "
+                "--out."
             )
+
+
+def _begin(
+    store: Store, asked: Asked, opening: Opening, identity: Mapping[str, Any], source: str, until: Stopping | None
+) -> None:
+    """Record what is run, or check that a resumed run is the same down to weights, dtype and kind of device."""
+    known = store.meta("model")
+    require_same(store, known, opening.model)
     with store.transaction():
         store.delete_failures()
         for name in store.delete_lost():
@@ -232,18 +289,18 @@ def _begin(store: Store, prepared: Prepared, identity: Mapping[str, Any], source
         facts = {
             "identity": identity,
             "source": source,
-            "model": model,
+            "model": dict(opening.model),
             "started": now(),
-            "geometry": geometry_facts(prepared.asked.geometry),
-            "bos": prepared.tokens[0].bos,
+            "geometry": geometry_facts(asked.geometry),
+            "bos": opening.bos,
         }
         if until is not None:
-            windows = len(prepared.tokens) // len({tokens.document.id for tokens in prepared.tokens})
-            decides = deciding.until(prepared.asked.experiment, prepared.plan, windows, until.precision)
-            facts |= {"until": decides.plain()}
+            windows = len(opening.documents) // len({each["cluster"] for each in opening.documents})
+            plan = replace(asked.plan, documents=len(opening.documents))
+            facts |= {"until": deciding.until(asked.experiment, plan, windows, until.precision).plain()}
         for key, value in facts.items():
             store.set_meta(key, value)
-        for index, tokens in enumerate(prepared.tokens):
-            store.insert("documents", document_row(index, tokens))
-        for fingerprint, scheme in prepared.plan.schemes.items():
+        for document in opening.documents:
+            store.insert("documents", document)
+        for fingerprint, scheme in asked.plan.schemes.items():
             store.insert("schemes", {"fingerprint": fingerprint, "scheme": canonical(scheme.plain())})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ropewalk.corpus import KeySpans, Tokens, key_token_mask, tokenize_all
 from ropewalk.execution import keys
 from ropewalk.execution.worker import Result, Worker
 from ropewalk.experiment.plan import Feed
-from ropewalk.experiment.prepare import Prepared, Progress, ready_spans
+from ropewalk.experiment.prepare import Prepared, ready_spans
 from ropewalk.experiment.store import DOCUMENTS, Store
 from ropewalk.experiment.todo import PassTask, Task
 from ropewalk.methods import make_params, resolve
@@ -22,28 +22,46 @@ from ropewalk.models import ModelSpec, load
 from ropewalk.scoring import split
 
 
-def keep_documents(store: Store, worker: Worker, report: Progress) -> list[tuple[Task, Result]]:
-    """Store ids, byte counts and key tokens of every document, once; returns passes that finding them took anyway."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Facts:
+    """What a run stores of its documents.
+
+    Attributes:
+        arrays: see `document_arrays`.
+        key_spans: of every document; empty without LongPPL.
+        evaluator: the model that found them, None if they were ready.
+        raw: its losses, by file.
+        passes: that finding them took anyway.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    key_spans: Sequence[KeySpans] = ()
+    evaluator: Mapping[str, Any] | None = None
+    raw: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    passes: Sequence[tuple[Task, Result]] = ()
+
+
+def of_documents(worker: Worker) -> Facts:
+    """Ids, byte counts and key tokens of every document."""
     prepared = worker.prepared
-    if store.meta("documents_sha256") is not None:
-        return []
     longppl: LongPPL | None = prepared.asked.experiment.options("longppl")
-    spans: Sequence[KeySpans] = ()
-    evaluator = None
-    passes: list[tuple[Task, Result]] = []
-    if longppl is not None:
-        report("finding key tokens", 0, 0)
-        ready = ready_spans(prepared.asked, [tokens.document for tokens in prepared.tokens])
-        if ready is not None:
-            spans = ready
-        else:
-            spans, evaluator, passes = _evaluated(store, worker, longppl)
-    digest = store.write_arrays(DOCUMENTS, document_arrays(prepared, spans))
+    if longppl is None:
+        return Facts(arrays=document_arrays(prepared, ()))
+    ready = ready_spans(prepared.asked, [tokens.document for tokens in prepared.tokens])
+    if ready is not None:
+        return Facts(arrays=document_arrays(prepared, ready), key_spans=ready)
+    return _evaluated(worker, longppl)
+
+
+def keep_documents(store: Store, facts: Facts) -> None:
+    """Store what is known of the documents."""
+    files = {name: store.write_arrays(name, losses) for name, losses in facts.raw.items()}
+    digest = store.write_arrays(DOCUMENTS, facts.arrays)
+    evaluator = None if facts.evaluator is None else {"model": dict(facts.evaluator), "files": files}
     with store.transaction():
         store.set_meta("documents_sha256", digest)
-        store.set_meta("key_spans", [asdict(each) for each in spans])
+        store.set_meta("key_spans", [asdict(each) for each in facts.key_spans])
         store.set_meta("evaluator", evaluator)
-    return passes
 
 
 def document_arrays(prepared: Prepared, spans: Sequence[KeySpans]) -> dict[str, NDArray[Any]]:
@@ -61,11 +79,8 @@ def document_arrays(prepared: Prepared, spans: Sequence[KeySpans]) -> dict[str, 
     return arrays
 
 
-def _evaluated(
-    store: Store, worker: Worker, asked: LongPPL
-) -> tuple[list[KeySpans], dict[str, Any], list[tuple[Task, Result]]]:
-    """Key spans under an evaluator; what the run records of it: its model, and its raw files with their hashes; and
-    passes that need not be done again."""
+def _evaluated(worker: Worker, asked: LongPPL) -> Facts:
+    """The facts with key spans under an evaluator, its losses, and passes that need not be done again."""
     prepared, parts = worker.prepared, worker.parts
     rule = KeyRule(trunc_len=asked.trunc_len, stride=asked.stride, alpha=asked.alpha, beta=asked.beta)
     evaluator, documents = prepared.model, prepared.tokens
@@ -75,17 +90,22 @@ def _evaluated(
         documents = _read_by(evaluator.tokenizer, prepared.tokens)
     longest = prepared.asked.experiment.lengths[-1]
     found: list[KeySpans] = []
-    files: dict[str, str] = {}
+    raw: dict[str, Mapping[str, NDArray[Any]]] = {}
     passes: list[tuple[Task, Result]] = []
     for index, (own, tokens) in enumerate(zip(prepared.tokens, documents, strict=True)):
         characters = len(own.document.text) if own.ends is None else int(own.ends[longest - 1])
         spans, losses = keys.find(evaluator, parts, tokens, rule, worker.budget, characters)
-        name = evaluator_file(index)
-        files[name] = store.write_arrays(name, losses)
+        raw[evaluator_file(index)] = losses
         found.append(spans)
         if asked.evaluator == "self" and (work := _of_plan(prepared, index, len(losses["nll_long"]) + 1)) is not None:
             passes.append((work, losses["nll_long"]))
-    return found, {"model": asdict(evaluator.provenance), "files": files}, passes
+    return Facts(
+        arrays=document_arrays(prepared, found),
+        key_spans=found,
+        evaluator=asdict(evaluator.provenance),
+        raw=raw,
+        passes=passes,
+    )
 
 
 def _read_by(tokenizer: Any, own: Sequence[Tokens]) -> tuple[Tokens, ...]:

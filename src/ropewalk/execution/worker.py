@@ -51,6 +51,11 @@ class Worker:
     _prompts: dict[tuple[str, int], Sequence[Prompt]] = field(default_factory=dict)
 
     @property
+    def rows_at_once(self) -> int:
+        """Positions per batch of whole rows; 1 where rows go through alone."""
+        return self.budget if self.parts.rows else 1
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Who measures: device, attention kernel, versions."""
         attention = "eager" if self.exact else self.parts.attention
@@ -93,6 +98,10 @@ class Worker:
         scheme = self.prepared.plan.schemes[task.fingerprint]
         return AnswerRow(ids=request.ids, scheme=scheme, answer_tokens=request.answer_tokens)
 
+    def forced(self) -> list[PromptTask]:
+        """Every prompt of the plan whose answer is fed in, whether it is answered already or not."""
+        return [task for each in self.prepared.plan.prompts if not each.prompts.new_tokens for task in of_set(each)]
+
     def _answers(self, tasks: Sequence[PromptTask]) -> Iterator[list[tuple[Task, Result]]]:
         """Answers that are fed in, in batches that share the beginnings of their prompts."""
         if not tasks:
@@ -102,9 +111,7 @@ class Worker:
             every = list(tasks)
             batches = score(model, self.parts, [self.answer_row(task) for task in every], self.budget)
         else:
-            every = [
-                task for each in self.prepared.plan.prompts if not each.prompts.new_tokens for task in of_set(each)
-            ]
+            every = self.forced()
             wanted = set(tasks)
             left = [index for index, task in enumerate(every) if task in wanted]
             rows = [self.answer_row(task) for task in every]

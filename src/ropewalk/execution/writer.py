@@ -16,13 +16,22 @@ from ropewalk.experiment.plan import Cell, Plan
 from ropewalk.experiment.raw import Raw, write_cells
 from ropewalk.experiment.store import Store, canonical
 from ropewalk.experiment.todo import Chunk, PassTask, PromptTask, Task
-from ropewalk.metrics.metric import Prompt, Prompts
+from ropewalk.metrics.metric import Prompts
 from ropewalk.scoring import Failure
 
 
 def now() -> str:
     """UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def add_worker(store: Store, facts: Mapping[str, Any]) -> int:
+    """Record who measures; returns the number that its outcomes carry."""
+    with store.transaction():
+        number = store.count("workers") + 1
+        values = {**facts, "versions": canonical(facts["versions"])}
+        store.insert("workers", {"worker": number, **values, "started_at": now()})
+    return number
 
 
 class Writer:
@@ -32,6 +41,7 @@ class Writer:
         self.store, self.plan, self.raw = store, plan, raw
         self.index = raw.index
         self._left: Counter[tuple[Any, ...]] = Counter()
+        self._added: set[Task] = set()
         self._cells: dict[tuple[Any, ...], list[Cell]] = {}
         for cell in plan.cells:
             self._cells.setdefault(_part_of(cell), []).append(cell)
@@ -41,17 +51,8 @@ class Writer:
         by itself, which expects nothing, in the end)."""
         self._left = Counter(_part(task) for chunk in chunks for task in chunk.tasks)
 
-    def add_worker(self, facts: Mapping[str, Any]) -> int:
-        """Record who measures; returns the number that its outcomes carry."""
-        with self.store.transaction():
-            number = self.store.count("workers") + 1
-            values = {**facts, "versions": canonical(facts["versions"])}
-            self.store.insert("workers", {"worker": number, **values, "started_at": now()})
-        return number
-
-    def add_prompts(self, metric: str, length: int, prompts: Sequence[Prompt]) -> None:
+    def add_prompts(self, metric: str, length: int, found: list[StoredPrompt]) -> None:
         """Record the prompts of a metric at a length, once."""
-        found = [StoredPrompt(request=prompt.request.key, facts=prompt.facts) for prompt in prompts]
         known = self.index.prompts.get((metric, length))
         if known == found:
             return
@@ -64,7 +65,9 @@ class Writer:
         self.index.prompts[metric, length] = found
 
     def add(self, worker: int, batch: Sequence[tuple[Task, Result]]) -> None:
-        """Store a batch with the cells that it finishes, in one transaction."""
+        """Store a batch with the cells that it finishes, in one transaction; what is there already is left alone."""
+        batch = [(task, result) for task, result in batch if task not in self._added]
+        self._added.update(task for task, _ in batch)
         files = {task: self._write(task, result) for task, result in batch if isinstance(task, PassTask)}
         self._left.subtract(_part(task) for task, _ in batch)
         finished = {part for task, _ in batch if self._left[part := _part(task)] == 0}

@@ -11,8 +11,8 @@ import numpy as np
 
 from ropewalk.experiment.plan import Cell
 from ropewalk.metrics.metric import Sample
-from ropewalk.stats import ratio_interval, wilson
-from ropewalk.stats.intervals import Interval
+from ropewalk.stats.intervals import Interval, wilson
+from ropewalk.stats.pooled import ratio_interval
 
 OK = "ok"
 

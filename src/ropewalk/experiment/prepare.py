@@ -78,14 +78,13 @@ def ask(experiment: Experiment, loaded: LoadedModel | None = None) -> Asked:
     Raises:
         RopewalkError: the sentence says which key, which value, and what to do.
     """
-    configs = planning.configurations(experiment.methods)
     spec = ModelSpec.parse(experiment.model)
+    planning.configurations(experiment.methods)  # refused before documents are read
     documents = load_documents(experiment.documents)
     geometry = read_geometry(spec) if loaded is None else loaded.geometry
     if experiment.window is not None:
         geometry = dataclasses.replace(geometry, window_override=experiment.window)
-    plan = planning.make(experiment, geometry, len(documents) * _windows_at_most(experiment, len(documents)), configs)
-    asked = Asked(experiment=experiment, spec=spec, geometry=geometry, documents=documents, plan=plan, loaded=loaded)
+    asked = asked_of(experiment, geometry, documents, loaded)
     _require_key_source(asked)
     return asked
 
@@ -97,6 +96,16 @@ def _windows_at_most(experiment: Experiment, documents: int) -> int:
         return asked
     tokens = experiment.documents["tokens"]
     return windows_within([longest + tokens] * documents, longest, tokens)
+
+
+def asked_of(
+    experiment: Experiment, geometry: RopeGeometry, documents: tuple[Document, ...], loaded: LoadedModel | None = None
+) -> Asked:
+    """The same from values that are known to fit together, without a look at any file."""
+    configs = planning.configurations(experiment.methods)
+    plan = planning.make(experiment, geometry, len(documents) * _windows_at_most(experiment, len(documents)), configs)
+    spec = ModelSpec.parse(experiment.model)
+    return Asked(experiment=experiment, spec=spec, geometry=geometry, documents=documents, plan=plan, loaded=loaded)
 
 
 def ready_spans(asked: Asked, documents: Sequence[Document]) -> tuple[KeySpans, ...] | None:

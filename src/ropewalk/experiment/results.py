@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ropewalk.errors import UnfinishedRun
+from ropewalk.experiment.devices import require_one_kind
 from ropewalk.experiment.missing import Missing, missing
 from ropewalk.experiment.plan import Cell
 from ropewalk.experiment.raw import Raw
@@ -131,6 +132,7 @@ class Run:
         trial. Of documents that several windows are read of, a row per window; `document` is the unit either way."""
         names = ["label", "method", "length", "metric", "unit", "numerator", "denominator", "depth", "document"]
         with self._store() as store:
+            require_one_kind(store)
             raw = Raw.read(store)
             found: list[tuple[Any, ...]] = []
             for cell in _finished(store, raw):

@@ -313,18 +313,13 @@ class Store:
         remove_asides(self.directory, FOLDERS)
         return lost
 
-    def marks(self) -> dict[str, int]:
-        """Where passes and answers stand, and whether documents are there; for `delete_since`."""
-        newest = {name: self.rows(f"SELECT MAX(rowid) FROM {name}")[0][0] or 0 for name in ("passes", "answers")}
-        return newest | {"documents": int(self.meta("documents_sha256") is not None)}
-
-    def delete_since(self, marks: Mapping[str, int]) -> None:
-        """Forget what was measured since `marks`, and every value, as some are made of it; call inside
-        `transaction`."""
+    def delete_of(self, worker: int, *, documents: bool) -> None:
+        """Forget what a worker measured, and every value, as some are made of it, and perhaps what is known of the
+        documents; call inside `transaction`."""
         for name in ("passes", "answers"):
-            self._db.execute(f"DELETE FROM {name} WHERE rowid > ?", [marks[name]])
+            self._db.execute(f"DELETE FROM {name} WHERE worker = ?", [worker])
         self._db.execute("DELETE FROM cells")
-        if not marks["documents"]:
+        if documents:
             self._db.execute("DELETE FROM meta WHERE key = 'documents_sha256'")
 
     def meta(self, key: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ropewalk.experiment.index import Index
 from ropewalk.experiment.plan import Feed, Plan, PromptSet
@@ -86,9 +86,14 @@ def _answered(index: Index, task: PromptTask) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Tasks of one kind that a worker takes together, because they share batches or the beginnings of prompts."""
+    """Tasks of one kind that a worker takes together, because they share batches or the beginnings of prompts.
+
+    Its identity is its tasks: to run it twice gives the same outcomes. `cost` is its arithmetic, in multiplications;
+    0 where nobody has estimated it.
+    """
 
     tasks: tuple[PassTask, ...] | tuple[PromptTask, ...]
+    cost: float = field(default=0.0, compare=False)
 
     @property
     def tokens(self) -> int:

@@ -51,8 +51,8 @@ def recommended(directory: Path, length: int, *, partial: bool = False) -> tuple
 def _check_measured(run: Measured, answer: Recommendation, asked: Request, directory: Path) -> None:
     label, length = answer.choice.label, answer.judged_at
     measured = {row.fingerprint for row in run.rows if row.label == label and row.length == length and row.fingerprint}
-    if measured and asked.rotation.fingerprint not in measured:
+    if measured and asked.scheme.fingerprint not in measured:
         raise ExportError(
             f"{directory}: measured {label} with rotation {sorted(measured)[0]}, and the model gives "
-            f"{asked.rotation.fingerprint} today; its configuration has changed since, so run the experiment again."
+            f"{asked.scheme.fingerprint} today; its configuration has changed since, so run the experiment again."
         )

@@ -13,6 +13,7 @@ from huggingface_hub import snapshot_download
 
 from ropewalk.errors import ExportError
 from ropewalk.export.checkpoint import Described, patched_config, read_raw
+from ropewalk.export.folding_hf import fold_into
 from ropewalk.export.request import Export, Request, request
 from ropewalk.files import write_whole
 from ropewalk.models import ModelSpec, read_geometry
@@ -33,8 +34,10 @@ Proof = Callable[[Path], None]
 """Looks at the finished directory before it gets its name, and raises if it is wrong."""
 
 
-def write_directory(found: Described, asked: Request, export: Export, out: Path, *, force: bool, proof: Proof) -> None:
-    """Write the model with its new rotation beside `out`, read it back, and then rename it.
+def write_directory(
+    found: Described, asked: Request, export: Export, out: Path, *, force: bool, proof: Proof
+) -> tuple[str, ...]:
+    """Write the model with its new rotation and gains beside `out`, read it back, and then rename it; what moved.
 
     The weights are hard links where the file system allows (the same bytes, no space), else copies. The source is only
     read. With `force` a model directory of that name is replaced, and nothing else.
@@ -53,6 +56,7 @@ def write_directory(found: Described, asked: Request, export: Export, out: Path,
         raise unwritable(out, wrong) from wrong
     try:
         _fill(source, scratch, export)
+        notes = () if asked.folding is None else (fold_into(scratch, asked.folding),)
         read_back(scratch, asked)
         proof(scratch)
         scratch.chmod(0o755)
@@ -61,6 +65,7 @@ def write_directory(found: Described, asked: Request, export: Export, out: Path,
         raise unwritable(out, wrong) from wrong
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    return notes
 
 
 def write_text(text: str, out: Path, *, force: bool) -> None:

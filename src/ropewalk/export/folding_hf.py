@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ropewalk.errors import ExportError
@@ -41,6 +41,7 @@ def fold_into(directory: Path, folding: Folding) -> str:
         ModelError: the architecture has no weights that can hold these gains.
     """
     places = _places(directory)
+    _require_shape(directory, places, folding)
     missing = [layer for layer in folding.layers if layer not in places]
     if missing:
         raise ExportError(f"layer {missing[0]} makes its query in a way that takes no gains; tune the rotation alone.")
@@ -53,13 +54,21 @@ def fold_into(directory: Path, folding: Folding) -> str:
             value = _read(directory, index, place.name)
             weights[place.name] = folded(value, place, factors)
             rounded = max(rounded, _rounded(value, weights[place.name], place, factors))
-    save_file(weights, directory / SHARD, {"format": "pt"})
+    (directory / SHARD).write_bytes(save(weights, {"format": "pt"}))
     index["weight_map"] |= dict.fromkeys(weights, SHARD)
     (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return (
         f"{len(weights)} tensors hold the gains, in {SHARD}; rounding them to {_dtype(weights)} moved no number by "
         f"more than {100 * rounded:.2g} % of itself."
     )
+
+
+def dtype_of(directory: Path) -> str:
+    """The narrowest dtype of the weights that hold gains, torch's word."""
+    with safe_open(directory / SHARD, framework="pt") as file:
+        names = list(file.keys())
+        found = {file.get_tensor(name).dtype for name in names}
+    return str(max(found, key=lambda dtype: torch.finfo(dtype).eps)).removeprefix("torch.")
 
 
 def _dtype(weights: Mapping[str, Tensor]) -> str:
@@ -71,6 +80,17 @@ def _places(directory: Path) -> dict[int, tuple[Place, ...]]:
         config = transformers.AutoConfig.from_pretrained(directory)
         model = auto_classes(str(directory), config)[0].from_config(config)
     return query_places(model)
+
+
+def _require_shape(directory: Path, places: Mapping[int, tuple[Place, ...]], folding: Folding) -> None:
+    """Raises ExportError where the gains are of another model."""
+    depth, heads, _ = folding.gains.shape
+    wide = {place.rows.shape for each in places.values() for place in each}
+    if max(places) >= depth or not wide <= {(heads, len(folding.pairs)), (1, len(folding.pairs))}:
+        raise ExportError(
+            f"the gains are for {depth} layers of {heads} heads of {len(folding.pairs)} dimensions, and the model has "
+            f"{max(places) + 1} of {' and '.join(f'{h} x {d}' for h, d in sorted(wide))}; give the tuned model."
+        )
 
 
 def _index(directory: Path) -> dict[str, Any]:

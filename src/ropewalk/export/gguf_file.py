@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 from gguf import GGUFEndian, GGUFReader, GGUFValueType, GGUFWriter, ReaderField
+from numpy.typing import NDArray
 
 from ropewalk.errors import ExportError
 from ropewalk.export.directory import unwritable
 from ropewalk.export.native import Change
-from ropewalk.export.request import Request
+from ropewalk.export.request import NOTHING, Request
 from ropewalk.models.gguf import RECORD_A, RECORD_INV_FREQ
 from ropewalk.models.gguf_limits import require_bounded
 
@@ -106,9 +107,11 @@ def rewrite(
     out: Path,
     *,
     force: bool,
+    folded: Mapping[str, NDArray[np.generic]] = NOTHING,
     proof: Callable[[Path], None],
 ) -> None:
-    """Write beside `out`, let `proof` look at it, and then rename it; `source` is only read.
+    """Write beside `out`, let `proof` look at it, and then rename it; `source` is only read, and the tensors of
+    `folded` stand in place of its own.
 
     Raises:
         ExportError: `out` exists, is the source, or cannot be written.
@@ -121,7 +124,7 @@ def rewrite(
             scratch = Path(name)
             cleanup.callback(scratch.unlink, missing_ok=True)
             os.close(handle)
-            _write(reader, changed, asked, scratch)
+            _write(reader, changed, asked, folded, scratch)
             proof(scratch)
             scratch.chmod(0o644)
             scratch.replace(out)
@@ -139,7 +142,9 @@ def refuse(source: Path, out: Path, *, force: bool) -> None:
         raise ExportError(f"{out} exists; choose another --out{'' if out.is_dir() else ', or --force to replace it'}.")
 
 
-def _write(reader: GGUFReader, changed: Change, asked: Request, scratch: Path) -> None:
+def _write(
+    reader: GGUFReader, changed: Change, asked: Request, folded: Mapping[str, NDArray[np.generic]], scratch: Path
+) -> None:
     name = architecture_of(reader)
     writer = GGUFWriter(str(scratch), name)
     writer.data_alignment = int(reader.alignment)
@@ -152,7 +157,9 @@ def _write(reader: GGUFReader, changed: Change, asked: Request, scratch: Path) -
     _record(writer, asked)
     for tensor in reader.tensors:
         if tensor.name.removesuffix(".weight") not in ROPE_TENSORS:
-            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+            writer.add_tensor(
+                tensor.name, np.asarray(folded.get(tensor.name, tensor.data)), raw_dtype=tensor.tensor_type
+            )
     _add_divisors(writer, changed.tensors)
     try:
         writer.write_header_to_file()

@@ -124,25 +124,33 @@ def _switch(asked: Request) -> list[str]:
     return notes
 
 
-def _artefacts(order: Order) -> Made:
-    """The whole model with this rotation, in `--out`; for the sake of the proof alone, in a scratch directory."""
+def directory(order: Order, out: Path) -> Made:
+    """The whole model with this rotation and its gains, in `out`. Raises ExportError."""
     from ropewalk.export.directory import write_directory
     from ropewalk.export.proof import prove
 
-    export, out, force = configure(order.asked), order.options.out, order.options.force
-    said: list[str] = []
+    export, said = configure(order.asked), list[str]()
 
-    def proof(directory: Path) -> None:
-        said.extend(prove(order, export, directory))
+    def proof(finished: Path) -> None:
+        said.extend(prove(order, export, finished))
 
+    notes = write_directory(order.found, order.asked, export, out, force=order.options.force, proof=proof)
+    return export, (*notes, *said, f"{out} is the whole model with this rotation.")
+
+
+def _artefacts(order: Order) -> Made:
+    """A directory in `--out`; for the sake of the proof alone, in a scratch directory."""
+    from ropewalk.export.line import require_no_gains
+
+    out = order.options.out
     if out is not None:
-        write_directory(order.found, order.asked, export, out, force=force, proof=proof)
-        return export, (*said, f"{out} is the whole model with this rotation.")
+        return directory(order, out)
+    require_no_gains(order)
+    export, said = configure(order.asked), tuple[str, ...]()
     if order.options.check:
         with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / "exported"
-            write_directory(order.found, order.asked, export, path, force=False, proof=proof)
-    return export, tuple(said)
+            said = directory(order, Path(scratch) / "exported")[1][:-1]
+    return export, said
 
 
 def _refuses(options: Options) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ropewalk.errors import ExportError
 from ropewalk.export.directory import write_text
 from ropewalk.export.engine import Made, Order, printed
 from ropewalk.export.proof import prove
@@ -11,9 +12,20 @@ from ropewalk.export.request import Export
 
 
 def line(order: Order) -> Made:
-    """Configure, prove, write to `--out`. Raises ExportError."""
+    """Configure, prove, write to `--out`. Raises ExportError, also for gains."""
+    require_no_gains(order)
     export = order.engine.configure(order.asked)
     return export, written(order, export)
+
+
+def require_no_gains(order: Order) -> None:
+    """Raises ExportError where there are gains, which neither a flag nor a configuration holds."""
+    if order.asked.folding is not None:
+        raise ExportError(
+            f"{order.engine.name}: {order.asked.method} has gains of the query, which weights have to hold and no "
+            "flag does; write them with --out DIR, for llama.cpp with --gguf IN --out OUT.gguf, or tune the rotation "
+            "alone."
+        )
 
 
 def written(order: Order, export: Export, served: Path | None = None) -> tuple[str, ...]:

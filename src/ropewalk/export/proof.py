@@ -7,6 +7,7 @@ from pathlib import Path
 from ropewalk.export import reference as measured
 from ropewalk.export.check import compared, run_transformers
 from ropewalk.export.engine import Live, Order
+from ropewalk.export.folding_hf import dtype_of
 from ropewalk.export.reference import Reference
 from ropewalk.export.request import Export
 
@@ -32,7 +33,8 @@ def of_directory(order: Order, directory: Path) -> tuple[str, ...]:
     """An exported model directory under stock transformers in float32: against what was measured, and where that
     was rounded otherwise, once more without the rounding, which would hide a slightly wrong rotation."""
     reference = reference_of(order)
-    engine = run_transformers(directory, reference)
+    folded = "" if order.asked.folding is None else dtype_of(directory)
+    engine = run_transformers(directory, reference, folded=folded)
     references = [reference]
     if reference.dtype != "float32":
         references.append(measured.again(order.found.spec, order.asked, reference))

@@ -56,7 +56,7 @@ def of_model(spec: ModelSpec, asked: Request, *, bos: bool = False) -> Reference
     ids = tokenize(tokenizer, document, bos=True if bos and tokenizer.bos_token_id is not None else "auto").ids
     ids = ids[: asked.length]
     shipped = _shipped(asked.geometry, len(ids))
-    found = losses(model.model, ids, (asked.rotation, shipped))
+    found = losses(model.model, ids, (asked.scheme, Scheme(rotation=shipped)))
     return Reference(
         document=document.id,
         ids=ids,
@@ -71,7 +71,7 @@ def of_model(spec: ModelSpec, asked: Request, *, bos: bool = False) -> Reference
 
 def again(spec: ModelSpec, asked: Request, reference: Reference) -> Reference:
     """The same tokens under the patched model in float32, free of the rounding that a run was measured with."""
-    nll = losses(loaded(spec, "float32").model, reference.ids, (asked.rotation,))[0]
+    nll = losses(loaded(spec, "float32").model, reference.ids, (asked.scheme,))[0]
     return replace(reference, nll=nll, shipped=None, dtype="float32", origin="the patched model in float32")
 
 
@@ -85,22 +85,20 @@ def loaded(spec: ModelSpec, dtype: str) -> LoadedModel:
         return load(spec, dtype=dtype, attn_implementation="eager")
 
 
-def losses(model: Any, ids: NDArray[np.int32], rotations: tuple[Rotation, ...]) -> list[NDArray[np.float32]]:
-    """Token losses under each rotation, float32 `[T - 1]`, nats.
+def losses(model: Any, ids: NDArray[np.int32], schemes: tuple[Scheme, ...]) -> list[NDArray[np.float32]]:
+    """Token losses under each scheme, float32 `[T - 1]`, nats.
 
     Raises:
         ExportError: a pass failed.
     """
     found = {}
-    for batch in score(
-        model, split(model), [NllRow(ids=ids, scheme=Scheme(rotation=each)) for each in rotations], len(ids)
-    ):
+    for batch in score(model, split(model), [NllRow(ids=ids, scheme=each) for each in schemes], len(ids)):
         for index, outcome in batch:
             if isinstance(outcome, Failure):
                 raise ExportError(f"--check: {outcome.reason}; give a shorter --length.")
             assert isinstance(outcome, np.ndarray)  # rows of tokens have no answers
             found[index] = outcome
-    return [found[index] for index in range(len(rotations))]
+    return [found[index] for index in range(len(schemes))]
 
 
 def of_run(directory: Path, asked: Request) -> Reference:
@@ -114,10 +112,10 @@ def of_run(directory: Path, asked: Request) -> Reference:
     try:
         raw = Raw.read(store)
         lengths = [length for length in sorted(raw.experiment.lengths) if length <= asked.length]
-        found = _stored(raw, asked.rotation, lengths)
+        found = _stored(raw, asked.scheme, lengths)
         if found is None:
             raise ExportError(
-                f"{directory}: holds no perplexity losses of rotation {asked.rotation.fingerprint} for --check to "
+                f"{directory}: holds no perplexity losses of rotation {asked.scheme.fingerprint} for --check to "
                 "compare with; export METHOD with --model instead."
             )
         arrays: Mapping[str, Any] = store.read_arrays(DOCUMENTS, str(store.meta("documents_sha256")))
@@ -125,7 +123,7 @@ def of_run(directory: Path, asked: Request) -> Reference:
             document=raw.documents[0].id,
             ids=arrays["0.ids"][: lengths[-1]],
             nll=found,
-            shipped=_stored(raw, _shipped(raw.geometry, lengths[-1]), lengths),
+            shipped=_stored(raw, Scheme(rotation=_shipped(raw.geometry, lengths[-1])), lengths),
             text=_text(raw),
             lengths=tuple(lengths),
             dtype=str(store.meta("model")["dtype"]),
@@ -135,10 +133,10 @@ def of_run(directory: Path, asked: Request) -> Reference:
         store.close()
 
 
-def _stored(raw: Raw, rotation: Rotation, lengths: list[int]) -> NDArray[np.float32] | None:
+def _stored(raw: Raw, scheme: Scheme, lengths: list[int]) -> NDArray[np.float32] | None:
     if not lengths:
         return None
-    found = raw.losses(rotation.fingerprint, 0, Reading(start=0, low=1, high=lengths[-1]))
+    found = raw.losses(scheme.fingerprint, 0, Reading(start=0, low=1, high=lengths[-1]))
     return found[: lengths[-1] - 1] if isinstance(found, np.ndarray) else None
 
 

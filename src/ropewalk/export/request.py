@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+import numpy as np
+
 from ropewalk import methods
 from ropewalk.errors import ExportError
+from ropewalk.export.folding import Folding
 from ropewalk.methods import Extension, Params, Scaled
 from ropewalk.methods.none import shipped_varies
-from ropewalk.methods.resolving import with_numbers
+from ropewalk.methods.resolving import Resolved, with_numbers
+from ropewalk.methods.tuned import Tuned
 from ropewalk.rope import RopeGeometry, Rotation
+from ropewalk.scheme import Gains, Scheme
 
 LONGEST = 2**31 - 1
 """Engines keep a context in 32 bits, signed."""
@@ -53,6 +58,7 @@ class Request:
         rotation: for this length.
         length: the context to be served, tokens.
         auto: the method has another rotation at another length.
+        folding: gains of the query, which weights have to hold; None for none.
     """
 
     geometry: RopeGeometry
@@ -62,6 +68,13 @@ class Request:
     length: int
     auto: bool
     checkpoint: Checkpoint
+    folding: Folding | None = field(default=None, hash=False, compare=False)
+
+    @property
+    def scheme(self) -> Scheme:
+        """What was measured."""
+        gains = None if self.folding is None else Gains(log=self.folding.gains)
+        return Scheme(rotation=self.rotation, gains=gains)
 
     @property
     def window(self) -> int:
@@ -122,25 +135,38 @@ def request(
     tokens = default_length(geometry, method, made) if length is None else length
     if tokens > LONGEST:
         raise ExportError(f"--length {tokens}: no engine holds a context beyond {LONGEST} tokens; give less.")
+    resolved = methods.resolve(geometry, method, made, tokens)
+    folding = _folding(resolved, made)
     return Request(
         geometry=geometry,
         method=method,
         params=with_numbers(geometry, made, tokens),
-        rotation=methods.resolve(geometry, method, made, tokens).rotation,
+        rotation=resolved.rotation if folding is None else resolved.scheme.rotation,
         length=tokens,
         auto=methods.depends_on_length(geometry, method, made),
         checkpoint=checkpoint,
+        folding=folding,
     )
 
 
+def _folding(resolved: Resolved, params: Params) -> Folding | None:
+    """The gains, where there is nothing else beside the rotation and it is known which dimensions they are of."""
+    gains = resolved.scheme.gains
+    if gains is None or not isinstance(params, Tuned):
+        return None
+    return Folding(gains=gains.log, pairs=np.array(params.file.pairs))
+
+
 def default_length(geometry: RopeGeometry, method: str, params: Params) -> int:
-    """factor x window, tokens; of `none` what the checkpoint says that it can do.
+    """factor x window, tokens; of `none` what the checkpoint says that it can do; of `tuned` what it was tuned for.
 
     Raises:
         ExportError: there is no number to take as factor.
     """
     if method == "none":
         return geometry.max_position_embeddings
+    if isinstance(params, Tuned):
+        return params.file.length
     if isinstance(params, Scaled) and not isinstance(params.factor, str):
         window = params.original_max_position_embeddings or geometry.window(params.compose).length
         return round(params.factor * window)

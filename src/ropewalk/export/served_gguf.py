@@ -13,10 +13,11 @@ from ropewalk.export import proof, run_llamacpp
 from ropewalk.export import reference as measured
 from ropewalk.export.check import compared
 from ropewalk.export.engine import Made, Order
+from ropewalk.export.folding_gguf import folded
 from ropewalk.export.gguf_file import architecture_of, open_gguf, require_fits, rewrite, vocabulary_of
-from ropewalk.export.line import line, written
+from ropewalk.export.line import line, require_no_gains, written
 from ropewalk.export.native import OLLAMA, change, served
-from ropewalk.export.request import Export, Request, common_notes, request
+from ropewalk.export.request import NOTHING, Export, Request, common_notes, request
 from ropewalk.models import ModelSpec, read_geometry
 from ropewalk.rope import Rotation
 
@@ -25,6 +26,8 @@ def artefacts(order: Order) -> Made:
     """Flags over a file, or the file with the rotation in it. Raises ExportError."""
     options, asked = order.options, order.asked
     file = options.gguf or (order.found.source.gguf.path if order.found.source.gguf is not None else None)
+    if file is None or options.gguf is None or options.out is None:
+        require_no_gains(order)
     if file is None:
         return line(order)
     reader = open_gguf(file)
@@ -55,13 +58,15 @@ def _rewritten(order: Order, reader: GGUFReader, file: Path, out: Path) -> Made:
     asked = order.asked
     changed = change(asked, str(asked.checkpoint.architecture))
     export, said = _holding(asked, tuple(changed.tensors), out), list[str]()
+    held = None if asked.folding is None else folded(reader, asked.folding)
 
     def check(scratch: Path) -> None:
         _read_back(scratch, asked)
         said.extend(proof.prove(order, export, scratch))
 
-    rewrite(reader, file, changed, asked, out, force=order.options.force, proof=check)
-    return export, tuple(said)
+    tensors = NOTHING if held is None else held.tensors
+    rewrite(reader, file, changed, asked, out, force=order.options.force, folded=tensors, proof=check)
+    return export, (*said, *(() if held is None else (held.note(),)))
 
 
 def _already(asked: Request, file: Path) -> Export:

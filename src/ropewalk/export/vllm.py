@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ropewalk.export.engine import Engine, Live, Text
+from ropewalk.export.engine import Engine, Live, Made, Order, Text
 from ropewalk.export.forms import Rope, refuse_two_windows, stands_still
 from ropewalk.export.hf import layered
 from ropewalk.export.request import Export, Request, common_notes
@@ -62,10 +62,16 @@ def _notes(asked: Request, rope: Rope) -> list[str]:
     return notes
 
 
+def _artefacts(order: Order) -> Made:
+    from ropewalk.export.folded import artefacts
+
+    return artefacts(order)
+
+
 def _ask(url: str, ids: Any, text: Text) -> Any:
     from ropewalk.export import endpoint
 
     return endpoint.run(url, "vllm", ids, text)
 
 
-ENGINE = Engine(name="vllm", configure=configure, server=Live(ask=_ask))
+ENGINE = Engine(name="vllm", configure=configure, server=Live(ask=_ask), artefacts=_artefacts)

@@ -29,7 +29,7 @@ SCHEMA = 1
 MAX_FILE_BYTES = 100_000_000
 MAX_HEADER_BYTES = 1_000_000
 DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8"}
-KEYS = ("schema", "rope_theta", "inv_freq", "attention_factor", "pairs", "gains")
+KEYS = ("schema", "rope_theta", "length", "inv_freq", "attention_factor", "pairs", "gains")
 REMEDY = "name a winner.safetensors that `ropewalk tune` wrote"
 
 
@@ -39,12 +39,14 @@ class Tuning:
 
     Attributes:
         rope_theta: the base of the model that it was found on.
+        length: that it was tuned for, tokens.
         rotation: inv_freq and attention_factor.
         gains: of the query; None where only the rotation was tuned.
         pairs: the pair of each dimension of a head, -1 where it has none: where weights hold the gains.
     """
 
     rope_theta: float
+    length: int
     rotation: Rotation
     gains: Gains | None
     pairs: tuple[int, ...]
@@ -53,7 +55,15 @@ class Tuning:
         """The content as JSON values, to the bit."""
         inv_freq = base64.b64encode(self.rotation.inv_freq.astype("<f8").tobytes()).decode()
         gains = None if self.gains is None else self.gains.plain()
-        values = (SCHEMA, self.rope_theta, inv_freq, self.rotation.attention_factor, list(self.pairs), gains)
+        values = (
+            SCHEMA,
+            self.rope_theta,
+            self.length,
+            inv_freq,
+            self.rotation.attention_factor,
+            list(self.pairs),
+            gains,
+        )
         return dict(zip(KEYS, values, strict=True))
 
 
@@ -110,6 +120,7 @@ def _parsed(data: bytes) -> Tuning:
     return _made(
         schema=note["schema"],
         rope_theta=note["rope_theta"],
+        length=note["length"],
         inv_freq=arrays["inv_freq"],
         attention_factor=float(arrays["attention_factor"][0]),
         pairs=arrays["pairs"].tolist(),
@@ -149,6 +160,7 @@ def _made(
     *,
     schema: object,
     rope_theta: object,
+    length: object,
     inv_freq: NDArray[np.float64],
     attention_factor: float,
     pairs: list[int],
@@ -158,10 +170,12 @@ def _made(
         raise ValueError(f"schema {schema!r}, and this ropewalk reads {SCHEMA}")
     if not isinstance(rope_theta, float | int) or not (math.isfinite(rope_theta) and rope_theta > 1):
         raise ValueError(f"rope_theta {rope_theta!r} is no base")
+    if not isinstance(length, int) or isinstance(length, bool) or length < 1:
+        raise ValueError(f"length {length!r} is no number of tokens")
     rotation = Rotation(inv_freq=inv_freq, attention_factor=attention_factor)
     count = rotation.inv_freq.size
     if sorted(pairs)[-2 * count :] != sorted([*range(count), *range(count)]) or not all(p >= -1 for p in pairs):
         raise ValueError(f"pairs do not name each of {count} pairs twice")
     if gains is not None and gains.log.shape[2] != count:
         raise ValueError(f"gains of {gains.log.shape[2]} pairs beside {count} of the rotation")
-    return Tuning(rope_theta=float(rope_theta), rotation=rotation, gains=gains, pairs=tuple(pairs))
+    return Tuning(rope_theta=float(rope_theta), length=length, rotation=rotation, gains=gains, pairs=tuple(pairs))

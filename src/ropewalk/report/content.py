@@ -100,7 +100,12 @@ def content(study: Study, *, partial: bool = False) -> Content:
         )
     leading = leaders(run, block) if block is not None else {}
     drawn_styles = styles(dict.fromkeys(row.method for row in run.rows))
-    command = deploy_command(run, answer.choice.method, answer.choice.params, answer.judged_at) if answer else None
+    choice = answer.choice if answer else None
+    command = (
+        deploy_command(run, choice.method, choice.params, answer.judged_at, study.directory)
+        if answer and choice
+        else None
+    )
     return Content(
         title=f"{provenance.model_name(run)} at up to {target:,} tokens",
         missing=str(missing) if missing.cells else "",

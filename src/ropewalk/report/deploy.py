@@ -5,19 +5,37 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ropewalk.report.parameters import defaults
 from ropewalk.stats.measured import NONE, Measured
 
 
-def deploy_command(run: Measured, method: str, params: Mapping[str, Any], length: int) -> str | None:
-    """The shell command; None for `none`, which needs nothing. The factor is spelled out, even at its default."""
+LONG = 2000
+"""Characters of a parameter, such as gains, from which on the run itself is exported, which holds it."""
+
+
+def deploy_command(
+    run: Measured, method: str, params: Mapping[str, Any], length: int, directory: str | Path
+) -> str | None:
+    """The shell command; None for `none`, which needs nothing. The factor is spelled out, even at its default.
+
+    Args:
+        run: what was measured.
+        method: that is recommended.
+        params: with these parameters.
+        length: tokens.
+        directory: of the run.
+    """
     if method == NONE:
         return None
     window, factor = run.experiment.get("window"), defaults(method).get("factor")
     known: dict[str, Any] = {} if factor is None else {"factor": factor}
     known |= {} if window is None else {"original_max_position_embeddings": window}
+    if any(len(_yaml(value)) > LONG for value in params.values()):
+        whole = ["ropewalk", "export", str(directory), "--target", "hf", "--length", str(length), "--out", "MODEL"]
+        return shlex.join(whole)
     words = ["ropewalk", "export", method, "--model", model_argument(run)]
     words += [word for key, value in (known | dict(params)).items() for word in ("-p", f"{key}={_yaml(value)}")]
     return shlex.join([*words, "--target", "hf", "--length", str(length)])

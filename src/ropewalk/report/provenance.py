@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -28,6 +29,8 @@ def table(run: Measured) -> Table:
         "weights sha256": model.get("weights_sha256"),
         "dtype": model.get("dtype"),
         "device": model.get("device"),
+        "workers": _workers(meta),
+        "canary": _canary(meta),
         "attention": meta.get("attention"),
         "left out": "; ".join(meta.get("left_out") or ()),
         "window": windows(geometry).removeprefix("window "),
@@ -41,6 +44,21 @@ def table(run: Measured) -> Table:
     }
     rows = tuple((name, str(value)) for name, value in facts.items() if value not in (None, ""))
     return Table(columns=("what", "value"), rows=rows)
+
+
+def _workers(meta: Mapping[str, Any]) -> str | None:
+    """How many measured, where there was more than one."""
+    found = meta.get("workers") or ()
+    return f"{len(found)}" if len(found) > 1 else None
+
+
+def _canary(meta: Mapping[str, Any]) -> str | None:
+    """How far workers are apart at most on the canary's tokens; None for the one worker of one session."""
+    checks = (meta.get("canary") or {}).get("checks") or ()
+    if len(checks) <= 2:
+        return None
+    worst = max(float(check["difference"]) for check in checks)
+    return f"{len(checks)} checks of all workers differ by at most {worst:.2g} nats/token"
 
 
 def documents(run: Measured) -> Table:

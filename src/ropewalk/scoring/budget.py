@@ -26,7 +26,8 @@ def batch_tokens(model: Any, longest: int) -> int:
     size = size_of(model, model.dtype, device.type)
     if device.type != "cuda":
         return _cpu_tokens(size)
-    return batch_rows(size, longest, torch.cuda.mem_get_info(device)[0]) * longest
+    devices = {parameter.device for parameter in model.parameters() if parameter.is_cuda}  # several hold a large model
+    return batch_rows(size, longest, min(torch.cuda.mem_get_info(each)[0] for each in devices)) * longest
 
 
 def batch_rows(size: ModelSize, longest: int, free_bytes: int) -> int:

@@ -151,9 +151,13 @@ def split(model: Any) -> Split:
     )
     base, last = trunk(model), before_head(model)
 
+    first = model.get_input_embeddings().weight.device  # of a model over several devices another one than the head's
+
     def body(ids_BT: Tensor, positions_1T: Tensor | None = None) -> Tensor:
+        positions = None if positions_1T is None else positions_1T.to(first)
         with naming(model):
-            return last(base(input_ids=ids_BT, position_ids=positions_1T, use_cache=False).last_hidden_state)
+            hidden_BTH = base(input_ids=ids_BT.to(first), position_ids=positions, use_cache=False).last_hidden_state
+            return last(hidden_BTH).to(head.weight.device)
 
     whole = Split(body=body, head=head)
     _prove(model, whole, vocabulary=embeddings.weight.shape[0])

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ropewalk.models.spread import forward_name
 from ropewalk.scoring.attention import installed, wanted_tail
 from ropewalk.scoring.head import PROBE_STRIDE, Head, Loss, Split
 from ropewalk.scoring.proofs import Paths, choose
@@ -80,10 +81,11 @@ def _forwards(model: Any, *, mlp: bool, compiled: bool) -> list[tuple[nn.Module,
     for layer in layers:
         inner = getattr(layer, "mlp", None)
         if mlp and isinstance(inner, nn.Module):
-            chunked = _chunked(_compiled(inner.forward) if compiled else inner.forward)
+            own = getattr(inner, forward_name(inner))
+            chunked = _chunked(_compiled(own) if compiled else own)
             found.append((inner, _tail_only(chunked) if layer is layers[-1] else chunked))
         if compiled:
-            found.append((layer, _compiled(layer.forward)))
+            found.append((layer, _compiled(getattr(layer, forward_name(layer)))))
     return found
 
 
@@ -182,12 +184,13 @@ def _tail_only(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor
 
 @contextmanager
 def _forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    before = module.__dict__.get("forward")
-    module.forward = forward
+    name = forward_name(module)
+    before = module.__dict__.get(name)
+    setattr(module, name, forward)
     try:
         yield
     finally:
         if before is None:
-            del module.forward
+            delattr(module, name)
         else:
-            module.forward = before
+            setattr(module, name, before)

@@ -84,7 +84,7 @@ def score(model: Any, parts: Split, rows: Sequence[Row], batch_tokens: int) -> I
     """
     for row in rows:
         require_known(model, row.ids)
-    order = sorted(range(len(rows)), key=lambda i: (*_shape(rows[i]), i))
+    order = in_order(rows)
     running: tuple[list[int], list[Pending]] | None = None
     while order:
         batch = _take(rows, order, batch_tokens if parts.rows else 1)
@@ -130,6 +130,20 @@ def require_known(model: Any, ids: NDArray[np.int32]) -> None:
             f"{type(model).__name__}: its tokenizer gives token {int(ids.max())}, but it has embeddings of {known} "
             "tokens only; use the tokenizer that belongs to the model."
         )
+
+
+def in_order(rows: Sequence[Row]) -> list[int]:
+    """The order in which `score` takes rows, as indices: those of one shape beside each other, longest first."""
+    return sorted(range(len(rows)), key=lambda i: (*_shape(rows[i]), i))
+
+
+def batches(rows: Sequence[Row], batch_tokens: int) -> list[list[int]]:
+    """The batches that `score` makes of rows, as indices, while memory suffices."""
+    order, found = in_order(rows), list[list[int]]()
+    while order:
+        found.append(_take(rows, order, batch_tokens))
+        del order[: len(found[-1])]
+    return found
 
 
 def _take(rows: Sequence[Row], order: Sequence[int], batch_tokens: int) -> list[int]:

@@ -59,16 +59,12 @@ def score_shared(
     for row in rows:
         require_known(model, row.ids)
     left = set(range(len(rows)) if wanted is None else wanted)
-    steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows], grain_of(parts.head.weight))
-    if not parts.held or not shares(steps, rows) or (changes(rows) and parts.schemes() is not None):
+    chunks = together(parts, rows, batch_tokens)
+    if chunks is None:
         asked = sorted(left)
         for batch in score(model, parts, [rows[i] for i in asked], batch_tokens):
             yield [(asked[i], outcome) for i, outcome in batch]
         return
-    by_scheme: dict[Scheme, list[int]] = {}
-    for step in steps:
-        by_scheme.setdefault(rows[step.prompt].scheme, []).append(step.prompt)
-    chunks = _chunks(rows, list(by_scheme.values()), batch_tokens if parts.rows else 1)
     while chunks:
         chunk = chunks.pop(0)
         if left.isdisjoint(index for own in chunk for index in own):
@@ -93,6 +89,17 @@ def score_shared(
 def changes(rows: Sequence[AnswerRow]) -> bool:
     """Whether any scheme asks more of attention than to attend."""
     return any(not row.scheme.only_rotates for row in rows)
+
+
+def together(parts: Split, rows: Sequence[AnswerRow], batch_tokens: int) -> list[list[list[int]]] | None:
+    """Schemes, as the indices of their rows, that `score_shared` takes together; None where it shares nothing."""
+    steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows], grain_of(parts.head.weight))
+    if not parts.held or not shares(steps, rows) or (changes(rows) and parts.schemes() is not None):
+        return None
+    by_scheme: dict[Scheme, list[int]] = {}
+    for step in steps:
+        by_scheme.setdefault(rows[step.prompt].scheme, []).append(step.prompt)
+    return _chunks(rows, list(by_scheme.values()), batch_tokens if parts.rows else 1)
 
 
 def _chunks(rows: Sequence[AnswerRow], groups: list[list[int]], limit: int) -> list[list[list[int]]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ropewalk.searching.objective import Goal, Outcome, Score
-from ropewalk.stats import paired_t
+from ropewalk.stats.paired import paired_t
 
 FIRST = 2
 """Documents that every candidate sees: fewer hold no interval."""

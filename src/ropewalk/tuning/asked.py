@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -170,6 +170,28 @@ def _material(scene: Scene, request: Request) -> Material:
         window=scene.window,
         length=request.length,
     )
+
+
+FILLER, PROSE = "filler", "essay"
+"""Haystacks of a passkey."""
+
+
+def judges(tuning: Tuning) -> dict[str, Scene]:
+    """What is judged, by the kind of its prompts: as the file asks first; passkeys in filler are also sought in
+    text."""
+    scene, passkey = tuning.scene, tuning.scene.prepared.asked.experiment.options("passkey")
+    if passkey is None:
+        return {FILLER: scene}
+    return {passkey.haystack: scene} | (
+        {PROSE: _in_prose(scene, passkey)} if passkey.haystack == FILLER and passkey.template == "none" else {}
+    )
+
+
+def _in_prose(scene: Scene, passkey: Any) -> Scene:
+    known = scene.prepared.asked
+    metrics = known.experiment.metrics.model_copy(update={"passkey": passkey.model_copy(update={"haystack": PROSE})})
+    other = replace(known, experiment=known.experiment.model_copy(update={"metrics": metrics}))
+    return replace(scene, prepared=replace(scene.prepared, asked=other))
 
 
 def identity(tuning: Tuning) -> dict[str, Any]:

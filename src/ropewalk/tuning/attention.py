@@ -13,17 +13,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
-from torch.nn.attention import sdpa_kernel
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from ropewalk.errors import ModelError
-from ropewalk.scoring.attention import BACKENDS, KNOWN, installed, name_for
+from ropewalk.scoring.attention import KNOWN, installed, name_for
 from ropewalk.scoring.attention import NAME as WHOLE
 from ropewalk.scoring.banded import banded, mask_unless_sliding
 
 NAME, MASKED = "ropewalk_tune", "ropewalk_tune_masked"
+
+BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""Without cuDNN's: its gradients are summed in any order, and each new length costs it a preparation."""
 
 
 _factors: Tensor | None = None

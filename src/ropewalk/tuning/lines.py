@@ -12,7 +12,17 @@ Result = Mapping[str, Any]
 
 def lines(found: Result) -> list[str]:
     """The verdict first, then its table, the seeds, and what it was tuned on."""
-    return [headline(found), "", *aligned(table(found)), "", *(f"- {each}" for each in facts(found))]
+    return [headline(found), "", *aligned(_table(found)), "", *(f"- {each}" for each in facts(found))]
+
+
+def _table(found: Result) -> list[list[str]]:
+    """The judged numbers as text, names of columns first; kinds of prompts beside the first have columns behind."""
+    names, *body = table(found)
+    for prompts, each in list(found["judge"]["retrieval"].items())[1:]:
+        names += [f"{prompts} {n}" for n in each["against_most"]]
+        for row, own in zip(body, each["rows"].values(), strict=True):
+            row += [f"{share:.2g}" for share in own.values()]
+    return [names, *body]
 
 
 def headline(found: Result) -> str:
@@ -37,7 +47,28 @@ def _told(ratio: Mapping[str, Any]) -> str:
 
 def facts(found: Result) -> list[str]:
     """All that is said beside the headline and the table, a sentence or two each."""
-    return [*comparisons(found), promise(found), optimism(found), *seeds(found), sides(found, "tuned")]
+    return [
+        *comparisons(found),
+        *retrieval(found),
+        promise(found),
+        optimism(found),
+        *seeds(found),
+        sides(found, "tuned"),
+    ]
+
+
+def retrieval(found: Result) -> list[str]:
+    """What was found of each kind of prompts, against the named method that found most at each length."""
+    said = []
+    for prompts, each in found["judge"]["retrieval"].items():
+        parts = [
+            f"{100 * own['value']:+.0f} points at {n} (p {own['p']:.2g}, {own['label']})"
+            for n, own in each["against_most"].items()
+        ]
+        said.append(
+            f"passkeys in {prompts} against the named method that found most of them there: {', '.join(parts)}."
+        )
+    return said
 
 
 def promise(found: Result) -> str:

@@ -42,9 +42,22 @@ def chosen(found: Sequence[Tuned]) -> Tuned:
 
 
 def result(
-    tuning: Tuning, named: Mapping[Any, Candidate], start: Candidate, found: Sequence[Tuned], judged: Verdict
+    tuning: Tuning,
+    named: Mapping[Any, Candidate],
+    start: Candidate,
+    found: Sequence[Tuned],
+    verdicts: Mapping[str, Verdict],
 ) -> dict[str, Any]:
-    """Everything as JSON values: what was asked, what was found, how it was judged."""
+    """Everything as JSON values: what was asked, what was found, how it was judged.
+
+    Args:
+        tuning: what was asked.
+        named: every named configuration on the tuning set.
+        start: the one that descents began at.
+        found: every seed's.
+        verdicts: by kind of prompts; the first is the one that counts.
+    """
+    judged = next(iter(verdicts.values()))
     scene, best, winner = tuning.scene, best_of_each(dict(named)), chosen(found)
     other, keeper = rivals(best, asked=bool(judged.passkey))
     seeds = [each.label for each in found]
@@ -66,6 +79,11 @@ def result(
             "best_named": other,
             "best_retrieval": keeper,
             "against": {label: judged.against(label) for label in judged.labels[1:]},
+            "retrieval": {
+                prompts: _retrieval(verdict, [each.label for each in best.values()])
+                for prompts, verdict in verdicts.items()
+                if verdict.passkey
+            },
         },
         "short_cost": _short_cost(tuning, judged),
         "optimism": _optimism(winner, {each.label: each for each in best.values()}[other], judged, other),
@@ -90,6 +108,16 @@ def _seed(found: Tuned, tuning: Tuning) -> dict[str, Any]:
         else {},
         **asdict(found.score),
     }
+
+
+def _retrieval(judged: Verdict, named: Sequence[str]) -> dict[str, Any]:
+    """What every row found of one kind of prompts, and the winner against the named method that found most at each
+    length: chosen on the judge's own prompts, so in that method's favour."""
+    against = {}
+    for n, block in judged.passkey.items():
+        most = max(named, key=lambda label: block.interval(label).value)
+        against[str(n)] = {"label": most} | judged.against(most)["passkey"][str(n)]
+    return {"rows": {label: judged.row(label)["passkey"] for label in judged.labels}, "against_most": against}
 
 
 def _short_cost(tuning: Tuning, judged: Verdict) -> dict[str, Any]:

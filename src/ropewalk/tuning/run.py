@@ -3,6 +3,7 @@
 DIR/identity.json       what is tuned; another tuning is refused
 DIR/named.json          the named methods on the tuning set
 DIR/seed-S.safetensors  where each seed's descent stands
+DIR/judged/             every judged scheme on the judge's documents and prompts
 DIR/winner.safetensors  the scheme, for the method `tuned`
 DIR/tune.json           the result; tune.md says it
 """
@@ -30,11 +31,12 @@ from ropewalk.searching.lines import escaped
 from ropewalk.searching.named import best_of_each, first
 from ropewalk.searching.objective import Outcome, score
 from ropewalk.searching.study import Candidate
-from ropewalk.searching.verdict import UNSCALED
+from ropewalk.searching.verdict import UNSCALED, Verdict
 from ropewalk.tuning import asked, descent, memory, named, parameters, winner
 from ropewalk.tuning.asked import Request, Tuning
 from ropewalk.tuning.bench import SchemeBench
 from ropewalk.tuning.forward import opened
+from ropewalk.tuning.kept import KeptBench
 from ropewalk.tuning.lines import lines
 from ropewalk.tuning.loss import Loss
 from ropewalk.tuning.result import TRUNCATE, TUNED, Tuned, chosen, result
@@ -100,8 +102,7 @@ def tune(
         with fast(model, parts, compiled=False, longest=max(tuning.scene.lengths)) as quick:
             bench = judging.search_bench(tuning.scene, quick)
             found = [_scored(tuning, bench, methods, seed, *end) for seed, end in zip(request.seeds, ends, strict=True)]
-            judge = SchemeBench(bench=judging.judge_bench(tuning.scene, quick), bos_id=tuning.material.bos_id)
-            judged = judging.verdict(tuning.scene, judge, _judged(tuning, methods, found))
+            judged = _verdicts(tuning, quick, _judged(tuning, methods, found), out, report)
         told = result(tuning, methods, start, found, judged) | {"versions": dict(versions())}
         _write(tuning, out, chosen(found), told)
     return Found(directory=out, scheme=chosen(found).scheme, result=told)
@@ -176,6 +177,18 @@ def _scored(
         raise ExperimentError(f"tune: seed {seed} has no losses on the tuning set: {outcome}.")
     unscaled = next(each.outcome for each in methods.values() if each.label == UNSCALED)
     return Tuned(seed=seed, scheme=scheme, state=state, score=score(outcome, unscaled, scene.goal))
+
+
+def _verdicts(
+    tuning: Tuning, parts: Split, rows: Mapping[str, Scheme], out: Path, report: Progress
+) -> dict[str, Verdict]:
+    """On the judge's documents, once for each kind of prompts."""
+    found = {}
+    for prompts, scene in asked.judges(tuning).items():
+        bench = SchemeBench(bench=judging.judge_bench(scene, parts), bos_id=tuning.material.bos_id)
+        kept = KeptBench(bench=bench, out=out, prompts=prompts, told=report)
+        found[prompts] = judging.verdict(scene, kept, rows)
+    return found
 
 
 def _judged(tuning: Tuning, methods: Mapping[Any, Candidate], found: list[Tuned]) -> dict[str, Scheme]:

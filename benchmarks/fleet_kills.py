@@ -1,0 +1,309 @@
+"""Kill workers, drivers and nodes at random moments, and compare every finished run with one left in peace.
+
+    python benchmarks/fleet_kills.py processes --kills 80 --runs 20
+    python benchmarks/fleet_kills.py ray --kills 30 --runs 10          # a local cluster of three nodes
+
+A fault is drawn anew at random times of a run: a worker is killed (SIGKILL), killed as soon as it has sent a chunk,
+stopped so that it hangs (SIGSTOP, ended by the deadline), a node leaves the cluster (ray), or the driver is killed
+(processes; it is a process of its own then). A run that lost its driver, or that recorded a failure because two workers
+died over one chunk, is gone on with like any other. Finished, it must hold what the undisturbed one holds: every row of
+every table and every raw file, byte for byte, time stamps and workers' facts aside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ropewalk.errors import ModelError
+from ropewalk.execution import dispatch, local, on_ray, processes
+from ropewalk.execution.executor import Executor, Fleet
+from ropewalk.execution.lease import Job
+from ropewalk.execution.run import sweep
+from ropewalk.experiment import schema
+from ropewalk.experiment.prepare import ask
+from ropewalk.experiment.verify import verify_rows
+
+EXPERIMENT: dict[str, Any] = {
+    "model": "strand",
+    "dtype": "float32",
+    "lengths": [256, 512],
+    "documents": {"corpus": "builtin", "count": 4},
+    "methods": {"yarn": {"factor": [2, 4, 8]}, "linear": {"factor": [2, 4]}},
+    "metrics": {"perplexity": {}, "passkey": {"trials": 4}},
+    "seed": 7,
+}
+WORKERS = 2
+PATIENCE_S = 4.0
+TABLES = ("documents", "schemes", "passes", "prompts", "answers", "cells")
+
+
+def content(out: Path) -> dict[str, Any]:
+    """What a finished run is."""
+    checked, wrong = verify_rows(out)
+    assert not wrong, wrong
+    found: dict[str, Any] = {"checked": checked}
+    with contextlib.closing(sqlite3.connect(out / "run.sqlite")) as db:
+        for table in TABLES:
+            columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+            names = [name for name in columns if name not in ("finished_at", "worker")]
+            found[table] = sorted(db.execute(f"SELECT {', '.join(names)} FROM {table}").fetchall(), key=repr)
+    found["raw"] = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.safetensors")}
+    return found
+
+
+class Faults:
+    """Draws faults while a run goes on, in a thread beside its dispatcher."""
+
+    def __init__(self, draw: random.Random, every_s: float) -> None:
+        self.draw, self.every_s = draw, every_s
+        self.done: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
+        self.workers: Any = list
+        self.after_chunk = threading.Event()
+        self.going = threading.Event()
+        self.node: Any = None
+        self._end = threading.Event()
+
+    @contextlib.contextmanager
+    def around(self, most: int) -> Any:
+        self._end.clear()
+        self.going.clear()
+        thread = threading.Thread(target=self._act, args=(most,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._end.set()
+            thread.join()
+
+    def _act(self, most: int) -> None:
+        while not self.going.wait(0.1):  # a worker that is never ready says nothing of chunks
+            if self._end.is_set():
+                return
+        for _ in range(most):
+            if self._end.wait(self.draw.uniform(0.0, 2 * self.every_s)):
+                return
+            what = self.draw.choices(["killed", "killed after a chunk", "hung"], [6, 3, 1])[0]
+            if self.node is not None and self.draw.random() < 0.1 and self.node():
+                self.done["node removed"] += 1
+                continue
+            if what == "killed after a chunk":
+                self.after_chunk.set()
+                continue
+            self.strike(what)
+
+    def strike(self, what: str) -> None:
+        """One of the workers that are there."""
+        if pids := self.workers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.draw.choice(pids), signal.SIGSTOP if what == "hung" else signal.SIGKILL)
+                self.done[what] += 1
+
+
+class Watched(dispatch.Dispatcher):
+    """A dispatcher that tells the faults of every chunk that came in."""
+
+    faults: Faults
+
+    def map(self, chunks: Any) -> Any:
+        for event in super().map(chunks):
+            self.faults.lost[type(event).__name__] += 1
+            self.faults.going.set()
+            if self.faults.after_chunk.is_set():
+                self.faults.after_chunk.clear()
+                self.faults.strike("killed after a chunk")
+            yield event
+
+
+def over_processes(faults: Faults) -> Executor:
+    """Processes that start in no time: their server has imported everything."""
+
+    @contextlib.contextmanager
+    def crew(asked: Any, exact: bool, fleet: Fleet) -> Any:
+        transport = processes.Processes(Job.of(asked, exact=exact), [processes.Slot((), 1)] * WORKERS)
+        transport._context = multiprocessing.get_context("forkserver")  # type: ignore[assignment]
+        transport._context.set_forkserver_preload(["ropewalk.execution.processes"])
+        faults.workers = lambda: [process.pid for process, _ in list(transport._alive.values())]
+        try:
+            made = Watched(transport, fleet.patience_s)
+            made.faults = faults
+            yield made
+        finally:
+            faults.workers = list
+            transport.close()
+
+    return Executor(name="processes", summary="", crew=crew)
+
+
+def hands() -> list[int]:
+    """Processes of this user's Ray that run an actor of ours."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            if (entry / "cmdline").read_bytes().startswith(b"ray::Hand"):
+                found.append(int(entry.name))
+    return found
+
+
+def over_ray(faults: Faults, cluster: Any) -> Executor:
+    """Actors on a cluster that loses nodes, and gets one back at once."""
+
+    def remove() -> bool:
+        others = [node for node in cluster.worker_nodes if node is not cluster.head_node]
+        if not others:
+            return False
+        cluster.remove_node(faults.draw.choice(others), allow_graceful=False)
+        cluster.add_node(num_cpus=1)
+        return True
+
+    @contextlib.contextmanager
+    def crew(asked: Any, exact: bool, fleet: Fleet) -> Any:
+        import ray
+
+        transport = on_ray.Actors(ray, Job.of(asked, exact=exact), fleet)
+        faults.workers, faults.node = hands, remove
+        try:
+            made = Watched(transport, fleet.patience_s)
+            made.faults = faults
+            yield made
+        finally:
+            faults.workers, faults.node = list, None
+            transport.close()
+
+    return Executor(name="ray", summary="", crew=crew)
+
+
+def drive(out: Path) -> None:
+    """A run as a process of its own, to be killed with its workers."""
+    sweep(ask(schema.parse(EXPERIMENT, "kills")), out, executor=processes.EXECUTOR, fleet=Fleet(workers=WORKERS))
+
+
+def kill_driver(out: Path, draw: random.Random, longest_s: float) -> bool:
+    """Start a run and kill its driver; whether it was killed before its end, and nothing of it stayed alive."""
+    process = subprocess.Popen(
+        [sys.executable, __file__, "drive", "--out", str(out)], start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(draw.uniform(0.2 * longest_s, longest_s))
+    killed = process.poll() is None
+    process.kill()  # the driver alone: its workers notice
+    process.wait()
+    until = time.monotonic() + 60
+    while True:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return killed
+        assert time.monotonic() < until, "a worker outlived its driver by a minute"
+        time.sleep(0.1)
+
+
+def campaign(executor: Executor, faults: Faults, args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    started = time.monotonic()
+    sweep(ask(schema.parse(EXPERIMENT, "kills")), scratch / "peace", executor=local.EXECUTOR)
+    expected = content(scratch / "peace")
+    compared, resumed, failures, ended = 0, 0, 0, 0
+    fleet = Fleet(workers=WORKERS, patience_s=args.patience)
+    while compared < args.runs or sum(faults.done.values()) < args.kills:
+        if time.monotonic() - started > args.limit_s:
+            break
+        out = scratch / f"run-{compared}"
+        if args.drivers and compared % max(1, args.runs // args.drivers) == 0:
+            faults.done["driver killed"] += kill_driver(out, faults.draw, args.driver_s)
+        try:
+            with faults.around(args.most):
+                sweep(ask(schema.parse(EXPERIMENT, "kills")), out, executor=executor, fleet=fleet)
+        except ModelError:  # every worker was killed before it was ready, twice: the same command goes on
+            ended += 1
+            continue
+        with contextlib.closing(sqlite3.connect(out / "run.sqlite")) as db:
+            failed = sum(
+                db.execute(f"SELECT COUNT(*) FROM {table} WHERE status != 'ok'").fetchone()[0]
+                for table in ("passes", "answers")
+            )
+        if failed:
+            failures += failed
+            resumed += 1
+            sweep(ask(schema.parse(EXPERIMENT, "kills")), out, executor=local.EXECUTOR)
+        found = content(out)
+        for name, value in expected.items():
+            assert found[name] == value, f"{out}: {name} differs"
+        compared += 1
+        shutil.rmtree(out)
+        print(f"{compared} runs compared, {dict(faults.done)}", file=sys.stderr, flush=True)
+    return {
+        "executor": executor.name,
+        "faults": sum(faults.done.values()),
+        "by_kind": dict(faults.done.most_common()),
+        "workers_lost_at_work": faults.lost["Lost"],
+        "runs_compared": compared,
+        "sessions_that_lost_every_worker_at_the_start": ended,
+        "runs_with_a_chunk_that_lost_two_workers": resumed,
+        "outcomes_that_failed_for_that_and_were_measured_again": failures,
+        "rows_compared": compared * sum(len(expected[table]) for table in TABLES),
+        "lost_or_different": 0,
+        "seconds": round(time.monotonic() - started),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["processes", "ray", "drive"])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--drivers", type=int, default=0, help="drivers to kill (processes)")
+    parser.add_argument("--driver-s", type=float, default=15.0, help="a driver is killed within so many seconds")
+    parser.add_argument("--most", type=int, default=6, help="faults of one run, at most")
+    parser.add_argument("--every", type=float, default=0.6, help="seconds between faults, on average")
+    parser.add_argument("--patience", type=float, default=PATIENCE_S)
+    parser.add_argument("--limit-s", type=float, default=7200.0, help="no run is begun after so many seconds")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.getLogger("ropewalk").setLevel(logging.ERROR)
+    if args.what == "drive":
+        return drive(args.out)
+    faults = Faults(random.Random(args.seed), args.every)
+    with tempfile.TemporaryDirectory() as scratch:
+        if args.what == "processes":
+            found = campaign(over_processes(faults), faults, args, Path(scratch))
+        else:
+            os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+            import ray
+            from ray.cluster_utils import Cluster
+
+            cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+            for _ in range(2):
+                cluster.add_node(num_cpus=1)
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+            found = campaign(over_ray(faults, cluster), faults, args, Path(scratch))
+            ray.shutdown()
+            cluster.shutdown()
+    print(json.dumps(found, indent=2))
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+#!/bin/bash
+# An experiment as a Slurm array: every task measures a shard on a GPU of its own, and one job merges them.
+#
+#   sbatch examples/slurm.sh
+#
+# Tasks that fail or run out of time are sent again with the same command: finished work is kept.
+#SBATCH --job-name=ropewalk
+#SBATCH --array=1-8
+#SBATCH --gpus=1
+#SBATCH --cpus-per-task=8
+#SBATCH --time=04:00:00
+#SBATCH --signal=TERM@60
+set -eu
+
+experiment=${EXPERIMENT:-experiment.yaml}
+out=${OUT:-runs/experiment}
+shards=${SLURM_ARRAY_TASK_COUNT:-8}
+export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1}  # every task reads the same files
+
+if [ "${1:-}" = merge ]; then
+    # shellcheck disable=SC2046  # one word per shard
+    exec ropewalk merge $(seq -f "$out/shard-%.0f" 1 "$2") --out "$out/run"
+fi
+
+if [ "$SLURM_ARRAY_TASK_ID" = 1 ]; then
+    sbatch --dependency="afterok:$SLURM_ARRAY_JOB_ID" --array=0 --gpus=0 --time=00:30:00 "$0" merge "$shards"
+fi
+exec ropewalk run "$experiment" --out "$out/shard-$SLURM_ARRAY_TASK_ID" --shard "$SLURM_ARRAY_TASK_ID/$shards"

@@ -1,0 +1,38 @@
+"""Commands for runs that several processes or machines share."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ropewalk.cli.options import MEASURE, JsonFlag, app, err, example, print_json, say_missing
+
+
+@app.command(rich_help_panel=MEASURE, epilog=example("merge runs/part-1 runs/part-2 --out runs/whole"))
+def merge(
+    directories: Annotated[list[Path], typer.Argument(help="The directory of every shard.")],
+    out: Annotated[Path, typer.Option(help="Run directory; new.")],
+) -> None:
+    """Put the shards of a run together."""
+    from ropewalk.execution.merge import merge as together
+
+    found = together(directories, out)
+    say_missing(found.missing)
+    err.print(f"{len(found.rows())} cells in {out}", markup=False)
+
+
+@app.command(rich_help_panel=MEASURE, epilog=example("status runs/one"))
+def status(directory: Path, as_json: JsonFlag = False) -> None:
+    """Say how far a run is, from any terminal, while it goes on."""
+    from ropewalk.execution.status import lines
+    from ropewalk.execution.status import status as of
+    from ropewalk.terminal import say
+
+    found = of(directory)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        say(*lines(found))

@@ -1,0 +1,101 @@
+"""The contract of an executor: who runs chunks, and what it says of that; three keep it, packages can add more.
+
+Laws (tests/experiment/test_executors.py): every executor writes the store that `local` writes, time stamps and
+workers' facts aside; a chunk that is run twice is stored once; a worker that dies gives its chunks back; a chunk that
+kills two workers is a recorded failure, and the run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ropewalk.execution.lease import Opening
+from ropewalk.execution.worker import Result
+from ropewalk.experiment.prepare import Asked
+from ropewalk.experiment.todo import Chunk, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """What is asked of an executor.
+
+    Attributes:
+        workers: how many; None for as many as there are GPUs.
+        gpus_per_model: of each worker; more than one with `device_map: auto`.
+        address: of a cluster.
+        patience_s: seconds that a worker may be silent over a chunk, if ten times its usual pace is less.
+    """
+
+    workers: int | None = None
+    gpus_per_model: int = 1
+    address: str | None = None
+    patience_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Joined:
+    """A worker is ready."""
+
+    worker: int
+    name: str
+    opening: Opening
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Done:
+    """Outcomes that a worker sent."""
+
+    worker: int
+    outcomes: Sequence[tuple[Task, Result]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lost:
+    """A worker is gone, and why; what it had not sent is done by others."""
+
+    worker: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Closed:
+    """A worker's canary at the end of its lease."""
+
+    worker: int
+    name: str
+    canary: dict[str, Any]
+
+
+Event = Joined | Done | Lost
+
+
+class Crew(Protocol):
+    """Workers of one session."""
+
+    def first(self) -> Joined:
+        """Wait for the first worker. Raises RopewalkError if there will be none."""
+        ...
+
+    def ask(self, method: str, *args: Any) -> Any:
+        """What a method of one worker's `Lease` returns."""
+        ...
+
+    def map(self, chunks: Sequence[Chunk]) -> Iterator[Event]:
+        """Outcomes of every task of the chunks, in any order, and which workers come and go meanwhile."""
+        ...
+
+    def close(self) -> Iterator[Closed]:
+        """End every lease."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executor:
+    """A row of the table: `crew` gives workers inside its block, and leaves none behind it."""
+
+    name: str
+    summary: str
+    crew: Callable[[Asked, bool, Fleet], AbstractContextManager[Crew]]

@@ -1,0 +1,37 @@
+"""The executors by name: these, and what other packages add under `ropewalk.executors`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ropewalk.errors import ExperimentError
+from ropewalk.execution import local, on_ray, processes
+from ropewalk.execution.executor import Executor, Fleet
+from ropewalk.plugins import plugged_in
+
+EXECUTORS = {each.name: each for each in (local.EXECUTOR, processes.EXECUTOR, on_ray.EXECUTOR)}
+
+
+def executor(name: str) -> Executor:
+    """The executor of that name.
+
+    Raises:
+        ExperimentError: there is none, or an entry point is broken.
+    """
+    known = EXECUTORS | plugged_in("ropewalk.executors", Executor, EXECUTORS, ExperimentError)
+    if name not in known:
+        raise ExperimentError(f"executor {name!r} is unknown; give one of {', '.join(known)}.")
+    return known[name]
+
+
+def choose(*, workers: int | None, gpus_per_model: int, ray: str | None) -> dict[str, Any]:
+    """`executor` and `fleet` of a sweep, from what the command line says.
+
+    Alone where that is one worker of all that there is, so that nothing has to be started.
+    """
+    fleet = Fleet(workers=workers, gpus_per_model=gpus_per_model, address=ray)
+    if ray is not None:
+        return {"executor": executor("ray"), "fleet": fleet}
+    gpus = processes.visible()
+    alone = len(processes.slots(fleet, gpus, 1)) == 1 and len(gpus) in (0, gpus_per_model)
+    return {"executor": executor("local" if alone else "processes"), "fleet": fleet}

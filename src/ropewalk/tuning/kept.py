@@ -1,0 +1,122 @@
+"""A bench that keeps what it measured, scheme by scheme: a judgement that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from ropewalk.errors import StoreError
+from ropewalk.experiment.prepare import Progress
+from ropewalk.files import read_inside, write_whole
+from ropewalk.metrics.requests import Forced
+from ropewalk.scheme import Scheme
+from ropewalk.scoring import Answers, Failure
+from ropewalk.tuning.bench import Found, SchemeBench
+
+FOLDER = "judged"
+MOST = 2**30
+"""Bytes of a file that is read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KeptBench:
+    """What `bench` measures, from the files of `out` where they have it already; failures are not kept.
+
+    Attributes:
+        prompts: a name for the prompts, as one directory may hold answers to several sets of them.
+        told: of documents and of schemes done.
+    """
+
+    bench: SchemeBench
+    out: Path
+    prompts: str
+    told: Progress
+
+    @property
+    def documents(self) -> tuple[NDArray[np.int32], ...]:
+        return self.bench.documents
+
+    @property
+    def keys(self) -> tuple[NDArray[np.bool_], ...]:
+        return self.bench.keys
+
+    @property
+    def trials(self) -> Mapping[int, Sequence[Forced]]:
+        return self.bench.trials
+
+    def losses(self, rotations: Sequence[Scheme], document: int) -> list[NDArray[np.float32] | Failure]:
+        """As the bench's."""
+        names = [f"{FOLDER}/{scheme.fingerprint}-{document}.safetensors" for scheme in rotations]
+        found: dict[int, Any] = {i: kept for i, name in enumerate(names) if (kept := self._losses(name)) is not None}
+        left = [i for i in range(len(names)) if i not in found]
+        for i, outcome in zip(left, self._measured(rotations, left, document), strict=True):
+            found[i] = outcome
+            if isinstance(outcome, np.ndarray):
+                write_whole(self.out, names[i], safetensors.numpy.save({"nll": outcome}))
+        self.told("judging documents", document + 1, len(self.documents))
+        return [found[i] for i in range(len(names))]
+
+    def _measured(
+        self, rotations: Sequence[Scheme], left: Sequence[int], document: int
+    ) -> list[NDArray[np.float32] | Failure]:
+        return self.bench.losses([rotations[i] for i in left], document) if left else []
+
+    def answers(self, rotations: Sequence[Scheme]) -> list[Found]:
+        """As the bench's, one scheme after the other."""
+        found = []
+        for done, scheme in enumerate(rotations):
+            name = f"{FOLDER}/{scheme.fingerprint}-{self.prompts}.json"
+            known = self._answers(name)
+            if known is None:
+                known = self.bench.answers([scheme])[0]
+                if not any(isinstance(each, Failure) for each in known.values()):
+                    write_whole(self.out, name, json.dumps([_plain(*each) for each in known.items()]).encode())
+            found.append(known)
+            self.told(f"judging {self.prompts}", done + 1, len(rotations))
+        return found
+
+    def _losses(self, name: str) -> NDArray[np.float32] | None:
+        raw = self._read(name)
+        try:
+            return None if raw is None else safetensors.numpy.load(raw)["nll"]
+        except (ValueError, KeyError, safetensors.SafetensorError) as error:
+            raise self._damaged(name, error) from None
+
+    def _answers(self, name: str) -> Found | None:
+        raw = self._read(name)
+        try:
+            return None if raw is None else dict(_answer(*each) for each in json.loads(raw))
+        except (ValueError, TypeError) as error:
+            raise self._damaged(name, error) from None
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            return read_inside(self.out, name, MOST)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._damaged(name, error) from None
+
+    def _damaged(self, name: str, error: Exception) -> StoreError:
+        return StoreError(
+            f"{self.out / name}: is damaged ({str(error)[:100]}); remove it, and what it held is measured again."
+        )
+
+
+def _plain(place: tuple[int, int], outcome: Answers | Failure) -> list[Any]:
+    assert isinstance(outcome, Answers)
+    return [*place, outcome.nll.tolist(), outcome.predicted.tolist()]
+
+
+def _answer(
+    length: int, trial: int, nll: list[float], predicted: list[int]
+) -> tuple[tuple[int, int], Answers | Failure]:
+    return (length, trial), Answers(nll=np.array(nll, dtype=np.float32), predicted=np.array(predicted, dtype=np.int32))

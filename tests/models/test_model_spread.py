@@ -1,0 +1,74 @@
+"""A model spread by accelerate's hooks scores as it does whole: patch, attention, compiled layers and head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import dispatch_model
+
+from ropewalk.methods import make_params, resolve
+from ropewalk.models import LoadedModel, ModelSpec, load
+from ropewalk.models.layout import rotary_module
+from ropewalk.models.spread import HOOK, forward_name, lighten
+from ropewalk.scoring import NllRow, fast, score, split
+from ropewalk.scoring.kernels import layers_of
+
+
+@pytest.fixture
+def spread(tiny) -> LoadedModel:
+    """The tiny model with a hook on everything, as over two devices; its decoder has two layers."""
+    loaded = load(ModelSpec.parse(str(tiny)), dtype="float32")
+    names = ("embed_tokens", "layers.0", "layers.1", "norm", "rotary_emb")
+    places = {f"model.{name}": "cpu" for name in names} | {"lm_head": "cpu"}
+    dispatch_model(loaded.model, device_map=places, force_hooks=True)
+    lighten(loaded.model)
+    return loaded
+
+
+def losses(loaded: LoadedModel, **fast_way: Any) -> np.ndarray:
+    rotations = [
+        resolve(loaded.geometry, name, make_params(name, given), 256).rotation
+        for name, given in (("none", {}), ("yarn", {"factor": 4}))
+    ]
+    ids = np.random.default_rng(0).integers(2, 300, 256).astype(np.int32)
+    rows = [NllRow(ids=ids, rotation=rotation) for rotation in rotations]
+    with fast(loaded.model, split(loaded.model), **fast_way) as parts:
+        found = dict(one for batch in score(loaded.model, parts, rows, 512) for one in batch)
+    return np.stack([found[0], found[1]])
+
+
+def test_losses_are_those_of_the_whole_model(spread, loaded):
+    before = {id(module): module.forward for module in spread.model.modules()}
+    assert np.array_equal(losses(spread, compiled=False), losses(loaded, compiled=False))
+    after = {id(module): module.forward for module in spread.model.modules()}
+    assert before.keys() == after.keys()
+    assert all(before[key] == after[key] for key in before)
+
+
+def test_hooks_stay_on_layers_alone(spread):
+    for layer in layers_of(spread.model):
+        assert hasattr(layer, HOOK)
+        assert not [name for name, module in layer.named_modules() if name and hasattr(module, HOOK)]
+        assert forward_name(layer) == "_old_forward"
+    assert forward_name(rotary_module(spread.model)) in ("_old_forward", "forward")
+
+
+def test_what_replaces_a_forward_stays_below_the_hook(spread):
+    from ropewalk.scoring.kernels import _forward_replaced
+
+    layer, seen = layers_of(spread.model)[0], []
+    own = layer._old_forward
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        seen.append(1)
+        return own(*args, **kwargs)
+
+    hooked = layer.forward
+    with _forward_replaced(layer, counted), torch.inference_mode():
+        assert layer.forward is hooked  # what moves its inputs still runs first
+        spread.model(torch.arange(2, 40)[None])
+    assert seen == [1]
+    assert layer._old_forward == own
