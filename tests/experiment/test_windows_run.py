@@ -19,7 +19,7 @@ from ropewalk.experiment.verify import verify_rows
 from ropewalk.report.compare import compare
 from ropewalk.report.content import content
 from ropewalk.report.study import read
-from ropewalk.stats import ratio_interval
+from ropewalk.stats.pooled import ratio_interval
 
 W = 3
 
