@@ -44,7 +44,11 @@ def demo(
     rows = [row for row in Run.open(out).labelled_rows() if row["length"] == longest and row["metric"] in DEMO_METRICS]
     Console(width=None if sys.stdout.isatty() else 160).print(results_table(rows))
     page, *_ = write.report(out)
-    say(wording.headline(recommend(study.read(out).run, longest)), page)
+    found = study.read(out).run
+    say(wording.headline(recommend(found, longest)))
+    if found.retrieval is not None:
+        say(f"By {found.retrieval.items} alone: {wording.headline(recommend(found, longest, by=found.retrieval.name))}")
+    say(page)
 
 
 @app.command(rich_help_panel=MEASURE, epilog=example("plan preset:grid-172 --no-probe"))
