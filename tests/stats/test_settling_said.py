@@ -14,7 +14,11 @@ NOISE = [0.05, -0.05, 0.03, -0.03, 0.08, -0.06]
 
 def run_with(apart):
     near = [b + apart + n for b, n in zip(BASE, NOISE, strict=True)]
-    tail = {("none", 4096): [b + 2 for b in BASE], ("yarn factor=2", 4096): BASE, ("yarn factor=4", 4096): near}
+    tail = {
+        ("none", 4096): [b + 2 + n for b, n in zip(BASE, NOISE[::-1], strict=True)],
+        ("yarn factor=2", 4096): BASE,
+        ("yarn factor=4", 4096): near,
+    }
     return run_of(tail=tail, experiment={"documents": {"corpus": "builtin"}})
 
 

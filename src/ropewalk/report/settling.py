@@ -21,7 +21,11 @@ def settling(run: Measured, answer: Recommendation) -> list[str]:
     if block is None or not (answer.column.is_ratio or answer.column.counts):
         return []
     precision = math.log1p(PERCENT / 100) if answer.column.is_ratio else PERCENT / 100
-    open_yet = [each for each in needed(block.only(answer.best.members), precision=precision) if each.units]
+    open_yet = [
+        each
+        for each in needed(block.only(answer.best.members), precision=precision)
+        if (each.units or 0) > len(block.units)
+    ]
     if not open_yet:
         return []
     first, units = open_yet[0], open_yet[0].units or 0
