@@ -116,7 +116,7 @@ def measured(
     """Frames and provenance of a run as one frozen value; `columns` are all that are known, by name."""
     rows = tuple(_row(record) for record in frame.to_dict("records"))
     refused = {(r.metric, r.length, r.label): f"{r.status}: {r.reason}" for r in rows if r.status != "ok"}
-    reasons = {(r.metric, r.length, r.label): r.reason for r in rows if r.reason}
+    reasons = {(r.metric, r.length, r.label): r.reason for r in rows if r.reason and r.status == "ok"}
     look = (meta.get("decided") or {}).get("look") or {}
     found = blocks(samples, columns, refused, reasons, float(look.get("share", 1.0)))
     present = {row.metric for row in rows}
@@ -140,7 +140,7 @@ def blocks(
         samples: one row per label, length, metric and unit, with numerator and denominator, and of windows `document`.
         known: columns by name.
         refused: cells (metric, length, label) whose status is not `ok`, with the reason.
-        reasons: what is said of cells, whatever their status, such as why some have fewer units.
+        reasons: what is said of cells that have a value, such as why some have fewer units.
         share: see `Block`.
     """
     refused = refused or {}
