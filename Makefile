@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test zoo engines lint types install browser audit clean
+.PHONY: demo test docs zoo engines lint types install browser audit clean
 
 install: $(STAMP)
 
@@ -20,6 +20,11 @@ demo: $(STAMP)
 
 test: $(STAMP) lint types browser
 	ROPEWALK_SCREENSHOTS=$(CURDIR)/build/screenshots $(BIN)/python -m pytest -n 2 --dist worksteal
+
+docs: $(STAMP)  # docs/experiment.md from the schema, and the site in build/site
+	$(BIN)/python tools/experiment_keys.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --quiet --strict
 
 zoo: $(STAMP)  # every rope architecture of the installed transformers, into docs/models.md
 	$(BIN)/python tools/zoo.py

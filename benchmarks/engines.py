@@ -112,7 +112,7 @@ def one(python: Path, name: str, scratch: Path, cells: dict[str, dict[str, str]]
         cases[method] = {"model": found.source.location, "ids": ids.tolist(), "length": LENGTH, "overrides": overrides}
         schemes[method] = Scheme(rotation=asked.rotation)
     got = engine(python, cases, scratch)
-    ours = losses(loaded.model, ids, tuple(each.rotation for each in schemes.values()))
+    ours = losses(loaded.model, ids, tuple(schemes.values()))
     for method, local in zip(schemes, ours, strict=True):
         there = got[method]
         cells[method][name] = there if isinstance(there, str) else f"{np.abs(np.array(there) - local).max():.1g}"

@@ -1,7 +1,7 @@
 """A campaign of hostile input over all that ropewalk reads: nothing may end in a traceback, take over 10 s or 2 GB,
-print a terminal code, or touch a file outside its place.
+print a terminal code, or touch a file outside its place; who only reads a run opens none there.
 
-    python benchmarks/hostile.py [--scale 1] [--seed 0] [--only KIND ...]
+    python benchmarks/hostile.py [--scale 1] [--verbs 1] [--processes 2] [--seed 0] [--only KIND ...]
 
 Prints a JSON table, one row a kind; stops at the first break and says which input it was.
 """
@@ -17,6 +17,7 @@ import random
 import resource
 import shutil
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -36,13 +37,13 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "trust")]
 
 import fuzzing  # noqa: E402
-from ropewalk.experiment.run import sweep  # noqa: E402
 
 import checkpoints  # noqa: E402
 from ropewalk import methods  # noqa: E402
 from ropewalk.corpus import tokenize, tried  # noqa: E402
 from ropewalk.corpus.documents import local_document  # noqa: E402
 from ropewalk.errors import RopewalkError, visible  # noqa: E402
+from ropewalk.execution.run import sweep  # noqa: E402
 from ropewalk.experiment import schema  # noqa: E402
 from ropewalk.experiment.prepare import ask  # noqa: E402
 from ropewalk.experiment.store import Store, sha256  # noqa: E402
@@ -54,6 +55,7 @@ from ropewalk.searching.lines import escaped  # noqa: E402
 from ropewalk.terminal import csv_text, json_text, results_table  # noqa: E402
 
 LIMIT_S = 10
+PATIENCE = 9
 MEMORY = 2**31
 DAMAGED = 2_000
 """Run directories."""
@@ -71,11 +73,15 @@ class Broken(BaseException):
 
 @contextlib.contextmanager
 def watched(what: object) -> Iterator[None]:
+    """End what works for more than LIMIT_S, or takes PATIENCE times as long, as other programs may use the machine."""
+    begun, cpu = time.monotonic(), time.process_time()
+
     def late(*_: Any) -> None:
-        raise Broken(f"more than {LIMIT_S} s: {what!r}"[:2000])
+        if time.process_time() - cpu > LIMIT_S or time.monotonic() - begun > PATIENCE * LIMIT_S:
+            raise Broken(f"more than {LIMIT_S} s: {what!r}"[:2000])
 
     signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    signal.setitimer(signal.ITIMER_REAL, 1, 1)
     try:
         yield
     finally:
@@ -282,6 +288,23 @@ def drawn(kind: str, count: int, seed: int) -> Tally:
 
 
 # --- run directories --------------------------------------------------------------------------------------------------
+KEYS = {"evaluator": "self", "trunc_len": 32, "stride": 16, "alpha": 0.05, "beta": -8.0, "min_key_tokens": 5}
+READERS = ("results", "recommend", "verify", "compare", "report")
+"""Verbs that open nothing but the run, whatever it names."""
+forbidden: list[str] = []
+"""What no path that is opened or listed now may lie in."""
+
+
+def opening(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook: opening or listing what is forbidden is a break."""
+    watching = forbidden and event in ("open", "os.listdir", "os.scandir")
+    if watching and str(arguments[0]).startswith(forbidden[0]):
+        raise Broken(f"{event} of {arguments[0]}")
+
+
+sys.addaudithook(opening)
+
+
 @dataclass(slots=True)
 class Place:
     """A finished run, its experiment, and a tree beside it that nobody may touch."""
@@ -303,7 +326,7 @@ class Place:
             "lengths": [176, 192],
             "documents": {"files": [str(self.home / "texts" / "*.txt")]},
             "methods": {"linear": {"factor": 2}},
-            "metrics": {"perplexity": {}, "passkey": {"trials": 2}},
+            "metrics": {"perplexity": {}, "longppl": KEYS, "passkey": {"trials": 2}},
         }
         self.file.write_text(yaml.safe_dump(experiment), encoding="utf-8")
         sweep(ask(schema.parse(experiment, "hostile")), self.run)
@@ -314,20 +337,80 @@ class Place:
         self.before = self.state()
 
     def state(self) -> dict[str, Any]:
-        """Everything beside the run, by content, and by time too where nothing may even be replaced by itself."""
+        """Everything beside the run, by content, and by time and links where nothing may even be replaced by itself.
+
+        Weights may get links: an export holds them as such."""
         found: dict[str, Any] = {}
         for folder in ("sentinel", "texts", "model"):
             for path in sorted((self.home / folder).rglob("*")):
                 facts = path.lstat()
-                found[str(path)] = (facts.st_mode, facts.st_mtime_ns, facts.st_size)
+                links = 0 if path.name == "model.safetensors" else facts.st_nlink
+                found[str(path)] = (facts.st_mode, facts.st_mtime_ns, facts.st_size, links)
                 if folder == "sentinel" and path.is_file():
                     found[str(path)] += (path.read_bytes(),)
         return found | {"names": sorted(p.name for p in self.home.iterdir() if p.name not in ("victim", "out"))}
 
 
+FACTS_OF_PROMPTS = (
+    "{}", "[]", "null", "7", '{"key": null, "depth": "x"}', '{"depth": 0.5}', '{"key": [1]}',
+    '{"key": "1", "depth": 1e9}',
+    '{"task": "../../x", "sample": 0, "depth": 0.5, "references": ["a"]}', '{"key": "12345", "depth": NaN, "more": {}}',
+    "[1e999]", '["x"]', "[[1]]", "[9007199254740993, 1]", '"text"', "{", "",
+)  # fmt: skip
+MEANINGS = (
+    "UPDATE prompts SET facts = ?", "UPDATE prompts SET facts = ? WHERE place = 1", "UPDATE prompts SET request = ?",
+    "UPDATE OR REPLACE prompts SET metric = 'perplexity'", "UPDATE OR REPLACE prompts SET metric = 'nonsense'",
+    "UPDATE prompts SET place = place - 1", "UPDATE prompts SET place = place + 99999", "UPDATE prompts SET length = 7",
+    "DELETE FROM prompts", "INSERT INTO prompts SELECT metric, length, place + 2, request, facts FROM prompts",
+    "UPDATE answers SET request = 'of nothing' || request", "UPDATE answers SET answer = ?",
+    "UPDATE answers SET predicted = ?", "UPDATE answers SET nll = ?", "UPDATE answers SET nll = NULL, answer = NULL",
+    "UPDATE answers SET text = ?", "UPDATE answers SET status = 'nonsense'", "UPDATE answers SET status = 'oom'",
+    "UPDATE answers SET fingerprint = 'of no scheme' || rowid", "UPDATE answers SET worker = 99",
+    "UPDATE passes SET document = document + 7", "UPDATE passes SET document = -1 - rowid", "UPDATE passes SET bos = 7",
+    "UPDATE passes SET start = 1000000000", "UPDATE passes SET stop = 5 + rowid", "UPDATE passes SET stop = -1 - rowid",
+    "UPDATE passes SET fingerprint = 'of no scheme' || rowid", "UPDATE passes SET worker = 99",
+    "UPDATE passes SET file = 'documents.safetensors'", "UPDATE passes SET status = 'error', reason = NULL",
+    "UPDATE workers SET versions = ?", "UPDATE workers SET device = ?", "DELETE FROM workers",
+    "UPDATE schemes SET scheme = ?", "UPDATE schemes SET scheme = json_set(scheme, '$.gains', json('[[1e9]]'))",
+    "UPDATE schemes SET scheme = json_set(scheme, '$.branches', json('[{}]'))",
+    "UPDATE schemes SET fingerprint = 'nonsense' || rowid", "DELETE FROM schemes",
+    "UPDATE OR REPLACE cells SET metric = 'nonsense'", "UPDATE OR REPLACE cells SET metric = 'answer_nll'",
+    "UPDATE OR REPLACE cells SET metric = 'generated'", "UPDATE OR REPLACE cells SET length = 7",
+    "UPDATE cells SET status = 'nonsense', reason = NULL", "UPDATE cells SET value = 9e999", "UPDATE cells SET n = -1",
+    "UPDATE cells SET resolved = ?", "UPDATE cells SET asked = ?", "DELETE FROM cells",
+)  # fmt: skip
+"""Rows that SQLite and JSON take and that mean nothing."""
+
+
+def sections(outside: str) -> list[Any]:
+    """Metrics that a run may say it was asked for."""
+    held = [{"length": length, "task": "vt", "samples": 3, "sha256": "0"} for length in (176, 192)]
+    every: list[Any] = [
+        {"ruler": {"files": outside}}, {"ruler": {"files": outside, "held": held}},
+        {"ruler": {"files": "/", "held": 1}},
+        {"ruler": {"files": "/dev/zero", "held": [held[0] | {"task": "../../x"}]}}, {"nonsense": {}}, {}, None, [], "x",
+        {"tasks": {}}, {"tasks": {"tasks": ["nonsense"]}}, {"tasks": {"samples": 2000, "generate": "all"}},
+        {"tasks": {"samples": 10**9}}, {"longppl": {"spans": f"{outside}/precious"}}, {"passkey": {"trials": 10_000}},
+        {"longppl": KEYS | {"evaluator": outside}}, {"longppl": KEYS | {"trunc_len": 2**62}}, {"perplexity": {"x": 1}},
+    ]  # fmt: skip
+    return every + [{"perplexity": {}} | each for each in every if isinstance(each, dict)]
+
+
+def execute(database: Path, statement: str, *values: str) -> str:
+    """What was done to a database, or that it could not be."""
+    with contextlib.closing(sqlite3.connect(database)) as db:
+        try:
+            with db:
+                db.execute(statement, values)
+        except sqlite3.Error as error:
+            return f"not: {error}"
+    return f"{statement} {values!r:.200}"
+
+
 def alter(place: Place, run: Path, draw: random.Random) -> str:
     """Do one thing to a run directory; says what."""
-    what = draw.choice(["value", "value", "record", "record", "row", "byte", "cut", "file", "file", "link", "journal"])
+    what = draw.choice(["value", "value", "record", "record", "row", "byte", "cut", "file", "file", "link", "journal",
+                        "meaning", "meaning", "metrics"])  # fmt: skip
     database = run / "run.sqlite"
     if database.is_symlink() or not database.is_file():  # an earlier damage put something else in its place
         return "nothing more"
@@ -339,6 +422,13 @@ def alter(place: Place, run: Path, draw: random.Random) -> str:
         else:
             fuzzing._alter(database, {"value": "set", "row": "delete"}[what], *change, odd)
         return f"{what} {change} {odd!r:.60}"
+    if what == "meaning":
+        statement = draw.choice(MEANINGS)
+        return f"{what} {execute(database, statement, *draw.choices(FACTS_OF_PROMPTS, k=statement.count('?')))}"
+    if what == "metrics":
+        made = json.dumps(draw.choice(sections(str(place.sentinel))))
+        statement = "UPDATE meta SET value = json_set(value, '$.experiment.metrics', json(?)) WHERE key = 'identity'"
+        return f"{what} {execute(database, statement, made)}"
     if what in ("byte", "cut"):
         raw = bytearray(database.read_bytes())
         if raw:
@@ -412,8 +502,9 @@ def apart(arguments: list[str]) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def directories(count: int, seed: int, separate: int) -> dict[str, Any]:
-    """Damaged run directories through every verb; each `separate`-th verb in a process of its own."""
+def directories(indices: range, seed: int, separate: int, share: float) -> dict[str, Any]:
+    """Damaged run directories through every verb, or a random share of them; each `separate`-th in a process of its
+    own."""
     write.png = lambda *_: b""  # drawing takes seconds, and works on what the page has taken
     found: dict[str, Tally] = {}
     kinds: Counter[str] = Counter()
@@ -421,22 +512,28 @@ def directories(count: int, seed: int, separate: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as home:
         place, victim = Place(Path(home)), Path(home) / "victim"
         shutil.copytree(place.run, victim)
-        for arguments in verbs(place, victim).values():  # imports are no input's time
-            typed(arguments)
+        for verb, arguments in verbs(place, victim).items():  # imports are no input's time
+            code, said = typed(arguments)
+            if code:
+                raise Broken(f"exit {code} of {verb} on a whole run: {said[-300:]}")
         for path in (victim, place.home / "out"):
             shutil.rmtree(path, ignore_errors=True)
-        for index in range(count):
+        for index in indices:
             draw = random.Random(f"directory {seed} {index}")
             shutil.copytree(place.run, victim)
             done = [alter(place, victim, draw) for _ in range(draw.choice([1, 1, 1, 2, 3]))]
             kinds[done[0].split()[0].split("-")[0]] += 1
             for verb, arguments in verbs(place, victim).items():
+                if draw.random() >= share:
+                    continue
                 calls += 1
                 tally, how = found.setdefault(verb, Tally()), apart if calls % separate == 0 else typed
                 begun = time.monotonic()
+                forbidden[:] = [str(place.sentinel)] if verb in READERS else []
                 try:
                     with watched((index, verb, done)):
                         code, said = how(arguments)
+                    forbidden.clear()
                     require_plain(said, kept="\n")
                     if place.state() != place.before:
                         raise Broken("touched a file outside")
@@ -447,14 +544,15 @@ def directories(count: int, seed: int, separate: int) -> dict[str, Any]:
                 tally.inputs += 1
                 tally.taken += code in (0, 1)
                 tally.refused += code == 2
-                tally.slowest_s = max(tally.slowest_s, time.monotonic() - begun)
+                if how is typed:
+                    tally.slowest_s = max(tally.slowest_s, time.monotonic() - begun)
                 if code not in (0, 1, 2):
                     raise Broken(f"exit {code}: {index, verb, done}: {said[-300:]}")
             for path in (victim, place.home / "out"):
                 shutil.rmtree(path, ignore_errors=True)
-            if (index + 1) % 100 == 0:
+            if (index + 1) % 20 == 0:
                 print(index + 1, {verb: row(each) for verb, each in found.items()}, file=sys.stderr, flush=True)
-    return {"directories": count, "damages": dict(kinds), "verbs": found}
+    return {"directories": len(indices), "damages": dict(kinds), "verbs": found}
 
 
 # --- all --------------------------------------------------------------------------------------------------------------
@@ -463,17 +561,21 @@ def row(tally: Tally) -> dict[str, Any]:
             "slowest_s": round(tally.slowest_s, 2)}  # fmt: skip
 
 
-def campaign(scale: float, seed: int, only: list[str] | None = None, separate: int = 500) -> dict[str, Any]:
-    """Everything; raises Broken at the first thing that must not be."""
+def campaign(
+    scale: float, seed: int, only: list[str] | None = None, separate: int = 500, part: int = 0, parts: int = 1,
+    share: float = 1.0,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything, or one of several parts of it; raises Broken at the first thing that must not be."""
     tried.SECONDS = 2.0
     asked: dict[str, Callable[[], dict[str, Any]]] = {}
     for kind, target in fuzzing.TARGETS.items():
-        count = max(20, round(scale * SHARE * target.long))
-        asked[kind] = lambda kind=kind, count=count: row(fuzzed(kind, count, seed))
+        count = max(20, round(scale * SHARE * target.long / parts))
+        asked[kind] = lambda kind=kind, count=count: row(fuzzed(kind, count, parts * seed + part))
     for kind, (_, _, count) in KINDS.items():
-        count = max(5, round(scale * count))
-        asked[kind] = lambda kind=kind, count=count: row(drawn(kind, count, seed))
-    asked["run directories"] = lambda: directories(max(3, round(scale * DAMAGED)), seed, separate)
+        count = max(5, round(scale * count / parts))
+        asked[kind] = lambda kind=kind, count=count: row(drawn(kind, count, parts * seed + part))
+    every = range(part, max(3, round(scale * DAMAGED)), parts)
+    asked["run directories"] = lambda: directories(every, seed, separate, share)
     answer = asking.Server._answer
     table: dict[str, Any] = {}
     try:
@@ -501,13 +603,50 @@ def total(table: dict[str, Any]) -> int:
                for each in table.values())  # fmt: skip
 
 
+def together(tables: list[Any]) -> Any:
+    """Tables of parts as one: counts add up, what is slowest or a peak is the largest."""
+    if not isinstance(tables[0], dict):
+        return sum(tables)
+    keys = dict.fromkeys(key for table in tables for key in table)
+    found = {key: [table[key] for table in tables if key in table] for key in keys}
+    worst = ("slowest_s", "here", "a child")
+    return {key: max(values) if key in worst else together(values) for key, values in found.items()}
+
+
+def spread(arguments: list[str], processes: int) -> dict[str, Any]:
+    """The campaign in several processes; the first break of any ends all."""
+    command = [sys.executable, __file__, *arguments, "--parts", str(processes), "--part"]
+    running = [subprocess.Popen([*command, str(part)], stdout=subprocess.PIPE) for part in range(processes)]
+    try:
+        while any(each.poll() is None for each in running):
+            if any(each.poll() for each in running):
+                raise SystemExit("a part of the campaign broke")
+            time.sleep(1)
+        return together([json.loads(each.stdout.read()) for each in running if each.stdout])
+    finally:
+        for each in running:
+            each.kill()
+
+
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asked.add_argument("--scale", type=float, default=1.0, help="inputs, as a multiple of the full number")
     asked.add_argument("--seed", type=int, default=0)
     asked.add_argument("--only", nargs="*")
+    asked.add_argument(
+        "--verbs", type=float, default=1.0, help="the share of the verbs that each directory goes through"
+    )
+    asked.add_argument("--processes", type=int, default=1)
+    asked.add_argument("--part", type=int, default=0, help=argparse.SUPPRESS)
+    asked.add_argument("--parts", type=int, default=1, help=argparse.SUPPRESS)
     given = asked.parse_args()
-    print(json.dumps(campaign(given.scale, given.seed, given.only), indent=2))
+    if given.processes > 1:
+        again = sys.argv[1:]
+        at = again.index("--processes")
+        found = spread(again[:at] + again[at + 2 :], given.processes)
+    else:
+        found = campaign(given.scale, given.seed, given.only, 500, given.part, given.parts, given.verbs)
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ropewalk import models
-from ropewalk.execution import canary, run
+from ropewalk.execution import run
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.store import Store
@@ -65,15 +65,13 @@ def victim(out: Path, phase: Synchronized[int], die_at: int | None, reports: boo
     Store.write_arrays = inside("raw file", Store.write_arrays)  # type: ignore[method-assign]
     Store.insert = inside("transaction", Store.insert)  # type: ignore[method-assign]
     os.replace, os.fsync = inside("", os.replace), inside("", os.fsync)
-    scored = canary.watched
+    session = run.Session.run
 
-    @contextlib.contextmanager
-    def watched(*args: Any) -> Any:
+    def scoring(*args: Any) -> None:
         phase.value = PHASES.index("scoring")
-        with scored(*args):
-            yield
+        session(*args)
 
-    run.canary.watched = watched
+    run.Session.run = scoring  # type: ignore[method-assign]
     run.sweep(ASKED, out)
     phase.value = PHASES.index("report")
     if reports:

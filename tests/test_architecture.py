@@ -35,6 +35,7 @@ ORDER = (
     "tuning",
     "export",
     "diagnosis",
+    "notebook",
     "api",
     "terminal",
     "cli",

@@ -15,10 +15,11 @@ from ropewalk.errors import RopewalkError, UnfinishedRun
 from ropewalk.rope import RopeGeometry, Rotation
 
 if TYPE_CHECKING:
-    from ropewalk.api import load, rotation, search, sweep, tune
+    from ropewalk import export, report
+    from ropewalk.api import compare, load, plan, recommend, rotation, search, sweep, tune, verify
     from ropewalk.diagnosis.readback import diagnose
-    from ropewalk.experiment.results import Run
     from ropewalk.models.patch import patched
+    from ropewalk.notebook import Run
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,31 +28,43 @@ __all__ = [
     "Rotation",
     "Run",
     "UnfinishedRun",
+    "compare",
     "diagnose",
+    "export",
     "load",
     "patched",
+    "plan",
+    "recommend",
+    "report",
     "rotation",
     "search",
     "sweep",
     "tune",
+    "verify",
 ]
 
 _LAZY = {
-    "Run": "ropewalk.experiment.results",
+    "Run": "ropewalk.notebook",
     "diagnose": "ropewalk.diagnosis.readback",
-    "load": "ropewalk.api",
     "patched": "ropewalk.models.patch",
-    "rotation": "ropewalk.api",
-    "search": "ropewalk.api",
-    "sweep": "ropewalk.api",
-    "tune": "ropewalk.api",
-}
+} | dict.fromkeys(
+    ("compare", "load", "plan", "recommend", "rotation", "search", "sweep", "tune", "verify"), "ropewalk.api"
+)
+_PACKAGES = ("export", "report")
+"""Verbs that are also packages, and callable."""
+
+
+def __dir__() -> list[str]:
+    """The verbs and types, for completion."""
+    return [*__all__, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     """Import torch and transformers only when something of theirs is asked for."""
-    if name not in _LAZY:
-        raise AttributeError(f"module 'ropewalk' has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _PACKAGES:
+        return import_module(f"ropewalk.{name}")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'ropewalk' has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ropewalk import models
+from ropewalk.errors import ModelError
 from ropewalk.execution import run as running
 from ropewalk.experiment import schema
-from ropewalk.experiment.prepare import ask
-from ropewalk.experiment.results import Run
+from ropewalk.experiment.prepare import Progress, ask
 from ropewalk.methods import inlined, make_params, resolve
 from ropewalk.models import LoadedModel, ModelSpec
+from ropewalk.models.in_memory import borrowed
+from ropewalk.notebook import Run
 from ropewalk.rope import RopeGeometry, Rotation
 
 if TYPE_CHECKING:
+    from ropewalk.experiment.verify import Mismatch
+    from ropewalk.report.compare import Compared
+    from ropewalk.report.recommend import Recommendation
     from ropewalk.searching.run import Found
     from ropewalk.tuning.run import Found as Tuned
+
+Methods = Mapping[str, Any] | Sequence[str]
+"""Method names to parameters; names alone; or one name."""
+Lengths = Sequence[int | str] | int | str
+"""Tokens; one length or several; `"4k"` is 4096."""
 
 
 def load(model: str | Mapping[str, Any], *, dtype: str = "auto", device: str | None = None) -> LoadedModel:
@@ -39,10 +50,11 @@ def rotation(geometry: RopeGeometry, method: str, length: int, **params: Any) ->
 
 
 def sweep(
-    model: str | Mapping[str, Any] | LoadedModel,
+    model: Any,
+    tokenizer: Any = None,
     *,
-    methods: Mapping[str, Any] | Sequence[str],
-    lengths: Sequence[int],
+    methods: Methods,
+    lengths: Lengths,
     out: str | Path,
     documents: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
@@ -50,16 +62,113 @@ def sweep(
     window: int | None = None,
     seed: int = 0,
     exact: bool = False,
+    progress: Progress | None = None,
 ) -> Run:
     """Run or resume a sweep; the arguments are the keys of the experiment file.
 
-    A `LoadedModel` is measured as it is in memory (`dtype` then only goes into the record).
+    A `LoadedModel`, or a model of transformers with its `tokenizer`, is measured as it is in memory (`dtype` then only
+    goes into the record). `progress` is called with what is done, tokens done, tokens in all.
 
     Raises:
         RopewalkError: one sentence naming the argument, its value and the remedy.
     """
-    experiment, loaded = _experiment("sweep", model, methods, lengths, documents, metrics, dtype, window, seed)
-    return running.sweep(ask(experiment, loaded), Path(out), exact=exact)
+    with _in_memory(model, tokenizer) as found:
+        experiment, loaded = _experiment("sweep", found, methods, lengths, documents, metrics, dtype, window, seed)
+        run = running.sweep(ask(experiment, loaded), Path(out), exact=exact, progress=progress)
+    return Run(directory=run.directory)
+
+
+def plan(
+    model: str | Mapping[str, Any] | LoadedModel,
+    *,
+    methods: Methods,
+    lengths: Lengths,
+    documents: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    dtype: str = "auto",
+    window: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What a sweep with the same arguments would do, as `ropewalk plan --json --no-probe` says it.
+
+    Raises:
+        RopewalkError: as `sweep`.
+    """
+    from ropewalk.experiment import memory
+    from ropewalk.experiment.overview import overview
+
+    experiment, loaded = _experiment("plan", model, methods, lengths, documents, metrics, dtype, window, seed)
+    asked = ask(experiment, loaded)
+    return overview(asked, None, None, memory.of(asked, None))
+
+
+def recommend(
+    run: Run | str | Path,
+    length: int,
+    *,
+    max_short_cost: float | None = None,
+    by: str = "both",
+    min_found: float | None = None,
+    partial: bool = False,
+) -> Recommendation:
+    """Which configuration to use at a length (tokens), on what evidence, and what is tied with it.
+
+    Raises:
+        RopewalkError: nothing was measured there, or cells are missing and not `partial`.
+    """
+    from ropewalk.experiment.store import sound
+    from ropewalk.report.recommend import recommend as choose
+    from ropewalk.report.study import read_to_choose
+
+    with sound(_directory(run)):
+        found, _ = read_to_choose(_directory(run), partial=partial)
+        return choose(found, length, max_short_cost, by=by, min_found=min_found)
+
+
+def compare(a: Run | str | Path, b: Run | str | Path) -> Compared:
+    """Run B against run A: what differs in provenance, and every common cell, paired where documents agree.
+
+    Raises:
+        RopewalkError: they share nothing that can be compared.
+    """
+    from ropewalk.experiment.store import sound
+    from ropewalk.report.compare import compare as contrast
+    from ropewalk.report.study import read
+
+    with sound(_directory(a)):
+        first = read(_directory(a))
+    with sound(_directory(b)):
+        return contrast(first, read(_directory(b)))
+
+
+def verify(run: Run | str | Path, *, cells: int = 0) -> list[Mismatch]:
+    """What does not come out again: every value from its raw outcomes, and `cells` outcomes from the model; empty
+    where all does.
+
+    Raises:
+        RopewalkError: there is no run, or its model and documents cannot be opened.
+    """
+    from ropewalk.execution.rerun import verify_passes
+    from ropewalk.experiment.verify import verify_rows
+
+    _, wrong = verify_rows(_directory(run))
+    return wrong if wrong or not cells else verify_passes(_directory(run), cells)[1]
+
+
+def _directory(run: Run | str | Path) -> Path:
+    return run.directory if isinstance(run, Run) else Path(run)
+
+
+@contextlib.contextmanager
+def _in_memory(model: Any, tokenizer: Any) -> Iterator[Any]:
+    """What names a model as it is; a model of transformers with its tokenizer as a LoadedModel."""
+    if isinstance(model, (str, Mapping, LoadedModel)):
+        if tokenizer is not None:
+            raise ModelError("tokenizer: belongs to a model of transformers in memory; leave it out with a name.")
+        yield model
+        return
+    with borrowed(model, tokenizer) as found:
+        yield found
 
 
 def search(
@@ -149,8 +258,8 @@ def tune(
 def _experiment(
     place: str,
     model: str | Mapping[str, Any] | LoadedModel,
-    methods: Mapping[str, Any] | Sequence[str],
-    lengths: Sequence[int],
+    methods: Methods,
+    lengths: Lengths,
     documents: Mapping[str, Any] | None,
     metrics: Mapping[str, Any] | None,
     dtype: str,
@@ -163,8 +272,8 @@ def _experiment(
     named = model.provenance.id if isinstance(model, LoadedModel) else model
     raw: dict[str, Any] = {
         "model": named if isinstance(named, str) else dict(named),
-        "methods": dict(methods) if isinstance(methods, Mapping) else list(methods),
-        "lengths": list(lengths),
+        "methods": dict(methods) if isinstance(methods, Mapping) else _several(methods),
+        "lengths": _several(lengths),
         "documents": {"corpus": "builtin"} if documents is None else dict(documents),
         "metrics": {"perplexity": {}} if metrics is None else dict(metrics),
         "dtype": dtype,
@@ -172,3 +281,10 @@ def _experiment(
     }
     optional = {"window": window, "search": None if section is None else dict(section)}
     return schema.parse(raw | {key: value for key, value in optional.items() if value is not None}, place), loaded
+
+
+def _several(values: Any) -> Any:
+    """One name or number as a list of it; what is neither a sequence nor one of those is refused by the schema."""
+    if isinstance(values, str | int):
+        return [values]
+    return list(values) if isinstance(values, Iterable) else values

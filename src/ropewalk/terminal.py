@@ -7,15 +7,20 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
+from typing_extensions import override
 
 from ropewalk.errors import RopewalkError, visible
+
+if TYPE_CHECKING:
+    from ropewalk.experiment import tabular
 
 Report = Callable[[str, int, int], None]
 """Called with (what, tokens done, tokens in all)."""
@@ -60,6 +65,20 @@ def json_text(value: Any) -> str:
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
+class Speed(ProgressColumn):
+    """Units a second over the last half minute."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    @override
+    def render(self, task: Task) -> Text:
+        """`12,300 tokens/s`; nothing while it is unknown."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.{0 if speed >= 10 else 1}f} {self.unit}/s" if speed else "")
+
+
 @contextlib.contextmanager
 def progress(err: Console, unit: str = "tokens") -> Iterator[Report]:
     """Live progress with time left on a terminal; a line per tenth elsewhere."""
@@ -67,6 +86,7 @@ def progress(err: Console, unit: str = "tokens") -> Iterator[Report]:
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.percentage:3.0f} %"),
+        *([] if unit == "seconds" else [Speed(unit)]),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -86,30 +106,29 @@ def progress(err: Console, unit: str = "tokens") -> Iterator[Report]:
         yield report
 
 
-def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def results_table(rows: Sequence[Mapping[str, Any]], *, ci: bool = True) -> Table:
     """One line per configuration and length, metrics side by side."""
-    metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    table = Table("configuration", "length", *map(_shown, metrics), box=None, pad_edge=False)
-    cells = {(row["label"], row["length"], row["metric"]): row for row in rows}
-    for label, length in dict.fromkeys((row["label"], row["length"]) for row in rows):
-        found = (cell_text(cells.get((label, length, metric))) for metric in metrics)
-        table.add_row(*map(_shown, (label, str(length), *found)))
+    from ropewalk.experiment import tabular  # which needs what a listing of methods does not wait for
+
+    return _table(tabular.wide(rows, ci=ci))
+
+
+def results_tables(rows: Sequence[Mapping[str, Any]], width: int, *, ci: bool = True) -> list[Table]:
+    """The same in as many tables as it takes for each to fit into a width."""
+    from ropewalk.experiment import tabular
+
+    return [_table(grid) for grid in tabular.blocks(tabular.wide(rows, ci=ci), width)]
+
+
+def _table(grid: tabular.Grid) -> Table:
+    table = Table(*map(_shown, grid.columns), box=None, pad_edge=False)
+    for row in grid.rows:
+        table.add_row(*map(_shown, row))
     return table
 
 
 def _shown(text: object) -> str:
     return escape(visible(str(text)))
-
-
-def cell_text(row: Mapping[str, Any] | None) -> str:
-    """A value with its interval, or why there is none."""
-    if row is None:
-        return "-"
-    if row["value"] is None:
-        return str(row["status"])
-    if row["ci_low"] is None:
-        return f"{row['value']:.4g}"
-    return f"{row['value']:.4g} [{row['ci_low']:.4g}, {row['ci_high']:.4g}]"
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

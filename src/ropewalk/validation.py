@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
@@ -31,6 +32,12 @@ SENTENCES: Mapping[str, str] = {
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 """What pydantic calls a key that does not exist: in a model, and in a dataclass; `unknown` in SENTENCES."""
 OTHERWISE = "{where}={value}: {message}."
+
+
+def tokens(value: object) -> object:
+    """A length in tokens where it is written with k or K (of 1024), such as `32k`; anything else as it is."""
+    found = re.fullmatch(r"([0-9]{1,6})[kK]", value) if isinstance(value, str) else None
+    return value if found is None else int(found[1]) * 1024
 
 
 def sentence(

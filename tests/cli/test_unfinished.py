@@ -107,22 +107,39 @@ def test_python_is_warned_and_the_tables_agree(finished_copy):
     assert {(label, 256, "perplexity") for label in run.curve()["label"]} <= known
 
 
-def test_the_command_that_goes_on_is_the_one_that_began(finished_copy):
-    from ropewalk.experiment import presets, schema
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_command_that_goes_on_needs_the_directory_alone(file, exact, tmp_path, ropewalk, no_pictures):
+    out = tmp_path / "a run"
+    assert ropewalk("run", file(methods={"linear": {"factor": 2}}), "--out", out, *["--exact"] * exact).code == 0
+    whole = Run(directory=out).rows()
+    cut_passes(out)
+    assert str(Run(directory=out).missing).endswith(f"; `ropewalk resume '{out}'` goes on where it stopped.")
+    (tmp_path / "experiment.yaml").unlink()
+    said = ropewalk("resume", out)
+    assert said.code == 0
+    assert f"next: ropewalk report '{out}'" in said.err
+    assert Run(directory=out).rows() == whole
 
-    cut(finished_copy, 5)
-    with contextlib.closing(Store.open_run(finished_copy)) as store, store.transaction():
-        store.set_meta("source", "model: x")
-    assert str(Run(directory=finished_copy).missing).endswith(
-        f"; `ropewalk run FILE --out {finished_copy}` with the same file goes on where it stopped."
+
+def cut_passes(directory):
+    with contextlib.closing(Store.open_run(directory)) as store, store.transaction():
+        store._db.execute("DELETE FROM cells")
+        store._db.execute("DELETE FROM passes")
+
+
+def test_a_run_gives_no_consent_to_code_of_others(file, tmp_path, ropewalk, refused):
+    out = tmp_path / "run"
+    assert ropewalk("run", file(), "--out", out).code == 0
+    cut_passes(out)
+    with contextlib.closing(Store.open_run(out)) as store, store.transaction():
+        identity = store.meta("identity")
+        model = {"id": identity["experiment"]["model"], "trust_remote_code": True}
+        store.set_meta("identity", identity | {"experiment": identity["experiment"] | {"model": model}})
+    assert refused("resume", out) == (
+        f"{out}: was made with trust_remote_code, to which a run directory cannot consent; go on with "
+        f"`ropewalk run FILE --out {out}`."
     )
-    text = presets.text("demo")
-    demo = schema.parse(schema.load_yaml(text, "demo"), "demo").resolved()
-    with contextlib.closing(Store.open_run(finished_copy)) as store, store.transaction():
-        store.set_meta("source", text)
-        store.set_meta("identity", store.meta("identity") | {"experiment": demo, "exact": True})
-        store._db.execute("DELETE FROM cells")  # of another experiment
-    assert f"`ropewalk run preset:demo --out {finished_copy} --exact`" in str(Run(directory=finished_copy).missing)
+    assert f"`ropewalk run FILE --out {out}` with the same file" in str(Run(directory=out).missing)
 
 
 def test_an_interrupt_says_what_is_left(file, tmp_path, ropewalk, monkeypatch):
@@ -132,7 +149,7 @@ def test_an_interrupt_says_what_is_left(file, tmp_path, ropewalk, monkeypatch):
     monkeypatch.setattr("ropewalk.execution.worker.Worker.row", stop)
     said = ropewalk("run", file(), "--out", tmp_path / "run")
     assert said.code == 130
-    assert said.err.startswith(f"20 of 20 cells are not measured yet; `ropewalk run FILE --out {tmp_path / 'run'}`")
+    assert said.err.startswith(f"20 of 20 cells are not measured yet; `ropewalk resume {tmp_path / 'run'}` ")
     assert said.err.endswith("goes on from there.\n")
 
 

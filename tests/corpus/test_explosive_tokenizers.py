@@ -117,3 +117,24 @@ def test_a_chat_template_that_ends_is_rendered_as_transformers_does() -> None:
     message = [{"role": "user", "content": "hello "}]
     stock = words.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
     assert tried.rendered(words, "hello ") == stock == "!<user>hello<assistant>"
+
+
+def test_a_chat_template_is_rendered_once_for_all_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def confined(job: str, given: Any, seconds: float) -> str:
+        asked.append(given["template"])
+        return f"{len(asked)} {given['messages'][0]['content']} {given['special_tokens']}"
+
+    monkeypatch.setattr(tried, "confined", confined)
+    tried._rendered.cache_clear()
+    words = PreTrainedTokenizerFast(tokenizer_object=made(), chat_template="one", bos_token="!")
+    first = [tried.rendered(words, "hello") for _ in range(3)]
+    assert (asked, len(set(first))) == (["one"], 1)
+    assert tried.rendered(words, "hullo") != first[0]  # whatever it depends on makes another text
+    words.chat_template = "two"
+    tried.rendered(words, "hello")
+    words.bos_token = "?"
+    tried.rendered(words, "hello")
+    assert asked == ["one", "one", "two", "two"]
+    tried._rendered.cache_clear()

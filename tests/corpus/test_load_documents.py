@@ -35,7 +35,8 @@ def test_builtin():
         ),
         (
             {"dataset": "d", "colum": "text"},
-            "documents: key 'colum' is unknown; did you mean 'column'? There are: dataset, column, split, count.",
+            "documents: key 'colum' is unknown; did you mean 'column'? There are: dataset, column, split, revision, "
+            "count.",
         ),
         (
             {"file": ["a.txt"]},

@@ -160,9 +160,9 @@ def test_a_column_of_numbers_is_refused(saved):
 
 
 def test_missing_and_foreign_data_sets_are_refused(saved):
-    assert refusal({"dataset": "emozilla/pg19"}) == (
-        "documents: dataset: nothing at 'emozilla/pg19'; ropewalk downloads no data: "
-        "save it first with datasets.load_dataset(...).save_to_disk(PATH)."
+    assert refusal({"dataset": "folder/pg19.jsonl"}) == (
+        "documents: dataset: nothing at 'folder/pg19.jsonl'; name a file or a directory of "
+        "datasets.save_to_disk, or OWNER/NAME on the Hub."
     )
     assert refusal({"dataset": "a.txt"}) == (
         "documents: dataset: 'a.txt' is no .parquet, .jsonl, .csv file; plain text goes under files."

@@ -41,8 +41,8 @@ def test_every_planned_pass_is_fed_and_hardly_any_other(asked, fed, loaded, tmp_
     sweep(asked, tmp_path / "run")
     expected = Counter((each.rows, each.new) for each in planned)
     assert not expected - fed
-    more = fed - expected  # parts and rows are proved (five), fast paths (three), sharing (two); two canaries
-    assert sum(more.values()) <= 12
+    more = fed - expected  # parts and rows are proved (five), fast paths (three), sharing (two), a step; two canaries
+    assert sum(more.values()) <= 13
     whole = sum(each.length * each.prompts.count for each in prepared.plan.prompts)
     assert sum(each.tokens for each in prompt_passes(prepared, budget, whole=False)) < 0.75 * whole
     assert sum(each.tokens for each in prompt_passes(prepared, budget, whole=True)) == whole
@@ -92,3 +92,23 @@ def test_prompts_of_a_model_that_cannot_go_on_are_counted_whole(asked, loaded, m
         found = estimate(prepared, parts, 512)
     passes = [*document_passes(prepared, 512), *prompt_passes(prepared, 512, whole=True)]
     assert found.fed_tokens == sum(each.tokens for each in passes)
+
+
+def test_answers_that_are_generated_are_planned_as_they_are_fed(experiment, loaded, fed, tmp_path):
+    metrics = {"passkey": {"trials": 4, "protocol": "yarn"}}
+    asked = ask(
+        schema.parse(experiment(methods={"yarn": {"factor": [2, 4]}}, metrics=metrics, lengths=[192, 256]), "t"), loaded
+    )
+    prepared = prepare(asked)
+    budget = batch_tokens(loaded.model, 256)
+    planned = prompt_passes(prepared, budget, whole=False)
+    prefill = sum(each.tokens for each in planned if each.new > 1)
+    assert sum(each.rows for each in planned if each.new > 1) == 24  # three schemes, two lengths, four prompts
+    decode = [each for each in planned if each.new == 1]
+    assert sum(each.tokens for each in decode) == 24 * 9  # the first of ten comes with the prompt
+    assert {each.rows for each in decode} == {24}
+    sweep(asked, tmp_path / "run")
+    assert sum(r * p for r, p in fed.elements() if (r, p) in {(f.rows, f.new) for f in planned if f.new > 1}) >= prefill
+    alone = prompt_passes(prepared, budget, whole=True)
+    assert len(alone) == 24 * 10
+    assert all(each.rows == 1 for each in alone)

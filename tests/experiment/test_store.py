@@ -59,7 +59,7 @@ class TestAnotherExperiment:
         asked = {"documents": {"files": [str(text / "*.txt")]}, "metrics": {"perplexity": {}}, "lengths": [128]}
         swept(**asked)
         (text / "a.txt").write_text("The short rope. " * 400, encoding="utf-8")
-        assert "holds another experiment (documents is ['" in refused(lambda: swept(**asked))
+        assert "holds another experiment (its documents were other texts); choose" in refused(lambda: swept(**asked))
 
     def test_other_weights_of_the_same_name(self, swept, tmp_path, words):
         import checkpoints

@@ -115,6 +115,7 @@ def test_samples_add_up_to_the_values(run):
         "numerator",
         "denominator",
         "depth",
+        "group",
         "document",
     ]
     sums = samples.groupby(["label", "length", "metric"])[["numerator", "denominator"]].sum()

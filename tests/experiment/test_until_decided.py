@@ -14,6 +14,7 @@ from ropewalk.corpus import builtin_documents
 from ropewalk.errors import ExperimentError, StoreError
 from ropewalk.execution.pace import Stopping
 from ropewalk.execution.rerun import verify_passes
+from ropewalk.execution.run import begun
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.report.content import content
@@ -89,7 +90,8 @@ def test_a_run_cut_short_goes_on_to_the_same_decision(raw, decided, tmp_path):
         db.execute("DELETE FROM passes WHERE rowid > 30")
         db.execute("DELETE FROM cells")
     db.close()
-    assert "--until decided" in str(Run(directory=cut).missing)
+    assert "ropewalk resume" in str(Run(directory=cut).missing)
+    assert begun(cut)[3] == Stopping()
     assert verify_rows(cut)[1] == []
     run(raw, cut, until=Stopping(), source="as written")
     assert by_cell(Run.open(cut).frame()).keys() == by_cell(decided.frame()).keys()

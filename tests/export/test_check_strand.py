@@ -18,6 +18,7 @@ from ropewalk.export.checkpoint import Described, describe
 from ropewalk.export.directory import write_directory
 from ropewalk.export.reference import Reference
 from ropewalk.models import ModelSpec, load
+from ropewalk.scheme import Scheme
 
 LENGTH = 1024
 LENGTHS = (128, 256, 512, 1024)
@@ -40,7 +41,7 @@ def rounded(strand: Described) -> dict[str, Reference]:
     found = {}
     for method, params in (("none", {}), ("llama3", {"factor": 4})):
         rotation = asked(strand, method, **params).rotation
-        nll = measured.losses(model, ids, (rotation, rotation))[0]
+        nll = measured.losses(model, ids, (Scheme(rotation=rotation),) * 2)[0]
         found[method] = Reference(
             document="emma",
             ids=ids,

@@ -377,3 +377,12 @@ def test_a_broken_scaling_does_not_stop_a_method_that_replaces_it() -> None:
     broken = geometry(rope_parameters={"rope_type": "su"})
     plain = methods.resolve(LLAMA, "linear", Linear(factor=2), 8192)
     assert methods.resolve(broken, "linear", Linear(factor=2), 8192) == plain
+
+
+@pytest.mark.parametrize("name", methods.registered())
+def test_null_is_taken_where_it_stands_for_the_default_alone(name):
+    """What is not given may be null; a number in its place would be compared with None."""
+    for parameter in parameters(methods.registered()[name].params).values():
+        if parameter.default is not None:
+            with pytest.raises(MethodError, match=f"{name}: {parameter.name}=None must be"):
+                parameter.admit(None, name)

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from ropewalk.errors import ExperimentError
+from ropewalk.experiment.schema import parse, stored
 from ropewalk.metrics.metric import Material, OfPrompt
-from ropewalk.metrics.ruler import METRIC, RULER, Ruler
+from ropewalk.metrics.ruler import METRIC, RULER, Ruler, read
 from ropewalk.tasks.ruler_files import check, files, judge
 
 LENGTH = 512
@@ -51,23 +52,28 @@ def write(folder, encode, task, new_tokens, outputs, length=LENGTH, **changes):
     return path
 
 
+def asked(folder, length=LENGTH, **changes) -> Ruler:
+    return read(Ruler(files=str(folder), **changes), [length])
+
+
 def test_prompts_are_those_of_the_files(folder, material, words):
-    options = Ruler(files=str(folder))
+    options = asked(folder)
     prompts = METRIC.prompts(options, material, LENGTH)
-    asked = METRIC.asks(RULER, options, LENGTH, LENGTH)
-    assert (len(prompts), asked.count, asked.new_tokens) == (6, 6, 128)
-    assert [prompt.facts for prompt in prompts] == METRIC.facts(options, LENGTH, 0)
+    needs = METRIC.asks(RULER, options, LENGTH, LENGTH)
+    assert (len(prompts), needs.count, needs.new_tokens) == (6, 6, 128)
+    for prompt, known in zip(prompts, METRIC.facts(options, LENGTH, 0), strict=True):
+        assert known.items() <= prompt.facts.items()
     assert [prompt.request.new_tokens for prompt in prompts] == [128] * 3 + [32] * 3
     assert prompts[1].request.ids[0] == 0
     assert words.decode(prompts[1].request.ids[1:]) == "the rope 1 " * 20 + " Answer:"
     assert prompts[1].request.stop == ()
-    assert METRIC.asks(RULER, Ruler(files=str(folder), limit=2), LENGTH, LENGTH).count == 4
+    assert METRIC.asks(RULER, asked(folder, limit=2), LENGTH, LENGTH).count == 4
     assert prompts[0].facts["file"] != prompts[3].facts["file"]
 
 
-def test_answers_are_counted_by_its_rules(folder):
-    options = Ruler(files=str(folder))
-    facts = METRIC.facts(options, LENGTH, 0)
+def test_answers_are_counted_by_its_rules(folder, material):
+    options = asked(folder)
+    facts = [prompt.facts for prompt in METRIC.prompts(options, material, LENGTH)]
 
     def score(place, text):
         unit = OfPrompt(unit="0", facts=facts[place], answer=None, predicted=[], nll=None, text=text)
@@ -101,7 +107,7 @@ def test_prompts_longer_than_their_folder_says_are_found(tmp_path, encode, mater
     (why,) = check(str(tmp_path), encode)
     assert "answer included, more than the 64 of its folder" in why
     with pytest.raises(ExperimentError, match="more than the 64 of its folder"):
-        METRIC.prompts(Ruler(files=str(tmp_path)), material, 64)
+        METRIC.prompts(asked(tmp_path, length=64), material, 64)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +131,7 @@ def test_damaged_lines_are_named(folder, encode, line, why):
     assert f"{path}:4 " in found
     assert why in found
     with pytest.raises(ExperimentError, match=r"validation\.jsonl:4"):
-        METRIC.asks(RULER, Ruler(files=str(folder)), LENGTH, LENGTH)
+        asked(folder)
 
 
 def test_folders_that_do_not_say_what_they_hold_are_refused(folder, encode, tmp_path):
@@ -145,3 +151,43 @@ def test_two_files_of_a_task_are_refused(folder):
     (path.parent / "test.jsonl").write_bytes(path.read_bytes())
     with pytest.raises(ExperimentError, match="are both qa_1 at 512"):
         files(str(folder))
+
+
+def experiment(folder, **changes):
+    metrics = {"ruler": {"files": str(folder), **changes}}
+    return parse({"model": "strand", "lengths": [LENGTH], "methods": ["none"], "metrics": metrics}, "here")
+
+
+def test_a_recorded_experiment_opens_no_file(folder):
+    raw = experiment(folder).resolved()
+    assert [(each["task"], each["samples"]) for each in raw["metrics"]["ruler"]["held"]] == [
+        ("niah_multiquery", 3),
+        ("qa_1", 3),
+    ]
+    raw["metrics"]["ruler"]["files"] = str(folder / "nowhere")
+    options = stored(raw).options("ruler")
+    assert METRIC.asks(RULER, options, LENGTH, LENGTH).count == len(METRIC.facts(options, LENGTH, 0)) == 6
+    assert METRIC.asks(RULER, options, 2 * LENGTH, LENGTH) is None
+
+
+def test_files_that_change_are_another_experiment_and_never_scored_as_the_old(folder, material):
+    before = experiment(folder)
+    write(folder, lambda text: [0], "vt", 30, ["AB"])
+    assert experiment(folder) != before
+    with pytest.raises(ExperimentError, match="is not what it was when this experiment began"):
+        METRIC.prompts(before.options("ruler"), material, LENGTH)
+
+
+@pytest.mark.parametrize(
+    ("held", "why"),
+    [
+        ({"task": "longbench"}, "is no task of RULER"),
+        ({"samples": 10**9}, "less than or equal to 10000"),
+        ({"sha256": "../../etc/passwd"}, "match pattern"),
+    ],
+)
+def test_a_forged_record_is_refused(folder, held, why):
+    raw = experiment(folder).resolved()
+    raw["metrics"]["ruler"]["held"][0] |= held
+    with pytest.raises(ValueError, match=why):
+        stored(raw)

@@ -114,7 +114,7 @@ _COLUMNS = (
     "label", "method", "asked", "resolved", "length", "metric", "fingerprint", "value", "ci_low", "ci_high", "n",
     "status", "reason",
 )  # fmt: skip
-_SAMPLE_COLUMNS = ("label", "method", "length", "metric", "unit", "numerator", "denominator", "depth")
+_SAMPLE_COLUMNS = ("label", "method", "length", "metric", "unit", "numerator", "denominator", "depth", "group")
 _CURVE_COLUMNS = ("label", "length", "position_low", "position_high", "nll", "n")
 
 
@@ -149,7 +149,8 @@ def _excess(plan: Plan, cell: Cell, window: int) -> float:
 
 def _flat(cell: Cell, sample: Sample) -> tuple[Any, ...]:
     depth = math.nan if sample.depth is None else sample.depth
-    return cell.label, cell.method, cell.length, cell.metric, sample.unit, sample.numerator, sample.denominator, depth
+    numbers = sample.numerator, sample.denominator, depth
+    return cell.label, cell.method, cell.length, cell.metric, sample.unit, *numbers, sample.group or ""
 
 
 def _curve(plan: Plan, longest: int, documents: int, window: int) -> list[tuple[Any, ...]]:

@@ -27,8 +27,17 @@ def test_writes_page_text_and_pictures(run, texts):
     names = [str(path.relative_to(run)) for path in files]
     assert names[:2] == ["report.html", "report.md"]
     assert {"figures/ratio.png", "figures/tail.png", "figures/position.png", "figures/retrieval.png"} <= set(names)
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in files[2:])
-    assert all(f"- `{name}`" in (run / "report.md").read_text() for name in names)
+    begins = {".png": b"\x89PNG", ".svg": b"<svg", ".pdf": b"%PDF"}
+    assert all(path.read_bytes().startswith(begins[path.suffix]) for path in files[2:])
+    assert {Path(name).stem for name in names[2:]} == {Path(name).stem for name in names if name.endswith(".pdf")}
+    density = (run / "figures" / "ratio.png").read_bytes().partition(b"pHYs")[2]
+    assert round(int.from_bytes(density[:4], "big") * 0.0254) == 200
+    drawn = (run / "figures" / "position.svg").read_text()
+    assert "3 documents, seed" in drawn
+    assert "yarn factor=4" in drawn, "the legend names parameters"
+    assert all(
+        f"- `{name}`" in (run / "report.md").read_text() for name in names if not name.endswith((".svg", ".pdf"))
+    )
     assert not list(run.rglob("*.tmp"))
     for text in texts.glob("*.txt"):
         assert text.read_text()[:60] not in (run / "report.html").read_text(), "no text of a document in the page"

@@ -14,7 +14,7 @@ from ropewalk.stats.best import best_set
 
 CSP = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
 ORDER = [
-    "answer", "ratio", "tail", "position", "retrieval", "pareto", "ranking", "sensitivity", "wavelengths", "table",
+    "answer", "ratio", "tail", "retrieval", "pareto", "ranking", "sensitivity", "wavelengths", "table",
     "duplicates", "failures", "provenance",
 ]  # fmt: skip
 
@@ -45,6 +45,28 @@ def test_nothing_is_fetched(html):
 
 def test_sections_in_the_order_of_a_reader(html):
     assert re.findall(r'<section id="([a-z]+)"', html) == ORDER
+    first = html.index("data-chart=")
+    assert html.index('class="headline"') < html.index('<div id="position">') < first < html.index('class="facts"')
+    assert html[first:].startswith('data-chart="position"'), "loss by position leads"
+
+
+def test_three_findings_are_said_and_the_rest_is_folded(made, html):
+    said, folded = html[html.index("Before you trust it") :].split("</section>")[0].split("<details>")
+    assert said.count("<li>") == min(3, sum(f.severity != "note" for f in made.findings))
+    assert said.count("<li>") + folded.count("<li>") == len(made.findings)
+    assert f"<summary>{folded.count('<li>')} more</summary>" in folded
+
+
+def test_a_command_for_every_engine_without_a_script():
+    found = content(study(), targets=["one", "other"])
+    shown = page(found)
+    assert {name: command.split("--target ")[1].split()[0] for name, command in found.commands.items()} == {
+        "one": "one",
+        "other": "other",
+    }
+    assert len(re.findall(r'<input type="radio" name="engine"', shown)) == 2
+    assert shown.count(" checked>") == 1
+    assert ".tabs input:nth-of-type(2):checked ~ .code:nth-of-type(2)" in shown
 
 
 def test_size_of_the_grid_of_172(html):

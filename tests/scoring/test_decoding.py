@@ -7,11 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import transformers
 from rows_for_tests import ids, outcomes, random_model, rotation, stock_logits
 from transformers import GenerationConfig
 
 from ropewalk.models import patched
-from ropewalk.scheme import Scheme
+from ropewalk.scheme import Scheme, Temperature
 from ropewalk.scoring import Failure, decoding, fast, shared, split
 from ropewalk.scoring.attention import one_each
 from ropewalk.scoring.decoding import PromptRow, generate_shared
@@ -214,3 +215,26 @@ def test_one_query_sees_its_own_window_and_nothing_behind_its_place():
             for head in range(4):
                 weights = (key[row, head // 2, seen] @ query[row, head, 0] / 8**0.5).softmax(-1)
                 assert torch.allclose(found[row, head, 0], weights @ value[row, head // 2, seen], atol=1e-6)
+
+
+def test_queries_sharpened_by_their_positions_decode_beside_each_other(monkeypatch):
+    model = random_model("Llama")
+    logn = Temperature(kind="logn", scale=4)
+    rows = [
+        dataclasses.replace(row, scheme=dataclasses.replace(row.scheme, temperature=logn if i % 8 < 4 else None))
+        for i, row in enumerate(prompts(model))
+    ]
+    expected = [stock(model, row).tolist() for row in rows]
+    assert expected != [stock(model, row).tolist() for row in prompts(model)]
+    monkeypatch.setattr(decoding, "generate", lambda *_: pytest.fail("a row went alone"))
+    with fast(model, split(model), compiled=False) as parts:
+        found = {index: new.tolist() for batch in run(model, parts, rows, 256) for index, new in batch}
+    assert [found[index] for index in range(len(rows))] == expected
+
+
+def test_going_beyond_the_window_is_not_remarked_upon(capfd):
+    model = random_model("Llama", max_position_embeddings=32)
+    transformers.utils.logging.get_logger().warning_once.__func__.cache_clear()
+    new = generate(model, ids(40), rotation(model), 3)
+    assert len(new) == 3
+    assert "friendly" not in capfd.readouterr().err

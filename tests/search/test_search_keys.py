@@ -15,7 +15,7 @@ from ropewalk.corpus import KeySpans, write_spans
 from ropewalk.corpus.documents import text_sha256
 from ropewalk.errors import ExperimentError
 from ropewalk.rope import Rotation
-from ropewalk.searching import named, study
+from ropewalk.searching import named, record
 from ropewalk.searching.run import Found
 
 WINDOW, LENGTH = checkpoints.WINDOW, 256
@@ -112,13 +112,9 @@ def test_the_objective_is_the_loss_of_the_key_tokens(found: Found, loaded: Any, 
 
 
 def test_key_tokens_choose_the_winner_and_not_all_tokens(found: Found) -> None:
-    with study.opened(found.directory) as store:
-        results = [
-            trial.user_attrs[study.RESULT]
-            for name in (named.STUDY, "seed 2")
-            for trial in study.study_of(store, name).trials
-        ]
-    outcomes = [each["outcome"] for each in results if each.get("label") != "none"]
+    with record.opened(found.directory) as store:
+        answers = [answer for name in (named.STUDY, "seed 2") for answer in store.of(name).values()]
+    outcomes = [answer.outcome.plain() for answer in answers if answer.candidate != "none"]
     keys = [sum(total for total, _ in o["keys_D"]) / sum(count for _, count in o["keys_D"]) for o in outcomes]
     long = [float(np.mean(o["long_D"])) for o in outcomes]
     assert found.result["winner"]["objective"] == min(keys)

@@ -17,7 +17,7 @@ from ropewalk.errors import ExperimentError, StoreError
 from ropewalk.export import Checkpoint, hf, request
 from ropewalk.methods.rotation_file import Divisors
 from ropewalk.rope import Rotation
-from ropewalk.searching import named, study
+from ropewalk.searching import named, record
 from ropewalk.searching.asked import seconds
 from ropewalk.searching.bench import Bench
 from ropewalk.searching.lines import lines
@@ -237,9 +237,9 @@ def test_bounds_that_nothing_meets_say_what_came_closest(
     assert text.startswith("no candidate of ")
     assert "meets max_short_cost -50 %; closest came " in text
     assert "a short cost of " in text
-    with study.opened(tmp_path) as store:
-        assert len(study.study_of(store, "seed 5").trials) == 1
-        assert len(study.study_of(store, named.STUDY).trials) > 20
+    with record.opened(tmp_path) as store:
+        assert len(store.of("seed 5")) == 1
+        assert len(store.of(named.STUDY)) > 20
 
 
 def test_a_budget_is_a_number_with_a_unit() -> None:

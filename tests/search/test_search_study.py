@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from search_toys import DOCUMENTS, hunt, outcome, raced, whole
 
-from ropewalk.searching import study
+from ropewalk.searching import record, study
 from ropewalk.searching.objective import Goal
 from ropewalk.searching.study import Hunt
 
@@ -18,10 +18,10 @@ class Killed(BaseException):
 
 
 def searched(directory: Path, asked: Hunt, count: int, measure=whole, told=lambda known: None):
-    with study.opened(directory) as store:
+    with record.opened(directory) as store:
         made = study.study_of(store, "seed 0", objectives=2 if asked.front else 1)
         study.run(made, asked, [np.full(5, 0.5)], measure, lambda n: n < count, told)
-        return study.candidates(made, asked), [trial.state.name for trial in made.trials]
+        return study.candidates(made, asked), [trial.state.name for trial in made.study.trials]
 
 
 def test_it_finds_what_the_toy_likes(tmp_path):

@@ -92,7 +92,12 @@ VALID: dict[str, Any] = {
     "lengths": [128, 256],
     "documents": {"corpus": "builtin", "count": 2},
     "methods": {"yarn": {"factor": [2, 4], "beta_fast": [24, 32]}, "linear": {"factor": 2}},
-    "metrics": {"perplexity": {"stride": 64}, "longppl": {"spans": "builtin"}, "passkey": {"trials": 20}},
+    "metrics": {
+        "perplexity": {"stride": 64},
+        "longppl": {"spans": "builtin"},
+        "passkey": {"trials": 20},
+        "tasks": {"tasks": ["words"], "samples": 3, "template": "auto"},
+    },
     "window": 256,
     "seed": 0,
 }
@@ -149,6 +154,7 @@ def check_experiment(raw: Any) -> None:
     assert 0 <= taken.seed < 2**63
     metrics = taken.metrics
     assert metrics.passkey is None or 1 <= metrics.passkey.trials <= 10_000
+    assert metrics.tasks is None or 1 <= metrics.tasks.samples <= 2000
     assert metrics.perplexity is None or metrics.perplexity.stride is None or metrics.perplexity.stride >= 1
     if metrics.longppl is not None:
         assert math.isfinite(metrics.longppl.alpha) and math.isfinite(metrics.longppl.beta)

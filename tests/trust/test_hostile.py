@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,35 @@ QUICK = ("server answers", "rotation files", "safetensors", "names with terminal
 @pytest.mark.parametrize("kind", QUICK)
 def test_every_input_is_taken_or_refused_in_one_sentence(kind: str) -> None:
     assert hostile.campaign(0.01, 1, [kind])["inputs"] >= 100
+
+
+def test_damaged_run_directories_go_through_every_verb() -> None:
+    found = hostile.directories(range(8), 7, 10**9, 0.34)
+    assert found["directories"] == 8
+    assert sum(tally.taken for tally in found["verbs"].values()) >= 5
+    assert sum(tally.refused for tally in found["verbs"].values()) >= 1
+
+
+def test_whatever_is_touched_outside_is_a_break(tmp_path: Path) -> None:
+    place = hostile.Place(tmp_path)
+    precious = place.sentinel / "nll" / "precious"
+    touches: list[Callable[[], object]] = [
+        lambda: (place.home / "link").hardlink_to(precious),
+        lambda: precious.write_bytes(b"precious"),
+        lambda: precious.unlink(),
+        lambda: (place.sentinel / "more").touch(),
+    ]
+    for touch in touches:
+        before = place.state()
+        touch()
+        assert place.state() != before
+    hostile.forbidden[:] = [str(place.sentinel)]
+    try:
+        for look in (lambda: (place.sentinel / "precious").read_bytes(), lambda: list(place.sentinel.iterdir())):
+            with pytest.raises(hostile.Broken, match=str(place.sentinel)):
+                look()
+    finally:
+        hostile.forbidden.clear()
 
 
 def test_a_break_would_be_noticed() -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf import GGUFWriter
 
+import checkpoints
 from ropewalk.corpus import load
 from ropewalk.errors import ModelError, StoreError, is_own
+from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
+from ropewalk.experiment.store import Store
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.export import choice
-from ropewalk.models import ModelSpec, read_geometry, source
+from ropewalk.models import ModelSpec, gguf, read_geometry, source
 from ropewalk.report import write
+from ropewalk.scoring import foreign_errors, split
 
 ROOT = Path(write.__file__).parents[1]
 
@@ -96,3 +102,52 @@ def test_whose_an_error_is():
     assert is_own(raised(planted("import json; json.loads(None)", "models/load.py")))
     assert not is_own(raised(foreign))
     assert not is_own(ValueError("raised by nobody"))
+
+
+HEADER = {"slim": "models/gguf_header.py", "require_bounded": "models/gguf_limits.py", "_header": "models/gguf.py"}
+
+
+@pytest.mark.parametrize(("statement", "kind"), BUGS, ids=[kind.__name__ for _, kind in BUGS])
+@pytest.mark.parametrize("function", HEADER)
+def test_while_the_header_of_a_gguf_file_is_read(monkeypatch, tmp_path, function, statement, kind):
+    writer = GGUFWriter(str(tmp_path / "a.gguf"), "llama")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert gguf.read_header(tmp_path / "a.gguf").architecture == "llama"
+    monkeypatch.setattr(gguf, function, planted(statement, HEADER[function]))
+    with pytest.raises(kind) as caught:
+        gguf.read_header(tmp_path / "a.gguf")
+    assert not isinstance(caught.value, gguf.NoHeader)
+
+
+@pytest.mark.parametrize(("statement", "kind"), BUGS[1:], ids=[kind.__name__ for _, kind in BUGS[1:]])
+@pytest.mark.parametrize("place", ["ropewalk.experiment.raw.geometry", "ropewalk.experiment.raw.stored"])
+def test_while_outcomes_are_read(monkeypatch, run_copy, place, statement, kind):
+    monkeypatch.setattr(place, planted(statement, "experiment/raw.py"))
+    with contextlib.closing(Store.open_run(run_copy, read_only=True)) as store:
+        with pytest.raises(kind):
+            Raw.read(store)
+        (run_copy / "run.sha256").write_text("another")  # then nobody knows whose mistake it is
+        with pytest.raises(StoreError, match="is damaged"):
+            Raw.read(store)
+
+
+@pytest.mark.parametrize(("statement", "kind"), BUGS, ids=[kind.__name__ for _, kind in BUGS])
+@pytest.mark.parametrize("where", ["scoring/head.py", "scoring/kernels.py"])
+def test_around_a_forward_pass(where, statement, kind):
+    with pytest.raises(kind), foreign_errors.naming(object()):
+        planted(statement, where)()
+
+
+def test_what_a_model_raises_names_the_model():
+    def forward() -> None:
+        raise KeyError("lost")
+
+    with pytest.raises(ModelError, match="its own forward pass failed"), foreign_errors.naming(object()):
+        forward()
+    with pytest.raises(ModelError, match="its own forward pass failed"):
+        split(checkpoints.llama(return_dict=False))
+    with pytest.raises(ModelError, match="gives a tuple without logits"), foreign_errors.naming(object()):
+        foreign_errors.part(object(), (1,), "logits")

@@ -10,7 +10,8 @@ import signal
 import sys
 
 # isort: off
-from ropewalk.cli import looking, measuring, spreading, answering, diagnosing, verifying, searching, tuning, exporting
+from ropewalk.cli import looking, tasks, measuring, spreading, answering, diagnosing, verifying, searching
+from ropewalk.cli import tuning, exporting
 
 # isort: on
 from ropewalk.cli.arguments import parse_bytes, parse_lengths, parse_parameters
@@ -43,6 +44,7 @@ __all__ = [
     "parse_parameters",
     "searching",
     "spreading",
+    "tasks",
     "tuning",
     "verifying",
 ]

@@ -2,37 +2,77 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ropewalk.cli.options import ANSWER, JsonFlag, PartialFlag, app, example, print_json, say_missing
+from ropewalk.cli.arguments import parse_length
+from ropewalk.cli.options import (
+    ANSWER,
+    TARGET_LENGTH,
+    JsonFlag,
+    PartialFlag,
+    app,
+    err,
+    example,
+    print_json,
+    print_tables,
+    say_missing,
+    stdout,
+)
 from ropewalk.errors import visible
 
 
-@app.command(rich_help_panel=ANSWER, epilog=example("results runs/demo"))
+class Format(StrEnum):
+    """How `results` prints."""
+
+    table = "table"
+    md = "md"
+    latex = "latex"
+    csv = "csv"
+    json = "json"
+
+
+@app.command(rich_help_panel=ANSWER, epilog=example("results runs/demo --metric tail --sort tail --no-ci"))
 def results(
     directory: Path,
+    metric: Annotated[list[str] | None, typer.Option(help="Only this metric; repeats.")] = None,
+    length: Annotated[
+        list[int] | None, typer.Option(parser=parse_length, metavar="TOKENS", help="Only this length; repeats.")
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only this method; repeats.")] = None,
+    sort: Annotated[str | None, typer.Option(metavar="METRIC", help="Best first by a metric, within lengths.")] = None,
+    no_ci: Annotated[bool, typer.Option("--no-ci", help="Values without their intervals.")] = False,
+    format: Annotated[Format, typer.Option(help="csv and json hold every column of every row.")] = Format.table,
     as_json: JsonFlag = False,
     csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
 ) -> None:
     """Print one row per (method, params, length, metric)."""
-    from ropewalk.experiment.results import Run
-    from ropewalk.terminal import csv_text, results_table
+    from ropewalk.experiment import tabular
+    from ropewalk.experiment.results import ROW_KEYS, Run
+    from ropewalk.terminal import csv_text, say
 
     found = Run(directory=directory)
     say_missing(found.missing)
-    if as_json:
-        return print_json(found.rows())
-    if csv:
-        print(csv_text(found.rows()), end="")
-        return None
-    Console(width=None if sys.stdout.isatty() else 160).print(results_table(found.labelled_rows()))
+    rows = tabular.chosen(found.labelled_rows(), metrics=metric or (), lengths=length or (), methods=method or ())
+    rows = tabular.ordered(rows, sort) if sort else rows
+    plain = [{key: row[key] for key in ROW_KEYS} for row in rows]
+    if as_json or format is Format.json:
+        return print_json(plain)
+    if csv or format is Format.csv:
+        print(csv_text(plain), end="")
+    elif format is Format.md:
+        say(tabular.markdown(tabular.wide(rows, ci=not no_ci)).rstrip("\n"))
+    elif format is Format.latex:
+        say(tabular.latex(tabular.wide(rows, ci=not no_ci)).rstrip("\n"))
+    else:
+        print_tables(rows, ci=not no_ci)
     return None
 
 
@@ -40,32 +80,62 @@ def results(
 def report(directory: Path, partial: PartialFlag = False) -> None:
     """Write report.html, report.md and figures/*.png into a run directory; prints their paths."""
     from ropewalk.experiment.results import Run
+    from ropewalk.export import names
     from ropewalk.report.write import report as write
     from ropewalk.terminal import say
 
     say_missing(Run(directory=directory).missing)
-    say(*write(directory, partial=partial))
+    say(*write(directory, partial=partial, targets=names()))
+
+
+@app.command(rich_help_panel=ANSWER, epilog=example("index runs"))
+def index(directory: Path) -> None:
+    """Write index.html over all runs in and below a directory: one line each, with what it recommends."""
+    from ropewalk.report.catalogue import write
+    from ropewalk.terminal import say
+
+    say(write(directory))
+
+
+@app.command(rich_help_panel=ANSWER, epilog=example("view runs/demo"))
+def view(
+    directory: Path,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of 127.0.0.1; 0 takes a free one.")] = 0,
+) -> None:
+    """Serve a run's page, or a list of runs, to this machine alone; the page of a run that goes on follows it."""
+    from ropewalk.export import names
+    from ropewalk.report.viewer import server
+    from ropewalk.terminal import say
+
+    with server(directory, port, names()) as serving:
+        say(f"http://127.0.0.1:{serving.server_address[1]}/")
+        sys.stdout.flush()
+        err.print("Ctrl-C ends it.", markup=False)
+        with contextlib.suppress(KeyboardInterrupt):
+            serving.serve_forever()
 
 
 @app.command(rich_help_panel=ANSWER, epilog=example("recommend runs/demo --length 1024"))
 def recommend(
     directory: Path,
-    length: Annotated[int, typer.Option(min=1, help="Target length, tokens.")],
+    length: Annotated[int, TARGET_LENGTH],
     max_short_cost: Annotated[
         float | None, typer.Option(metavar="PCT", help="Largest loss of perplexity inside the window, per cent.")
     ] = None,
     by: Annotated[
         str,
-        typer.Option(help="perplexity, a metric that counts what is found, or both: one among what the other ties."),
+        typer.Option(help="perplexity, a metric of how prompts are answered, or both: one among what the other ties."),
     ] = "both",
     min_found: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Smallest share to be found at the length, 0 to 1.")
     ] = None,
+    target: Annotated[str, typer.Option(metavar="ENGINE", help="Whose command to end with; see `export`.")] = "hf",
     partial: PartialFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Say which configuration to use at a length, on what evidence, and what is tied with it."""
     from ropewalk.experiment.store import sound
+    from ropewalk.export import find
     from ropewalk.report.deploy import deploy_command
     from ropewalk.report.printing import recommendation_json, recommendation_lines
     from ropewalk.report.recommend import recommend as choose
@@ -73,11 +143,12 @@ def recommend(
     from ropewalk.report.study import read_to_choose
     from ropewalk.terminal import say
 
+    find(target)
     with sound(directory):
         found, missing = read_to_choose(directory, partial=partial)
         say_missing(missing)
         answer = choose(found, length, max_short_cost, by=by, min_found=min_found)
-        command = deploy_command(found, answer.choice.method, answer.choice.params, answer.judged_at, directory)
+        command = deploy_command(found, answer.choice.method, answer.choice.params, answer.judged_at, directory, target)
     if as_json:
         return print_json(recommendation_json(answer, command, missing.cells))
     said = str(missing) if missing.cells else ""
@@ -109,5 +180,5 @@ def compare(directory_a: Path, directory_b: Path, as_json: JsonFlag = False) -> 
     table = Table(*columns, box=None, pad_edge=False)
     for row in shown.rows:
         table.add_row(*(escape(visible(text)) for text in row))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    stdout().print(table)
     return None

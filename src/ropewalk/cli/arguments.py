@@ -1,26 +1,60 @@
-"""Arguments as values: `-p`, `--lengths`, `--memory` and experiment files. Nothing here imports torch."""
+"""Arguments as values: `-p`, `--set`, `--lengths`, `--memory` and experiment files. Nothing here imports torch."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from ropewalk.errors import ExperimentError
+from ropewalk.validation import tokens
 
 UNITS = {"B": 1, "MB": 10**6, "MIB": 2**20, "GB": 10**9, "GIB": 2**30, "TB": 10**12, "TIB": 2**40}
 
 
-def parse_parameters(pairs: list[str] | None) -> dict[str, Any]:
-    """`key=value` pairs with YAML values."""
+def parse_parameters(pairs: list[str] | None, option: str = "-p", such_as: str = "factor=2") -> dict[str, Any]:
+    """Values by key of `key=value` pairs, read as YAML."""
     from ropewalk.experiment.schema import load_yaml
 
     found: dict[str, Any] = {}
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not equals or not key or key in found:
-            raise ExperimentError(f"-p {pair!r}: must be key=value, each key once; such as -p factor=2.")
-        found[key] = load_yaml(value, f"-p {key}")
+            raise ExperimentError(f"{option} {pair!r}: must be key=value, each key once; such as {option} {such_as}.")
+        found[key] = load_yaml(value, f"{option} {key}")
+    return found
+
+
+def replaced(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """An experiment with values at paths of keys, such as `metrics.passkey.trials`; missing mappings are made.
+
+    Raises:
+        ExperimentError: a path that leads through something else than a mapping.
+    """
+    found = dict(raw)
+    for path, value in changes.items():
+        key, dot, rest = path.partition(".")
+        inner = found.get(key)
+        if dot and not (inner is None or isinstance(inner, Mapping)):
+            raise ExperimentError(f"--set {path}: {key} is {inner!r} and no mapping; set {key} as a whole.")
+        found[key] = replaced(inner or {}, {rest: value}) if dot else value
+    return found
+
+
+def parse_length(text: str) -> int:
+    """Tokens of an option: `4096`, or `4k`.
+
+    Raises:
+        typer.BadParameter: anything else.
+    """
+    found = tokens(text.strip())
+    if isinstance(found, str):
+        found = int(found) if found.isdecimal() and found.isascii() and len(found) < 10 else 0
+    if not isinstance(found, int) or found < 1:
+        raise typer.BadParameter(f"{text!r} must be a whole number of tokens, at least 1, such as 4096 or 4k.")
     return found
 
 
@@ -28,10 +62,12 @@ def parse_lengths(asked: list[str] | None) -> list[int] | None:
     """`128,256`, or the option repeated, to tokens; None if it was not given."""
     if not asked:
         return None
-    parts = [part.strip() for item in asked for part in item.split(",")]
-    if not all(part.isdecimal() and len(part) < 10 for part in parts):
-        raise ExperimentError(f"--lengths {' '.join(asked)}: must be whole numbers of tokens, such as 2048,4096.")
-    return [int(part) for part in parts]
+    try:
+        return [parse_length(part) for item in asked for part in item.split(",")]
+    except typer.BadParameter:
+        raise ExperimentError(
+            f"--lengths {' '.join(asked)}: must be whole numbers of tokens, such as 2048,4096 or 2k,4k."
+        ) from None
 
 
 def parse_bytes(text: str, place: str) -> int:
@@ -70,7 +106,9 @@ def parse_until(until: str | None, precision: str | None, budget: str | None) ->
     return {"precision": None if found is None else float(found[1]), "budget_s": budget_s}
 
 
-def read_experiment(file: str, model: str | None, lengths: list[str] | None) -> tuple[Any, str]:
+def read_experiment(
+    file: str, model: str | None = None, lengths: list[str] | None = None, changes: list[str] | None = None
+) -> tuple[Any, str]:
     """An experiment file or preset, checked as far as that needs no model, and its text.
 
     Raises:
@@ -85,6 +123,7 @@ def read_experiment(file: str, model: str | None, lengths: list[str] | None) -> 
     asked = {"model": model, "lengths": parse_lengths(lengths)}
     if isinstance(raw, dict):
         raw |= {key: value for key, value in asked.items() if value is not None}
+        raw = replaced(raw, parse_parameters(changes, "--set", "documents.count=2"))
     experiment = schema.parse(raw, file)
     ModelSpec.parse(experiment.model)
     plan.configurations(experiment.methods)

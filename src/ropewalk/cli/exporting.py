@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 from typing_extensions import override
 
-from ropewalk.cli.arguments import parse_parameters
+from ropewalk.cli.arguments import parse_length, parse_parameters
 from ropewalk.cli.options import SERVE, ParamList, PartialFlag, app, err, example
 from ropewalk.errors import visible
 
@@ -36,7 +36,10 @@ def export(
         str | None, typer.Option(help="Hub id, directory, .gguf file or built-in name; for a METHOD.")
     ] = None,
     p: ParamList = None,
-    length: Annotated[int | None, typer.Option(min=1, help="Tokens to serve; default factor x window.")] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(parser=parse_length, metavar="TOKENS", help="Tokens to serve; default factor x window."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="What to write: a model directory, a .gguf, or the line.")] = None,
     gguf: Annotated[Path | None, typer.Option(help="The .gguf to serve; with --out a rewritten copy of it.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Run the exported form and compare its token losses.")] = False,

@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ropewalk.cli.arguments import parse_parameters
-from ropewalk.cli.options import LOOK, JsonFlag, ParamList, app, example, print_json
+from ropewalk.cli.arguments import parse_length, parse_parameters
+from ropewalk.cli.options import LOOK, TARGET_LENGTH, JsonFlag, ParamList, app, example, print_json
 from ropewalk.errors import ExperimentError
 
 
@@ -28,6 +28,29 @@ def inspect(model: str, as_json: JsonFlag = False) -> None:
         return print_json(found)
     print("\n".join(lines(model, found)))
     return None
+
+
+@app.command(rich_help_panel=LOOK, epilog=example("init strand --length 1k > experiment.yaml"))
+def init(
+    model: Annotated[str, typer.Argument(help="Hub id, directory, .gguf file or built-in name.")],
+    length: Annotated[
+        int | None,
+        typer.Option(parser=parse_length, metavar="TOKENS", help="Longest length; default four times the window."),
+    ] = None,
+) -> None:
+    """Print a commented experiment file that fits the model and this machine."""
+    from ropewalk.experiment.draft import draft
+    from ropewalk.terminal import say
+
+    say(draft(model, length).rstrip("\n"))
+
+
+@app.command(rich_help_panel=LOOK, epilog=example("schema > experiment.schema.json"))
+def schema() -> None:
+    """Print the JSON schema of experiment files, from which editors complete and check."""
+    from ropewalk.experiment.described import json_schema
+
+    print_json(json_schema())
 
 
 @app.command(rich_help_panel=LOOK, epilog=example("methods"))
@@ -57,7 +80,7 @@ def _parameter(parameter: dict[str, Any]) -> str:
 @app.command(rich_help_panel=LOOK, epilog=example("rotation yarn --model strand --length 1024 -p factor=4"))
 def rotation(
     method: Annotated[str, typer.Argument(help="A method's name, see `ropewalk methods`.")],
-    length: Annotated[int, typer.Option(min=1, help="Target length, tokens.")],
+    length: Annotated[int, TARGET_LENGTH],
     model: Annotated[str | None, typer.Option(help="Hub id, directory, .gguf file or built-in name.")] = None,
     rotary_dim: Annotated[int | None, typer.Option(help="Rotated dimensions per head, without a model.")] = None,
     rope_theta: Annotated[float | None, typer.Option(help="Unscaled base, without a model.")] = None,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from ropewalk.cli.arguments import parse_bytes, parse_until, read_experiment
 from ropewalk.cli.options import (
@@ -16,10 +15,12 @@ from ropewalk.cli.options import (
     JsonFlag,
     LengthsOption,
     ModelOption,
+    SetOption,
     app,
     err,
     example,
     print_json,
+    print_tables,
     say_missing,
 )
 from ropewalk.errors import RopewalkError, visible
@@ -33,17 +34,18 @@ def demo(
     out: Annotated[Path, typer.Option(help="Run directory; one that holds the demo goes on.")] = DEMO_DIRECTORY,
 ) -> None:
     """Run the built-in sweep on the built-in model, and print what it says."""
-    experiment, source = read_experiment("preset:demo", None, None)
+    experiment, source = read_experiment("preset:demo")
     from ropewalk.experiment.results import Run
+    from ropewalk.export import names
     from ropewalk.report import study, wording, write
     from ropewalk.report.recommend import recommend
-    from ropewalk.terminal import results_table, say
+    from ropewalk.terminal import say
 
     _sweep(experiment, source, out, False)
     longest = experiment.lengths[-1]
     rows = [row for row in Run.open(out).labelled_rows() if row["length"] == longest and row["metric"] in DEMO_METRICS]
-    Console(width=None if sys.stdout.isatty() else 160).print(results_table(rows))
-    page, *_ = write.report(out)
+    print_tables(rows)
+    page, *_ = write.report(out, targets=names())
     found = study.read(out).run
     say(wording.headline(recommend(found, longest)))
     if found.retrieval is not None:
@@ -56,6 +58,7 @@ def plan(
     file: Annotated[str, typer.Argument(help="Experiment file, or preset:NAME.")],
     model: ModelOption = None,
     lengths: LengthsOption = None,
+    changes: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="A run directory, to count what is done.")] = None,
     memory: Annotated[
         str | None, typer.Option(metavar="BYTES", help="Say the longest length that fits, such as into 12GB.")
@@ -63,11 +66,14 @@ def plan(
     no_probe: Annotated[
         bool, typer.Option("--no-probe", help="Leave out the time, which takes the model and about a minute.")
     ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print one prompt of each task with its answer, and nothing else.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show cells, duplicates, passes, tokens, memory and, from a short probe, time of an experiment not yet run."""
     given = None if memory is None else parse_bytes(memory, "--memory")
-    experiment, _ = read_experiment(file, model, lengths)
+    experiment, _ = read_experiment(file, model, lengths, changes)
     from ropewalk.experiment import estimate  # imports torch, as the others do
     from ropewalk.experiment import memory as needs
     from ropewalk.experiment.overview import lines, overview, time_line
@@ -75,6 +81,8 @@ def plan(
     from ropewalk.terminal import progress, say
 
     asked = ask(experiment)
+    if show:
+        return _show(asked, as_json)
     memory_needed, expected = needs.of(asked, given), None
     if not as_json:
         say(*lines(overview(asked, out, None, memory_needed)))
@@ -88,12 +96,26 @@ def plan(
     return None
 
 
+def _show(asked: Any, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from ropewalk.experiment.showing import lines, shown
+    from ropewalk.terminal import say
+
+    found = shown(asked)
+    if as_json:
+        return print_json([asdict(each) for each in found])
+    say(*lines(found))
+    return None
+
+
 @app.command(rich_help_panel=MEASURE, epilog=example("run preset:demo --out runs/demo"))
 def run(
     file: Annotated[str, typer.Argument(help="Experiment file, or preset:NAME.")],
     out: Annotated[Path, typer.Option(help="Run directory; new, or of the same experiment to resume.")],
     model: ModelOption = None,
     lengths: LengthsOption = None,
+    changes: SetOption = None,
     exact: Annotated[bool, typer.Option(help="Float32, eager attention, one row at a time.")] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; default: one per visible GPU, one on a CPU.")
@@ -111,7 +133,7 @@ def run(
 ) -> None:
     """Run an experiment, or resume it."""
     stopping = parse_until(until, precision, budget)
-    experiment, source = read_experiment(file, model, lengths)
+    experiment, source = read_experiment(file, model, lengths, changes)
     from ropewalk.execution.pace import Stopping
     from ropewalk.execution.shard import Shard
     from ropewalk.execution.table import choose
@@ -120,6 +142,30 @@ def run(
     chosen["shard"] = None if shard is None else Shard.parse(shard)
     chosen["until"] = None if stopping is None else Stopping(**stopping)
     _sweep(experiment, source, out, exact, **chosen)
+    if shard is None:
+        _say_next(out, experiment.lengths[-1])
+
+
+@app.command(rich_help_panel=MEASURE, epilog=example("resume runs/demo"))
+def resume(directory: Path) -> None:
+    """Go on with a run that was interrupted, or that lacks cells; needs nothing but its directory."""
+    from ropewalk.execution.run import begun
+    from ropewalk.execution.table import choose
+
+    experiment, exact, shard, until = begun(directory)
+    chosen = choose(workers=None, gpus_per_model=1, ray=None)
+    _sweep(experiment, "", directory, exact, shard=shard, until=until, **chosen)
+    if shard is None:
+        _say_next(directory, experiment.lengths[-1])
+
+
+def _say_next(out: Path, longest: int) -> None:
+    """What to do with a finished run."""
+    for command, what in (
+        (["report", str(out)], "the page, with every number"),
+        (["recommend", str(out), "--length", str(longest)], "which one, and why"),
+    ):
+        err.print(f"next: {shlex.join(['ropewalk', *command])}  # {what}", markup=False)
 
 
 def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) -> None:

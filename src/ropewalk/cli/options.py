@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 from ropewalk import __version__
+from ropewalk.cli.arguments import parse_length
 from ropewalk.errors import RopewalkError
 
 if TYPE_CHECKING:
@@ -25,6 +27,11 @@ ModelOption = Annotated[str | None, typer.Option("--model", help="Replaces `mode
 LengthsOption = Annotated[
     list[str] | None, typer.Option("--lengths", help="Replaces `lengths`; comma-separated or repeated.")
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Replaces a key of the file; YAML value; repeats."),
+]
+TARGET_LENGTH = typer.Option(parser=parse_length, metavar="TOKENS", help="Target length, such as 4096 or 4k.")
 ParamList = Annotated[
     list[str] | None, typer.Option("-p", metavar="KEY=VALUE", help="A parameter; YAML value; repeats.")
 ]
@@ -97,6 +104,20 @@ def say_missing(missing: Missing, before: str = "") -> None:
     """What a run lacks, on stderr, before anything else is said of it."""
     if missing.cells:
         err.print(f"{before}{missing}", markup=False)
+
+
+def stdout() -> Console:
+    """Where tables go: as wide as the terminal, and wide where nobody watches."""
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def print_tables(rows: Any, *, ci: bool = True) -> None:
+    """Results on stdout, in as many tables as its width asks for."""
+    from ropewalk.terminal import results_tables
+
+    out = stdout()
+    for index, table in enumerate(results_tables(rows, out.width, ci=ci)):
+        out.print(*[""] * (index > 0), table, sep="\n" if index else " ")
 
 
 def print_json(value: Any) -> None:

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from ropewalk.cli.arguments import read_experiment
-from ropewalk.cli.options import SERVE, app, err, example
+from ropewalk.cli.options import SERVE, TARGET_LENGTH, app, err, example
 from ropewalk.errors import ExperimentError
 
 
 @app.command(rich_help_panel=SERVE, epilog=example("search preset:demo --length 1024 --out runs/search --budget 5m"))
 def search(
     file: Annotated[str, typer.Argument(help="Experiment file, perhaps with a section `search`, or preset:NAME.")],
-    length: Annotated[int, typer.Option(min=1, help="Target length, tokens; beyond the window.")],
+    length: Annotated[int, TARGET_LENGTH],
     out: Annotated[Path, typer.Option(help="Directory; new, or of the same search to resume.")],
     evaluations: Annotated[int | None, typer.Option(min=1, help="Candidates per repeat; default 500.")] = None,
     budget: Annotated[

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ropewalk.cli.options import SERVE, app, err, example
+from ropewalk.cli.options import SERVE, TARGET_LENGTH, app, err, example
 from ropewalk.errors import ExperimentError
+
+if TYPE_CHECKING:
+    from ropewalk.experiment.schema import Experiment
+    from ropewalk.tuning.asked import Request
 
 
 @app.command(rich_help_panel=SERVE, epilog=example("tune preset:demo --length 1024 --out runs/tuned"))
 def tune(
     file: Annotated[str, typer.Argument(help="Experiment file, or preset:NAME.")],
-    length: Annotated[int, typer.Option(min=1, help="Target length, tokens; beyond the window.")],
-    out: Annotated[Path, typer.Option(help="Directory; new, or of the same tuning to resume.")],
+    length: Annotated[int, TARGET_LENGTH],
+    out: Annotated[Path | None, typer.Option(help="Directory; new, or of the same tuning to resume.")] = None,
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Of each seed's descent, such as 90s; default 2m.")
     ] = None,
@@ -29,6 +33,9 @@ def tune(
     max_short_cost: Annotated[
         float | None, typer.Option(metavar="PCT", help="Largest loss of perplexity inside the window, per cent.")
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what it needs and how long it takes, and tune nothing.")
+    ] = False,
 ) -> None:
     """Find a rotation and gains of the query by gradient descent, and judge them on text that they never saw."""
     from ropewalk.experiment import presets, schema
@@ -51,6 +58,21 @@ def tune(
         what=what,
         max_short_cost=max_short_cost,
     )
+    experiment = schema.parse(schema.load_yaml(text, file), file)
+    if plan:
+        return _plan(experiment, request)
+    if out is None:
+        raise ExperimentError("--out: is missing; name a directory, or --plan to see what it would take.")
     with progress(err, "steps") as report:
-        found = find(schema.parse(schema.load_yaml(text, file), file), request, out, progress=report)
+        found = find(experiment, request, out, progress=report)
     say(*lines(found.result), found.file)
+    return None
+
+
+def _plan(experiment: Experiment, request: Request) -> None:
+    from ropewalk.terminal import progress, say
+    from ropewalk.tuning.plan import lines, plan
+
+    with progress(err, "probes") as report:
+        found = plan(experiment, request, report=report)
+    say(*lines(found, request))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ropewalk.corpus.builtin import builtin_documents
 from ropewalk.corpus.documents import Document, choices, refuse_duplicates
+from ropewalk.corpus.hub import hub_documents, is_on_hub
 from ropewalk.corpus.local import dataset_documents, file_documents
 from ropewalk.errors import CorpusError
 
@@ -14,16 +15,38 @@ EVERY = ("count", "windows", "tokens")
 KEYS: Mapping[str, tuple[str, ...]] = {
     "corpus": ("corpus", *EVERY),
     "files": ("files", *EVERY),
-    "dataset": ("dataset", "column", "split", *EVERY),
+    "dataset": ("dataset", "column", "split", "revision", *EVERY),
 }
+DOCUMENT_KEYS: Mapping[str, Mapping[str, Any]] = {
+    "corpus": {"enum": ["builtin"], "description": "17 texts in the public domain that come with the package."},
+    "files": {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+        "description": "Paths or globs of UTF-8 text files, one document each; ** descends.",
+    },
+    "dataset": {
+        "type": "string",
+        "description": "Directory of datasets.save_to_disk, a .parquet, .jsonl or .csv file, or OWNER/NAME of the Hub.",
+    },
+    "column": {"type": "string", "default": "text", "description": "The column of a data set that holds the text."},
+    "split": {"type": "string", "description": "Of a data set, where it has several."},
+    "revision": {"type": "string", "description": "Branch, tag or commit of a data set on the Hub; main if left out."},
+    "count": {"type": "integer", "minimum": 1, "description": "Take the first so many; all if left out."},
+    "windows": {
+        "anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}],
+        "default": 1,
+        "description": "Separate stretches read of each document; auto for as many as tokens allow.",
+    },
+    "tokens": {"type": "integer", "minimum": 1, "description": "What windows: auto may read in all."},
+}
+"""Every key of `documents` as JSON schema."""
 
 
 def load_documents(spec: Mapping[str, Any]) -> tuple[Document, ...]:
     """Read and verify documents.
 
-    `spec` is one of `{corpus: builtin}`, `{files: [glob, ...]}` and `{dataset: PATH, column: text, split: NAME}`,
-    each with an optional `count`, which takes the first so many (built-in: in manifest order, kinds in turn), and
-    `windows` (see `asked_windows`).
+    `spec` is one of `{corpus: builtin}`, `{files: [glob, ...]}`, `{dataset: PATH, column: text, split: NAME}`, and of
+    the Hub `{dataset: OWNER/NAME, revision: COMMIT, ...}`, each with an optional `count`, which takes the first so many
+    (built-in: in manifest order, kinds in turn), and `windows` (see `asked_windows`).
 
     Raises:
         CorpusError: an unknown key or corpus, a value of the wrong type, or documents that are missing, too few,
@@ -44,9 +67,14 @@ def load_documents(spec: Mapping[str, Any]) -> tuple[Document, ...]:
         case "files":
             documents = file_documents(_patterns(spec["files"]), count)
         case _:
-            documents = dataset_documents(
-                _text(spec, "dataset"), _text(spec, "column", "text"), split=_text(spec, "split", None), count=count
-            )
+            name, column = _text(spec, "dataset"), _text(spec, "column", "text")
+            split, revision = (_text(spec, key, None) for key in ("split", "revision"))
+            if is_on_hub(name):
+                documents = hub_documents(name, column, split=split, revision=revision, count=count)
+            elif revision is not None:
+                raise CorpusError(f"documents: revision={revision!r}, but {name!r} is on disk; leave revision out.")
+            else:
+                documents = dataset_documents(name, column, split=split, count=count)
     refuse_duplicates(documents)
     return documents
 

@@ -104,8 +104,8 @@ def dataset_documents(
     place = on_disk(path, "documents: dataset")
     if not (place.is_dir() or place.is_file()):
         raise CorpusError(
-            f"documents: dataset: nothing at {path!r}; ropewalk downloads no data: "
-            "save it first with datasets.load_dataset(...).save_to_disk(PATH)."
+            f"documents: dataset: nothing at {path!r}; name a file or a directory of "
+            "datasets.save_to_disk, or OWNER/NAME on the Hub."
         )
     if place.is_dir():
         rows = _saved_rows(place, column, split, count)

@@ -83,8 +83,8 @@ def _server(url: str, spec: ModelSpec, options: Options) -> Diagnosis:
     refused = request(found.geometry, options.method, params, length, found.checkpoint)  # before weights are read
     if refused.folding is not None:
         raise ExportError(
-            f"{options.method}: its gains stand in the weights that are served; name the exported directory as --model, "
-            "and leave -p and the method out."
+            f"{options.method}: its gains stand in the weights that are served; name the exported directory as "
+            "--model, and leave -p and the method out."
         )
     server = servers.server_at(url, length)
     kind = options.target or servers.kind_of(server)

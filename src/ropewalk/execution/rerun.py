@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 from collections import Counter
@@ -21,7 +22,7 @@ from ropewalk.experiment.index import Answer, StoredPrompt
 from ropewalk.experiment.prepare import Prepared, ask, document_row, geometry_facts, prepare
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.schema import Experiment
-from ropewalk.experiment.store import DOCUMENTS, Store
+from ropewalk.experiment.store import DOCUMENTS, Store, sound
 from ropewalk.experiment.todo import PassTask, PromptTask
 from ropewalk.experiment.tolerance import Tolerance, noticed
 from ropewalk.experiment.verify import Mismatch
@@ -47,7 +48,7 @@ def verify_passes(
     forgery this would have noticed.
     """
     store = Store.open_run(directory, read_only=True)
-    try:
+    with contextlib.closing(store), sound(directory):
         raw = Raw.read(store)
         _require_no_code(directory, raw.experiment)
         prepared = prepare(ask(raw.experiment), exact=bool(store.meta("identity")["exact"]))
@@ -63,8 +64,6 @@ def verify_passes(
             wrong += _answer(raw, worker, task) if isinstance(task, PromptTask) else _pass(raw, worker, tolerance, task)
         _say_what_is_noticed(raw, tolerance, sum(isinstance(task, PassTask) for task in chosen), say)
         return len(chosen), wrong
-    finally:
-        store.close()
 
 
 def _require_no_code(directory: Path, experiment: Experiment) -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +28,11 @@ from ropewalk.experiment.plan import Plan
 from ropewalk.experiment.prepare import Asked, Progress, geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, writing
+from ropewalk.experiment.schema import Experiment
+from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, sound, writing
 from ropewalk.experiment.todo import Chunk
 from ropewalk.files import open_own
+from ropewalk.model_spec import ModelSpec
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,6 +80,7 @@ def sweep(
             _require_ours(out, identity)
             store = Store.open_run(out) if Store.exists(out) else Store.create(out)
             try:
+                _require_records(store)
                 _begin(store, asked, first.opening, identity, source, until)
                 Session(store, asked, crew, report, shard, until).run(first)
             finally:
@@ -84,6 +88,28 @@ def sweep(
                 with contextlib.suppress(OSError):  # without it a damaged run cannot be told from a bug, and no more
                     seal(out / DATABASE)
     return Run.open(out) if shard is None else Run(directory=out)  # what it lacks, others measure
+
+
+def begun(out: Path) -> tuple[Experiment, bool, Shard | None, Stopping | None]:
+    """The experiment that a run was begun with, whether it is exact, which shard it is, and when it stops by itself.
+
+    Raises:
+        StoreError: there is no run, nothing was begun in it, its model was only in memory, or it trusts the code of a
+            model's repository: a run directory may come from anybody, and is no consent.
+    """
+    store = Store.open_run(out, read_only=True)
+    with contextlib.closing(store), sound(out):
+        experiment = Raw.read(store).experiment
+        if ModelSpec.parse(experiment.model).trust_remote_code:
+            raise StoreError(
+                f"{out}: was made with trust_remote_code, to which a run directory cannot consent; go on with "
+                f"`ropewalk run FILE --out {out}`."
+            )
+        identity = store.meta("identity")
+        shard = identity.get("shard")
+        stops = identity.get("until")
+        until = None if stops is None else Stopping(precision=stops["precision"])
+        return experiment, bool(identity["exact"]), None if shard is None else Shard.parse(str(shard)), until
 
 
 class Session:
@@ -141,6 +167,7 @@ class Session:
         done = total - sum(chunk.tokens for chunk in self.left(plan, writer.index))
         while chunks := self.next(plan, writer):
             writer.expect(chunks if writer.raw.state is None else ())
+            waiting = Counter(task.fingerprint for chunk in chunks for task in chunk.tasks)
             for event in self.crew.map(chunks):
                 if isinstance(event, Joined):
                     self.join(event)
@@ -149,7 +176,9 @@ class Session:
                     tokens = sum(task.tokens for task, _ in event.outcomes)
                     done += tokens
                     self.pace.fed(tokens, writer.raw.state)
-                    self.report(event.outcomes[0][0].said, done, total)
+                    waiting -= Counter(task.fingerprint for task, _ in event.outcomes)
+                    rotations = f"{len(plan.schemes) - len(waiting)} of {len(plan.schemes)} rotations"
+                    self.report(f"{event.outcomes[0][0].said}, {rotations}", done, total)
         writer.finish()
         self.end(fresh)
         with self.store.transaction():
@@ -228,9 +257,11 @@ def _require_ours(out: Path, identity: Mapping[str, Any]) -> None:
 
 
 def first_difference(found: Any, asked: Any, path: str = "") -> str:
-    """The first key in which two identities differ, with both values."""
+    """The first key in which two identities differ, with both values; of texts their hashes say nothing to anybody."""
+    if path == "documents" and isinstance(found, list) and isinstance(asked, list):
+        return "its documents were other texts"
     if isinstance(found, Mapping) and isinstance(asked, Mapping):
-        for key in [*found, *asked]:
+        for key in [*asked, *found]:
             if found.get(key) != asked.get(key):
                 return first_difference(found.get(key), asked.get(key), f"{path}.{key}" if path else str(key))
     there, here = (repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..." for value in (found, asked))
@@ -253,6 +284,23 @@ def locked(out: Path) -> Iterator[None]:
             lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             lock.flush()
         yield
+
+
+def _require_records(store: Store) -> None:
+    """Refuse a run whose records are not of the kinds that a session reads and adds to, before it adds anything.
+
+    Raises:
+        StoreError: saying which mistake they lead to.
+    """
+    with sound(store.directory):
+        float(store.meta("wall_s") or 0.0)
+        dict.fromkeys(store.meta("left_out") or ())
+        dict((store.meta("evaluator") or {}).get("files", {}))
+        if (known := store.meta("canary")) is not None:
+            canary.difference(known, known)
+            list(known["checks"])
+        if (model := store.meta("model")) is not None:
+            model["weights_sha256"], model["dtype"], model["device"]
 
 
 def require_same(store: Store, known: Mapping[str, Any] | None, model: Mapping[str, Any], who: str = "") -> None:

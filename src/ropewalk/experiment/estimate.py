@@ -10,10 +10,11 @@ from functools import partial
 
 from ropewalk.experiment.plan import PromptSet
 from ropewalk.experiment.prepare import Asked, Prepared, Progress, prepare, prompts
-from ropewalk.metrics.requests import Forced
+from ropewalk.metrics.requests import Forced, Generated
 from ropewalk.models.source import find, is_here
 from ropewalk.scoring import AnswerRow, Split, fast, split
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
+from ropewalk.scoring.decoding import PromptRow, chunked, stores
 from ropewalk.scoring.loop import even_part
 from ropewalk.scoring.probe import Clock, Fed, probe
 from ropewalk.scoring.shared import grain_of, shares, walk
@@ -103,17 +104,45 @@ def prompt_passes(prepared: Prepared, budget: int, *, whole: bool) -> list[Fed]:
     """Every prompt under every scheme: `whole`, or what comes after the beginning that it shares."""
     sets = prepared.plan.prompts
     forced = [each for each in sets if not each.prompts.new_tokens]
-    return [*_generated(sets), *(_forced(prepared, forced, budget, whole=whole) if forced else ())]
+    made = [each for each in sets if each.prompts.new_tokens]
+    found = _generated(prepared, made, budget, whole=whole) if made else []
+    return [*found, *(_forced(prepared, forced, budget, whole=whole) if forced else ())]
 
 
-def _generated(sets: Sequence[PromptSet]) -> list[Fed]:
-    """One prompt at a time, then token by token."""
-    passes: list[Fed] = []
-    for each in sets:
-        for _ in range(each.prompts.count if each.prompts.new_tokens else 0):
-            step = Fed(rows=1, new=1, before=each.length)
-            passes += [Fed(rows=1, new=each.length), *[step] * each.prompts.new_tokens]
+def _generated(prepared: Prepared, sets: Sequence[PromptSet], budget: int, *, whole: bool) -> list[Fed]:
+    """Prompts, and after them token by token until no answer can be longer: one at a time if `whole`, or as many
+    beside each other as `generate_shared` takes."""
+    model, rows = prepared.model.model, _rows(prepared, sets)
+    if whole:
+        alone = [(Fed(rows=1, new=len(row.ids)), Fed(rows=1, new=1, before=len(row.ids)), row) for row in rows]
+        return [fed for first, step, row in alone for fed in (first, *[step] * (row.new_tokens - 1))]
+    parts, passes = split(model), list[Fed]()
+    for chunk in chunked(rows, budget):
+        prompts = [rows[i] for i in chunk[0]]
+        for taken in stores(model, parts, rows, chunk):
+            own = [prompts[step.prompt] for step in taken]
+            fed = [
+                Fed(rows=len(chunk), new=len(row.ids) - s.shared, before=s.shared)
+                for s, row in zip(taken, own, strict=True)
+            ]
+            longest, most = max(len(row.ids) for row in own), max(row.new_tokens for row in own)
+            passes += [*fed, *[Fed(rows=len(own) * len(chunk), new=1, before=longest)] * (most - 1)]
     return passes
+
+
+def _rows(prepared: Prepared, sets: Sequence[PromptSet]) -> list[PromptRow]:
+    """Every prompt that is to be gone on with, under its scheme."""
+    found = list[PromptRow]()
+    made = {key: prompts(prepared, *key) for key in {(each.metric, each.length) for each in sets}}
+    for each in sets:
+        first, last = each.prompts.first, each.prompts.first + each.prompts.count
+        scheme = prepared.plan.schemes[each.fingerprint]
+        for prompt in made[each.metric, each.length][first:last]:
+            request = prompt.request
+            assert isinstance(request, Generated)
+            row = PromptRow(ids=request.ids, scheme=scheme, new_tokens=request.new_tokens, stop=request.stop)
+            found.append(row)
+    return found
 
 
 def _forced(prepared: Prepared, sets: Sequence[PromptSet], budget: int, *, whole: bool) -> list[Fed]:

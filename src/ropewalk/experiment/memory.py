@@ -41,20 +41,20 @@ def of(asked: Asked, given: int | None = None) -> Memory:
     loaded = asked.loaded
     size = read_size(asked.spec, asked.experiment.dtype) if loaded is None else size_of_loaded(loaded)
     shared = any(not each.prompts.new_tokens for each in asked.plan.prompts)
-    longest = asked.experiment.lengths[-1]
-    rows = planned_rows(size, longest)
+    length = asked.experiment.lengths[-1]
+    rows = planned_rows(size, length)
     return Memory(
         weights_bytes=weight_bytes(size),
         rows=rows,
-        pass_bytes=pass_bytes(size, longest, rows=rows, shared=shared),
-        peak_bytes=peak_bytes(size, longest, rows=rows, shared=shared),
+        pass_bytes=pass_bytes(size, length, rows=rows, shared=shared),
+        peak_bytes=peak_bytes(size, length, rows=rows, shared=shared),
         given_bytes=given,
-        longest_length=None if given is None else _longest(size, given, shared=shared),
+        longest_length=None if given is None else longest(size, given, shared=shared),
     )
 
 
-def _longest(size: ModelSize, given: int, *, shared: bool) -> int:
-    """The longest length whose peak fits, by halving; 0 if none does."""
+def longest(size: ModelSize, given: int, *, shared: bool) -> int:
+    """The longest length whose peak fits into `given` bytes, by halving, tokens; 0 if none does."""
     low, high = 0, MAX_LENGTH + 1
     while high - low > 1:
         middle = (low + high) // 2

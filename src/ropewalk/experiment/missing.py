@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from ropewalk.experiment import presets, schema
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.store import Store
+from ropewalk.model_spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,19 +35,9 @@ def missing(store: Store, raw: Raw) -> Missing:
 
 
 def _remedy(store: Store, raw: Raw) -> str:
-    source, out = store.meta("source"), str(store.directory)
-    if not source:
+    out = str(store.directory)
+    if not store.meta("source"):
         return f"`ropewalk.sweep` with the same arguments and out={out!r} goes on where it stopped."
-    for name in presets.names():
-        text = presets.text(name)
-        if text == source and schema.parse(schema.load_yaml(text, name), name) == raw.experiment:
-            return f"`{_command(store, f'preset:{name}', out)}` goes on where it stopped."
-    return f"`{_command(store, 'FILE', out)}` with the same file goes on where it stopped."
-
-
-def _command(store: Store, file: str, out: str) -> str:
-    exact = ["--exact"] if store.meta("identity").get("exact") else []
-    until = store.meta("identity").get("until") or {}
-    precision = until.get("precision")
-    stops = ["--until", "decided", *([f"--precision={precision:g}%"] if precision else [])] if until else []
-    return shlex.join(["ropewalk", "run", file, "--out", out, *exact, *stops])
+    if ModelSpec.parse(raw.experiment.model).trust_remote_code:  # to which a run directory cannot consent
+        return f"`ropewalk run FILE --out {shlex.quote(out)}` with the same file goes on where it stopped."
+    return f"`{shlex.join(['ropewalk', 'resume', out])}` goes on where it stopped."

@@ -18,6 +18,8 @@ MAX_BYTES = 2**29
 SEAL = "run.sha256"
 MAGIC = bytes.fromhex("d9d505f920a163d7")
 """How a journal ends that names another one (SQLite's file format, 3: "The Rollback Journal")."""
+KINDS = {"TEXT": "'text'", "INTEGER": "'integer'", "REAL": "'real', 'integer'"}
+"""What `typeof` says of values in a column, by its declared type."""
 
 
 def require_harmless(path: Path) -> None:
@@ -62,7 +64,8 @@ def is_as_sealed(path: Path) -> bool:
 
 
 def require_schema(path: Path, connection: sqlite3.Connection, *schemas: str) -> None:
-    """Refuse a database that holds anything but the tables of one of `schemas`, or whose pages do not fit together.
+    """Refuse a database that holds anything but the tables of one of `schemas`, whose pages do not fit together, or
+    whose values are not of their columns' types.
 
     Triggers, views and computed columns would change what is read and written, and run whatever they say. Pages that
     are reached twice make few bytes into rows without end.
@@ -78,6 +81,20 @@ def require_schema(path: Path, connection: sqlite3.Connection, *schemas: str) ->
     ((said,),) = connection.execute("PRAGMA quick_check(1)").fetchall()
     if said != "ok":
         raise sqlite3.DatabaseError(" ".join(str(said).split()))
+    _require_kinds(path, connection)
+
+
+def _require_kinds(path: Path, connection: sqlite3.Connection) -> None:
+    """Refuse values of another kind than their column says: SQLite stores any, and readers compare and sort them."""
+    for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        for _, column, kind, not_null, *_ in connection.execute(f"PRAGMA table_info({table})").fetchall():
+            taken = KINDS[kind] + ("" if not_null else ", 'null'")
+            wrong = f"SELECT typeof({column}) FROM {table} WHERE typeof({column}) NOT IN ({taken}) LIMIT 1"
+            for (found,) in connection.execute(wrong):
+                raise StoreError(
+                    f"{path}: {table}.{column} holds a value of the kind {found}, which no run writes; restore the "
+                    "file, or start a new run."
+                )
 
 
 @cache

@@ -67,7 +67,10 @@ class Raw:
             raw = cls(store, stored(identity["experiment"]), geometry(facts), _documents(store), Index.read(store))
             raw.decide()
             return raw
-        except (LookupError, TypeError, ValueError, ModelError):
+        except ModelError:
+            raise store.damaged("meta geometry") from None
+        except (LookupError, TypeError, ValueError) as error:
+            store.require_damaged(error)
             raise store.damaged("meta identity or geometry") from None
 
     def plan(self) -> Plan:
@@ -157,7 +160,8 @@ class Raw:
             return unit
         try:
             made = cell.source.sample(cell.column, cell.options, cell.readings, unit)
-        except (TypeError, ValueError):
+        except (LookupError, TypeError, ValueError) as error:
+            self.store.require_damaged(error)
             raise self.store.damaged(f"an outcome of {cell.label} @ {cell.length} {cell.metric}") from None
         return failed(made.status, made.reason) if isinstance(made, Remark) else made
 

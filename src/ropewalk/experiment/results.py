@@ -129,8 +129,20 @@ class Run:
 
     def samples(self) -> pd.DataFrame:
         """One row per finished cell and document (or trial): numerator and denominator of its value, depth of a
-        trial. Of documents that several windows are read of, a row per window; `document` is the unit either way."""
-        names = ["label", "method", "length", "metric", "unit", "numerator", "denominator", "depth", "document"]
+        trial, and the group that a unit belongs to, such as a task; empty where it belongs to none. Of documents that
+        several windows are read of, a row per window; `document` is the unit either way."""
+        names = [
+            "label",
+            "method",
+            "length",
+            "metric",
+            "unit",
+            "numerator",
+            "denominator",
+            "depth",
+            "group",
+            "document",
+        ]
         with self._store() as store:
             require_one_kind(store)
             raw = Raw.read(store)
@@ -149,6 +161,7 @@ class Run:
                             item.numerator,
                             item.denominator,
                             depth,
+                            item.group or "",
                             item.cluster or item.unit,
                         )
                     )

@@ -26,7 +26,7 @@ from ropewalk.errors import ExperimentError
 from ropewalk.files import read_regular
 from ropewalk.methods import inline, pasted_scaling
 from ropewalk.metrics import Metric, registered
-from ropewalk.validation import sentence
+from ropewalk.validation import sentence, tokens
 
 MAX_FILE_BYTES = 200_000
 """What takes seconds to read; experiment files have some thousand bytes."""
@@ -34,14 +34,14 @@ MAX_DIGITS = 100
 MAX_LENGTH = 2**24
 STORED = "stored"
 
-Length = Annotated[int, Field(ge=4, le=MAX_LENGTH, strict=True)]
+Length = Annotated[int, BeforeValidator(tokens), Field(ge=4, le=MAX_LENGTH, strict=True)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
-def _metrics_model() -> type[BaseModel]:
+def metrics_model() -> type[BaseModel]:
     """The section `metrics`: a key per registered metric, each None unless it is asked for."""
     return _made(tuple((name, metric.options) for name, metric in registered().items()))
 
@@ -55,7 +55,7 @@ def _made(options: tuple[tuple[str, type[BaseModel]], ...]) -> type[BaseModel]:
 def _metrics(data: Any) -> Any:
     if isinstance(data, BaseModel) or not isinstance(data, Mapping):
         return data
-    found = _metrics_model().model_validate({k: {} if v is None else v for k, v in data.items()})
+    found = metrics_model().model_validate({k: {} if v is None else v for k, v in data.items()})
     if not found.model_fields_set:
         names = list(registered())
         raise ValueError(f"names no metric; use {', '.join(names[:-1])} or {names[-1]}")
@@ -66,34 +66,37 @@ Metrics = Annotated[SerializeAsAny[BaseModel], BeforeValidator(_metrics)]
 
 
 class Weights(_Section):
-    """What a search minimises: a weighted sum of mean losses, nats per token.
-
-    `long`: beyond the window. `retrieval`: of the answers of passkey probes; null is 0.3 where the file asks for
-    passkey and 0 where it does not. `keys`: of key tokens beyond the window, where ready spans exist.
-    """
+    """What a search minimises: a weighted sum of mean losses, nats per token."""
 
     long: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Of tokens beyond the window."""
     retrieval: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Of the answers of passkey probes; null is 0.3 where the file asks for passkey and 0 where it does not."""
     keys: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Of key tokens beyond the window, where ready spans exist."""
 
 
 class Search(_Section):
-    """What `ropewalk search` varies and what it looks for; nothing to a sweep.
-
-    `max_short_cost`: largest loss of perplexity inside the window against `none`, per cent. `max_retrieval`: largest
-    loss of the probes' answers, nats per token. `probes`: passkeys per length. `probe_lengths`: at which of the
-    lengths from the window to the searched one; null for all. `method`: whose parameters `refine` varies.
-    """
+    """What `ropewalk search` varies and what it looks for; nothing to a sweep."""
 
     family: Literal["spline", "free", "refine"] = "spline"
+    """A curve of lambda over the pairs, a lambda for each pair, or the parameters of a method."""
     knots: Annotated[int, Field(ge=2, le=256)] = 8
+    """Of the spline."""
     method: str | None = None
+    """Whose parameters `refine` varies."""
     sampler: Literal["cmaes", "nsga2", "tpe"] = "cmaes"
+    """Of optuna: which candidates come next."""
     weights: Weights = Weights()
+    """What is minimised."""
     max_short_cost: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Largest loss of perplexity inside the window against `none`, per cent."""
     max_retrieval: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Largest loss of the probes' answers, nats per token."""
     probes: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Passkeys per length."""
     probe_lengths: Annotated[list[Length], Field(min_length=1)] | None = None
+    """At which of the lengths from the window to the searched one; null for all."""
 
     @model_validator(mode="after")
     def _refines_something(self) -> Search:
@@ -106,14 +109,23 @@ class Experiment(_Section):
     """One sweep: model x methods x lengths x metrics on the same documents and passkeys."""
 
     model: str | dict[str, Any]
+    """Hub id, directory, .gguf file or built-in name; or a mapping, to say more."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the weights; auto is the checkpoint's on accelerators, and on a CPU bfloat16 if it has instructions for it."""
     lengths: Annotated[list[Length], Field(min_length=1)]
+    """Tokens, at least 4; 4k is 4096. One inside the window shows what a method costs there."""
     documents: dict[str, Any] = Field(default_factory=lambda: {"corpus": "builtin"})
+    """The texts that are measured, the same for every method; the built-in books if left out."""
     methods: dict[str, Any]
+    """Method names to parameters; a list of values makes one configuration each. `none` and `truncate` always run."""
     metrics: Metrics
-    window: Annotated[int, Field(ge=1, le=MAX_LENGTH)] | None = None
+    """What is measured; at least one."""
+    window: Annotated[int, BeforeValidator(tokens), Field(ge=1, le=MAX_LENGTH)] | None = None
+    """Trained window, tokens, where the checkpoint's own configuration names another number."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of everything that is drawn."""
     search: Search | None = None
+    """What `ropewalk search` varies."""
 
     @field_validator("model", mode="before")
     @classmethod
@@ -177,7 +189,7 @@ def parse(raw: Any, place: str) -> Experiment:
     """Check a mapping read from YAML.
 
     Raises:
-        ExperimentError: one sentence naming the key, the value and the remedy.
+        ExperimentError: one sentence naming the key, the value and the remedy, or the file and what is wrong with it.
     """
     if not isinstance(raw, Mapping):
         raise ExperimentError(
@@ -186,9 +198,21 @@ def parse(raw: Any, place: str) -> Experiment:
     if meant := pasted_scaling({name: raw[name] for name in ("rope_scaling", "rope_parameters") if name in raw}):
         raise ExperimentError(f"{place}: {meant}.")
     try:
-        return Experiment.model_validate(dict(raw))
+        return _read_files(Experiment.model_validate(dict(raw)))
     except ValidationError as error:
         raise ExperimentError(f"{place}: {sentence(error, _known_keys)}") from None
+
+
+def _read_files(experiment: Experiment) -> Experiment:
+    """An experiment whose metrics say what the files hold that they name."""
+    held = {
+        metric.name: metric.read(options, experiment.lengths)
+        for metric, options in experiment.asked()
+        if metric.read is not None
+    }
+    if not held:
+        return experiment
+    return experiment.model_copy(update={"metrics": experiment.metrics.model_copy(update=held)})
 
 
 def read(path: Path) -> str:
@@ -269,7 +293,7 @@ def load_yaml(text: str, place: str) -> Any:
 
 
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {"metrics": _metrics_model(), "search": Search, "weights": Weights}
+    sections: dict[str, type[BaseModel]] = {"metrics": metrics_model(), "search": Search, "weights": Weights}
     sections |= {name: metric.options for name, metric in registered().items()}
     names = [part for part in loc if isinstance(part, str) and part in sections]
     return list((sections[names[-1]] if names else Experiment).model_fields)

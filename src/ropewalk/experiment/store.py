@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from ropewalk.errors import StoreError
+from ropewalk.errors import StoreError, is_own
 from ropewalk.experiment.opening import is_as_sealed, require_harmless, require_schema
 from ropewalk.files import read_inside, remove, remove_asides, sha256, write_whole
 
@@ -339,6 +339,11 @@ class Store:
 
     def damaged(self, what: str) -> StoreError:
         return StoreError(f"{self.directory / DATABASE}: {what} is damaged; restore the file, or start a new run.")
+
+    def require_damaged(self, error: BaseException) -> None:
+        """Raise an error of ropewalk's own code again if the database is as its writer left it: no damage caused it."""
+        if is_own(error) and is_as_sealed(self.directory / DATABASE):
+            raise error
 
     def set_meta(self, key: str, value: Any) -> None:
         self.insert("meta", {"key": key, "value": canonical(value)})

@@ -155,8 +155,10 @@ def _prompts(raw: Raw, plan: Plan) -> Iterator[Mismatch]:
         counts[key] = max(counts.get(key, 0), each.prompts.first + each.prompts.count)
     for each in {(each.metric, each.length): each for each in plan.prompts}.values():
         metric, options = asked[each.metric]
-        expected = metric.facts(options, each.length, raw.experiment.seed) if metric.facts else None
-        for place, prompt in enumerate(raw.index.prompts.get((each.metric, each.length), ())):
+        stored = raw.index.prompts.get((each.metric, each.length), ())
+        there = len(stored) >= counts[each.metric, each.length]  # they are stored all at once, and made in seconds
+        expected = metric.facts(options, each.length, raw.experiment.seed) if metric.facts and there else None
+        for place, prompt in enumerate(stored):
             known = expected[place] if expected is not None and place < len(expected) else None
             if known is not None and {name: prompt.facts.get(name) for name in known} != dict(known):
                 yield Mismatch(what=f"{each.metric} @ {each.length} prompt {place}", stored=prompt.facts, found=known)

@@ -6,7 +6,10 @@ docs/engines.md; another package registers one by an entry point of the group `r
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
 
 from ropewalk.errors import ExportError
 from ropewalk.export import hf, llamacpp, sglang, vllm
@@ -46,3 +49,23 @@ def find(target: str) -> Engine:
 def names() -> tuple[str, ...]:
     """What `--target` takes; loads no other package."""
     return (*ENGINES, *sorted({entry.name for entry in entry_points(group=GROUP)} - set(ENGINES)))
+
+
+class _Verb(ModuleType):
+    """This package, which `ropewalk.export(source, target, ...)` also calls."""
+
+    def __call__(
+        self, source: Any, target: str, *, model: str | None = None, length: int | None = None, **params: Any
+    ) -> str:
+        """A rotation as an engine's configuration: of a run what it recommends at `length`, else of a method's name.
+
+        Raises:
+            RopewalkError: a mistake in the arguments, or a rotation that the engine cannot run.
+        """
+        from ropewalk.export import command
+
+        named = str(getattr(source, "directory", source))
+        return command.run(named, target, model=model, params=params, length=length, options=command.Options())[0]
+
+
+sys.modules[__name__].__class__ = _Verb

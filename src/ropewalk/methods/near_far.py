@@ -13,8 +13,8 @@ from ropewalk.methods.parameters import Tokens
 from ropewalk.rope import RopeGeometry, Rotation
 from ropewalk.scheme import Branch, Positions, Scheme
 
-NEIGHBORS = Tokens(doc="w, tokens nearer than which distances are exact")
-GROUP = Tokens(doc="G, tokens that stand at one far position")
+NEIGHBORS = Tokens(doc="w, tokens nearer than which distances are exact", optional=False)
+GROUP = Tokens(doc="G, tokens that stand at one far position", optional=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,11 +92,21 @@ class Number(Kind):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens(Kind):
-    """A whole number of tokens, or null."""
+    """A whole number of tokens, or null where None means "not given"."""
 
+    optional: bool = True
     type = "integer"
-    range = f"a whole number >= 1 and <= {LARGEST:g} or null"
-    annotation = Annotated[int, Strict(), Field(ge=1, le=int(LARGEST)), Plain] | None
+
+    @property
+    @override
+    def range(self) -> str:
+        return f"a whole number >= 1 and <= {LARGEST:g}" + " or null" * self.optional
+
+    @property
+    @override
+    def annotation(self) -> Any:
+        whole = Annotated[int, Strict(), Field(ge=1, le=int(LARGEST)), Plain]
+        return UNION[(whole, *[None] * self.optional)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

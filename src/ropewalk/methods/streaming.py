@@ -15,7 +15,7 @@ from ropewalk.scheme import Branch, Positions, Scheme
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streaming(Extension):
     method: ClassVar[str] = "streaming"
-    sinks: int = field(default=4, metadata={KIND: Tokens(doc="first tokens that are always seen")})
+    sinks: int = field(default=4, metadata={KIND: Tokens(doc="first tokens that are always seen", optional=False)})
     neighbor_window: int | None = field(
         default=None, metadata={KIND: Tokens(doc="w, last tokens that are seen; null is L0 - sinks")}
     )

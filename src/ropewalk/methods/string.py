@@ -19,7 +19,9 @@ class String(Extension):
     shift: int | None = field(
         default=None, metadata={KIND: Tokens(doc="S, distance from which on tokens are shifted; null is L0/3")}
     )
-    neighbor_window: int = field(default=128, metadata={KIND: Tokens(doc="W, the distance that S becomes, in tokens")})
+    neighbor_window: int = field(
+        default=128, metadata={KIND: Tokens(doc="W, the distance that S becomes, in tokens", optional=False)}
+    )
 
 
 def string(geometry: RopeGeometry, params: String, length: int) -> Scheme:

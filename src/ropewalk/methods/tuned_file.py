@@ -146,10 +146,7 @@ def content(raw: Mapping[Any, Any], place: str) -> Tuning:
         )
     try:
         given = raw["gains"]
-        gains = None
-        if given is not None:
-            log = np.frombuffer(base64.b64decode(given["float32"], validate=True), dtype="<f4")
-            gains = Gains(log=log.reshape(given["shape"]))
+        gains = None if given is None else Gains.of(given)
         inv_freq = np.frombuffer(base64.b64decode(raw["inv_freq"], validate=True), dtype="<f8")
         return _made(**(dict(raw) | {"inv_freq": inv_freq, "gains": gains}))
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ropewalk.errors import ExperimentError
-from ropewalk.metrics import longppl, passkey, perplexity, tasks
+from ropewalk.metrics import longppl, passkey, perplexity, ruler, tasks
 from ropewalk.metrics.metric import Metric, Options
 from ropewalk.plugins import plugged_in
 from ropewalk.stats.column import Column
@@ -21,6 +21,7 @@ METRICS: dict[str, Metric] = {
     "longppl": longppl.METRIC,
     "passkey": passkey.METRIC,
     "tasks": tasks.METRIC,
+    "ruler": ruler.METRIC,
 }
 
 

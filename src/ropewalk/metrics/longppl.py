@@ -29,19 +29,24 @@ REACH = 0.75
 
 
 class LongPPL(Options):
-    """Key tokens from ready spans ("builtin" or a path), or from an evaluator ("self" or a model).
-
-    `reading: package` feeds the scored model no BOS, as the package `longppl` does; null reads as every other metric.
-    """
+    """Perplexity of key tokens alone: those that a long context predicts better."""
 
     spans: str | None = None
+    """Ready key tokens: builtin, or the path of a file; not beside `evaluator`."""
     evaluator: str | None = None
+    """Who finds the key tokens: self, or another model."""
     trunc_len: Annotated[int, Field(ge=2)] = 4096
+    """Tokens of the short context that the evaluator compares with."""
     stride: Annotated[int, Field(ge=1)] = 1024
+    """Tokens from one short context to the next."""
     alpha: Annotated[float, Field(allow_inf_nan=False)] = 2.0
+    """Least gain of the long context, nats, for a token to be key."""
     beta: Annotated[float, Field(allow_inf_nan=False)] = -2.0
+    """Least log-probability in the long context, nats, for a token to be key."""
     min_key_tokens: Annotated[int, Field(ge=1)] = 30
+    """A document and length with fewer has no value."""
     reading: Literal["package"] | None = None
+    """package feeds the scored model no BOS, as the package `longppl` does; null reads as every other metric."""
 
     @model_validator(mode="after")
     def _one_source(self) -> LongPPL:

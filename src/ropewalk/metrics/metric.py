@@ -18,7 +18,7 @@ from ropewalk.stats.column import Column
 class Options(BaseModel):
     """A metric's section of the experiment file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +134,18 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A prompt for people: `depth` is that of the first needle, as a share of the length; None without one."""
+
+    task: str
+    prompt: str
+    answer: str
+    tokens: int
+    new_tokens: int
+    depth: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """A metric as everything else sees it.
 
@@ -154,6 +166,9 @@ class Metric:
         same: (options as JSON values, seed) to what two runs must share for their values to mean the same; None: all
             options, and the seed where there are prompts.
         fits: (options, whether documents begin with BOS) to what is wrong with them together; None if nothing is.
+        read: (options, lengths) to options that say what the files hold that they name. Asked once, where an experiment
+            is read: a run that somebody else recorded opens none. Raises ExperimentError.
+        show: (options, material, length, tokens to text) to prompts for people. Raises as `prompts` does.
     """
 
     name: str
@@ -168,3 +183,5 @@ class Metric:
     check: Callable[[Any, int], str | None] | None = None
     same: Callable[[Mapping[str, Any], Any], Any] | None = None
     fits: Callable[[Any, bool], str | None] | None = None
+    read: Callable[[Any, Sequence[int]], Any] | None = None
+    show: Callable[[Any, Material, int, Callable[[Sequence[int]], str]], Sequence[Shown]] | None = None

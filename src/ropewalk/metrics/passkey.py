@@ -56,12 +56,16 @@ YARN_STEP_CHARACTERS = 128
 
 
 class Passkey(Options):
-    """`protocol: yarn` generates for real; `exact` feeds the answer in (one pass)."""
+    """Whether a number that stands somewhere in a long text is found again."""
 
     trials: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Numbers per length, spread evenly over the depths."""
     protocol: Literal["exact", "yarn"] = "exact"
+    """yarn generates for real; exact feeds the answer in, which takes one pass."""
     template: Literal["none", "chat"] = "none"
+    """chat asks in the tokenizer's chat template."""
     haystack: Literal["filler", "essay"] = "filler"
+    """What the number stands in: five sentences over and over, or the first document."""
 
     @model_validator(mode="after")
     def _possible(self) -> Passkey:

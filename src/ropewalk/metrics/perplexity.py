@@ -23,9 +23,10 @@ BITS = Column(name="bits_per_byte", title="bits per byte", pooling="bits")
 
 
 class Perplexity(Options):
-    """`stride`: None for one pass over the first L tokens, else sliding windows of L advanced by stride."""
+    """Perplexity of the first tokens of every document, of the last of them alone (tail), and bits per byte."""
 
     stride: Annotated[int, Field(ge=1)] | None = None
+    """null for one pass over the first L tokens, else sliding windows of L tokens, advanced by so many."""
 
 
 def whole(length: int) -> tuple[Reading, ...]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ropewalk.errors import ExperimentError
 from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample
@@ -21,50 +21,96 @@ PROTOCOL = "ruler@upstream"
 RULER = Column(name="ruler", title="RULER score", pooling="mean", unit="sample", higher_is_better=True, at_length=True)
 
 
+class Held(Options):
+    """What a file held when the experiment was asked: so many samples of a task at a length."""
+
+    length: Annotated[int, Field(ge=1)]
+    task: Annotated[str, Field(max_length=100)]
+    samples: Annotated[int, Field(ge=1, le=10_000)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+
+    @field_validator("task")
+    @classmethod
+    def _of_a_kind(cls, task: str) -> str:
+        if ruler_files.kind(task) not in ruler_files.NEW_TOKENS:
+            raise ValueError(f"{task!r} is no task of RULER ({', '.join(ruler_files.NEW_TOKENS)}, as in qa_1)")
+        return task
+
+
 class Ruler(Options):
-    """`files`: a folder with one folder per length, each holding what RULER's prepare.py wrote for this tokenizer;
-    `limit`: only the first so many samples of each task."""
+    """RULER's own samples."""
 
     files: Annotated[str, Field(min_length=1)]
+    """A folder with one folder per length, each holding what RULER's prepare.py wrote for this tokenizer."""
     limit: Annotated[int, Field(ge=1)] | None = None
+    """Only the first so many samples of each task."""
+    held: Annotated[list[Held], Field(max_length=1000)] = Field(default_factory=list)
+    """What the files hold; filled in when the experiment file is read."""
+
+    def at(self, length: int) -> list[Held]:
+        """The files of a length, by task."""
+        return [each for each in self.held if each.length == length]
 
 
-def asks(column: Column, options: Ruler, length: int, longest: int) -> Prompts:
-    """As many prompts as the files of the length hold. Raises ExperimentError as `ruler_files.lines` does."""
-    tokens = [line.new_tokens for _, _, line in _lines(options, length)]
-    return Prompts(count=len(tokens), new_tokens=max(tokens))
+def read(options: Ruler, lengths: Sequence[int]) -> Ruler:
+    """The options with what the files of these lengths hold. Raises ExperimentError as `ruler_files.lines` does."""
+    found = [file for length in lengths for file in ruler_files.files(options.files, length)]
+    held = [
+        Held(
+            length=file.length,
+            task=file.task,
+            samples=len(ruler_files.lines(file, options.limit)),
+            sha256=ruler_files.digest(file),
+        )
+        for file in found
+    ]
+    return options.model_copy(update={"held": held})
 
 
-def _lines(options: Ruler, length: int) -> Iterator[tuple[File, str, Line]]:
-    """Every sample of a length, with its file and that file's digest."""
-    for file in ruler_files.files(options.files, length):
-        digest = ruler_files.digest(file)
-        yield from ((file, digest, line) for line in ruler_files.lines(file, options.limit))
+def asks(column: Column, options: Ruler, length: int, longest: int) -> Prompts | None:
+    """As many prompts as the files of the length hold."""
+    held = options.at(length)
+    if not held:
+        return None
+    tokens = max(ruler_files.new_tokens(each.task) for each in held)
+    return Prompts(count=sum(each.samples for each in held), new_tokens=tokens)
 
 
 def facts(options: Ruler, length: int, seed: int) -> list[Mapping[str, Any]]:
-    """Task, index, references and the file's digest of every sample of a length."""
-    return [_facts(digest, line) for _, digest, line in _lines(options, length)]
+    """Task and file's digest of every sample of a length."""
+    return [_file(each) for each in options.at(length) for _ in range(each.samples)]
 
 
-def _facts(digest: str, line: Line) -> Mapping[str, Any]:
-    named = {"protocol": PROTOCOL, "file": digest, "task": line.task, "sample": line.index}
-    return named | {"depth": None, "references": list(line.outputs)}
+def _file(held: Held) -> Mapping[str, Any]:
+    return {"protocol": PROTOCOL, "file": held.sha256, "task": held.task}
 
 
 def prompts(options: Ruler, material: Material, length: int) -> list[Prompt]:
     """The prompts of a length, with a BOS where the tokenizer wants one, as upstream feeds them.
 
     Raises:
-        ExperimentError: files are missing, damaged, of another tokenizer or of another length.
+        ExperimentError: files are missing, damaged, changed, of another tokenizer or of another length.
     """
-    built = list[Prompt]()
-    for file, digest, line in _lines(options, length):
-        if (why := ruler_files.fault(line, file, len(material.encode(line.prompt)))) is not None:
-            raise ExperimentError(f"metrics.ruler.files: {why}.")
-        ids = np.array(material.encode_whole(line.prompt), dtype=np.int32)
-        built.append(Prompt(request=Generated(ids=ids, new_tokens=line.new_tokens), facts=_facts(digest, line)))
-    return built
+    every, known = ruler_files.files(options.files, length), options.at(length)
+    if [(file.task, ruler_files.digest(file)) for file in every] != [(each.task, each.sha256) for each in known]:
+        raise ExperimentError(
+            f"metrics.ruler.files: {options.files!r} is not what it was when this experiment began; run it with a new "
+            "--out."
+        )
+    return [
+        _prompt(line, file, held, material)
+        for file, held in zip(every, known, strict=True)
+        for line in ruler_files.lines(file, options.limit)
+    ]
+
+
+def _prompt(line: Line, file: File, held: Held, material: Material) -> Prompt:
+    if (why := ruler_files.fault(line, file, len(material.encode(line.prompt)))) is not None:
+        raise ExperimentError(f"metrics.ruler.files: {why}.")
+    ids = np.array(material.encode_whole(line.prompt), dtype=np.int32)
+    request = Generated(ids=ids, new_tokens=ruler_files.new_tokens(line.task))
+    known = {"sample": line.index, "depth": None, "references": list(line.outputs)}
+    return Prompt(request=request, facts={**_file(held), **known})
 
 
 def sample(column: Column, options: Ruler, readings: Sequence[Reading], unit: OfPrompt) -> Sample | Remark:
@@ -72,6 +118,11 @@ def sample(column: Column, options: Ruler, readings: Sequence[Reading], unit: Of
     task = str(unit.facts["task"])
     value = ruler_files.judge(task, unit.facts["references"], unit.text)
     return Sample(unit=f"{task} {unit.facts['sample']}", numerator=value, denominator=1.0, group=task)
+
+
+def same(options: Mapping[str, Any], seed: Any) -> Any:
+    """What was asked, wherever the files lay."""
+    return {name: value for name, value in options.items() if name != "files"}
 
 
 METRIC = Metric(
@@ -82,4 +133,6 @@ METRIC = Metric(
     sample=sample,
     prompts=prompts,
     facts=facts,
+    read=read,
+    same=same,
 )

@@ -7,7 +7,6 @@ samples; the units of both are named after task and sample, so they pair.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ropewalk.corpus.documents import choices
 from ropewalk.errors import ExperimentError
-from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample
+from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample, Shown
 from ropewalk.metrics.readings import Reading
 from ropewalk.metrics.requests import Forced, Generated
 from ropewalk.stats.column import Column
@@ -45,14 +44,18 @@ GENERATED = Column(
 
 
 class Tasks(Options):
-    """`generate`: under which schemes answers are generated as well. `template: auto` takes the tokenizer's chat
-    template where it has one."""
+    """Tasks of long contexts: what is found, followed, counted and gathered."""
 
     tasks: list[str] = Field(default_factory=lambda: list(TASKS), min_length=1)
+    """Which; all if left out."""
     samples: Annotated[int, Field(ge=1, le=2000)] = 20
+    """Per task and length."""
     generate: Literal["none", "all"] = "none"
+    """Under which schemes answers are generated as well."""
     template: Literal["auto", "none", "chat"] = "auto"
+    """auto takes the tokenizer's chat template where it has one."""
     thinking_tokens: Annotated[int, Field(ge=0)] = 0
+    """Tokens that a model may think before it answers."""
 
     @field_validator("tasks")
     @classmethod
@@ -74,18 +77,6 @@ class Tasks(Options):
     def count(self) -> int:
         """Prompts of one reading at one length."""
         return len(self.tasks) * self.samples
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A prompt for people: `depth` is that of the first needle, as a share of the length; None without one."""
-
-    task: str
-    prompt: str
-    answer: str
-    tokens: int
-    new_tokens: int
-    depth: float | None
 
 
 def asks(column: Column, options: Tasks, length: int, longest: int) -> Prompts | None:
@@ -220,4 +211,5 @@ METRIC = Metric(
     prompts=prompts,
     facts=facts,
     check=check,
+    show=show,
 )

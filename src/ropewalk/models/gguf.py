@@ -19,11 +19,11 @@ import transformers
 from gguf import GGUFReader
 from tokenizers import pre_tokenizers, processors
 
-from ropewalk.errors import ModelError
+from ropewalk.errors import ModelError, is_own, short
 from ropewalk.methods.none import shipped
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.gguf_header import slim
-from ropewalk.models.gguf_limits import require_bounded
+from ropewalk.models.gguf_limits import NoHeader, require_bounded
 from ropewalk.models.layers import scaled_layer_type
 from ropewalk.rope import Rotation
 
@@ -74,6 +74,8 @@ def read_header(path: Path) -> Header:
             fields = {key: field.contents() for key, field in reader.fields.items() if len(field.data) <= 1}
             return _header(path, small, reader, fields)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
+        if is_own(error) and not isinstance(error, NoHeader):
+            raise
         reason = " ".join(str(error).split())[:120]
         raise ModelError(f"{path} is no GGUF file ({type(error).__name__}: {reason}); download it again.") from error
 
@@ -88,7 +90,10 @@ def _written(small: bytes) -> Iterator[Path]:
 
 
 def _header(path: Path, small: bytes, reader: GGUFReader, fields: Mapping[str, Any]) -> Header:
-    prefix = f"{fields['general.architecture']}.rope."
+    architecture = fields.get("general.architecture")
+    if not isinstance(architecture, str):
+        raise NoHeader(f"its general.architecture is {short(architecture)}")
+    prefix = f"{architecture}.rope."
     return Header(
         path=path,
         rope={key.removeprefix(prefix): value for key, value in fields.items() if key.startswith(prefix)},
@@ -98,7 +103,7 @@ def _header(path: Path, small: bytes, reader: GGUFReader, fields: Mapping[str, A
         pre_tokenizer=fields.get("tokenizer.ggml.pre"),
         adds_bos=fields.get("tokenizer.ggml.add_bos_token"),
         record=_record(reader),
-        architecture=fields["general.architecture"],
+        architecture=architecture,
         small=small,
     )
 
@@ -107,7 +112,10 @@ def _record(reader: GGUFReader) -> Rotation | None:
     inv_freq, factor = reader.get_field(RECORD_INV_FREQ), reader.get_field(RECORD_A)
     if inv_freq is None or factor is None:
         return None
-    return Rotation(inv_freq=np.array(inv_freq.contents()), attention_factor=factor.contents())
+    try:
+        return Rotation(inv_freq=np.array(inv_freq.contents()), attention_factor=factor.contents())
+    except (TypeError, ValueError) as error:  # what is no rotation
+        raise NoHeader(f"{RECORD_INV_FREQ}: {error}") from None
 
 
 def read_config(header: Header) -> Any:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ropewalk.models.gguf_limits import NoHeader
+
 MAGIC = b"GGUF"
 WIDTHS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of a value, by its type: integers of 8, 16 and 32 bits, float32, bool, integers of 64 bits, float64."""
@@ -30,8 +32,9 @@ class _Reader:
     at: int = 0
 
     def number(self, form: str) -> int:
-        (value,) = struct.unpack_from(f"<{form}", self.data, self.at)
-        self.at += struct.calcsize(f"<{form}")
+        size = struct.calcsize(f"<{form}")
+        self.skip(size)
+        (value,) = struct.unpack_from(f"<{form}", self.data, self.at - size)
         return value
 
     def string(self) -> bytes:
@@ -42,7 +45,7 @@ class _Reader:
     def skip(self, size: int) -> None:
         self.at += size
         if self.at > len(self.data):
-            raise ValueError(f"it ends at byte {len(self.data)}, within its header")
+            raise NoHeader(f"it ends at byte {len(self.data)}, within its header")
 
     def value(self, kind: int) -> int:
         """Skip a value; of an array, how many it holds."""
@@ -56,8 +59,10 @@ class _Reader:
                 for _ in range(count):
                     self.value(inner)
             return count
-        else:
+        elif kind in WIDTHS:
             self.skip(WIDTHS[kind])
+        else:
+            raise NoHeader(f"it holds a value of the unknown type {kind}")
         return 1
 
 
@@ -68,19 +73,21 @@ def slim(path: Path, keep: Callable[[str], bool]) -> bytes:
     that `keep` names keep their float32 data, of the others only the names stay.
 
     Raises:
-        ValueError, LookupError, struct.error: this is no such GGUF file, or is cut off within its header.
+        NoHeader: this is no such GGUF file, or is cut off within its header.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         reader = _Reader(data)
         if data[:4] != MAGIC:
-            raise ValueError("it does not begin with GGUF")
+            raise NoHeader("it does not begin with GGUF")
         reader.skip(4)
         version, tensors, pairs = reader.number("I"), reader.number("Q"), reader.number("Q")
         if version not in (2, 3):
-            raise ValueError(f"its version is {version}, and 2 and 3 are known")
+            raise NoHeader(f"its version is {version}, and 2 and 3 are known")
         kept = _pairs(reader, pairs)
         found = [_tensor(reader, keep) for _ in range(tensors)]
         alignment = kept.pop(ALIGNMENT, (DEFAULT_ALIGNMENT, b""))[0]
+        if alignment < 1:
+            raise NoHeader("its data are aligned to 0 bytes")
         start = -(-reader.at // alignment) * alignment
         parts = [(name, shape, None if offset is None else start + offset) for name, shape, offset in found]
         return _slim(data, {key: raw for key, (_, raw) in kept.items()}, parts)
@@ -97,8 +104,10 @@ def _pairs(reader: _Reader, count: int) -> dict[bytes, tuple[int, bytes]]:
         if kind == ARRAY and key.startswith(b"tokenizer."):
             tokens = size if key == VOCABULARY else tokens
             continue
-        number = struct.unpack_from("<I", reader.data, at)[0] if kind == UINT32 else 0
+        number = int.from_bytes(reader.data[at : at + 4], "little") if kind == UINT32 else 0
         found[key] = number, reader.data[begin : reader.at]
+    if ARCHITECTURE not in found:
+        raise NoHeader("it does not say its general.architecture")
     name = found[ARCHITECTURE][1].removeprefix(_string(ARCHITECTURE))[12:] + b".vocab_size"
     if tokens is not None and name not in found:
         found[name] = tokens, _string(name) + struct.pack("<II", UINT32, tokens)
@@ -110,10 +119,11 @@ def _tensor(reader: _Reader, keep: Callable[[str], bool]) -> tuple[bytes, tuple[
     name, rank = reader.string(), reader.number("I")
     shape = tuple(reader.number("Q") for _ in range(rank))
     kind, offset = reader.number("I"), reader.number("Q")
-    if not keep(name.decode()):
+    text = name.decode(errors="replace")
+    if not keep(text):
         return name, shape, None
     if kind != FLOAT32:
-        raise ValueError(f"{name.decode()} has type {kind}, and 0 (float32) is known")
+        raise NoHeader(f"{text} has type {kind}, and 0 (float32) is known")
     return name, shape, offset
 
 
@@ -127,7 +137,7 @@ def _slim(data: mmap.mmap, pairs: dict[bytes, bytes], parts: list[tuple[bytes, t
         header += _string(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, FLOAT32, len(body))
         raw = bytes(4) if place is None else data[place : place + size]
         if place is not None and len(raw) != size:
-            raise ValueError(f"it ends at byte {len(data)}, within {name.decode()}")
+            raise NoHeader(f"it ends at byte {len(data)}, within {name.decode(errors='replace')}")
         body += raw + bytes(-len(raw) % DEFAULT_ALIGNMENT)
     return header + bytes(-len(header) % DEFAULT_ALIGNMENT) + body
 

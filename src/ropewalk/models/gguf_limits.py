@@ -17,17 +17,21 @@ SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of a value by its type (docs/gguf.md of ggml)."""
 
 
+class NoHeader(ValueError):
+    """A file whose header is none, or counts more than it holds or any model has; the text says what is wrong."""
+
+
 def require_bounded(path: Path) -> None:
     """Walk the metadata of a GGUF file without keeping any.
 
     Raises:
-        ValueError: it is no regular file, counts more than it holds, or more than any model has.
+        NoHeader: it is no regular file, counts more than it holds, or more than any model has.
         OSError: it cannot be read.
     """
     found = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(found, "rb"):
         if not stat.S_ISREG(os.fstat(found).st_mode) or os.fstat(found).st_size < 24:
-            raise ValueError("no regular file, or too short")
+            raise NoHeader("no regular file, or too short")
         with mmap.mmap(found, 0, access=mmap.ACCESS_READ) as raw:
             _Walk(raw).header()
 
@@ -46,13 +50,13 @@ class _Walk:
 
     def skip(self, size: int) -> None:
         if size > len(self.raw) - self.at:
-            raise ValueError("it counts more than it holds")
+            raise NoHeader("it counts more than it holds")
         self.at += size
 
     def header(self) -> None:
         tensors, keys = self.number(8), self.number(8)
         if max(tensors, keys) > MAX_ENTRIES:
-            raise ValueError(f"it counts {tensors} tensors and {keys} keys, more than any model has")
+            raise NoHeader(f"it counts {tensors} tensors and {keys} keys, more than any model has")
         for _ in range(keys):
             self.skip(self.number(8))
             self.value(self.number(4), 0)
@@ -65,13 +69,13 @@ class _Walk:
         elif kind in SIZES:
             self.skip(SIZES[kind])
         else:
-            raise ValueError(f"it holds a value of the unknown type {kind}")
+            raise NoHeader(f"it holds a value of the unknown type {kind}")
 
     def array(self, depth: int) -> None:
         kind, count = self.number(4), self.number(8)
         self.elements += count
         if self.elements > MAX_ELEMENTS or depth > MAX_DEPTH:
-            raise ValueError(f"its arrays have {self.elements} elements, more than any model has")
+            raise NoHeader(f"its arrays have {self.elements} elements, more than any model has")
         if kind in SIZES:
             return self.skip(SIZES[kind] * count)
         for _ in range(count):

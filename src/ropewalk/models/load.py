@@ -212,18 +212,22 @@ def _tokenizer_files(source: Source) -> list[Path]:
 def _provenance(
     spec: ModelSpec, source: Source, model: Any, tokenizer: Any, files: tuple[Path, ...]
 ) -> ModelProvenance:
-    devices = sorted({parameter.device for parameter in model.parameters()}, key=str)
     return ModelProvenance(
         id=spec.id,
         revision=source.revision,
         architecture=type(model).__name__,
         weights_sha256=sha256_of(files),
         dtype=str(model.dtype).removeprefix("torch."),
-        device=", ".join(_name(device) for device in devices),
+        device=device_names(model),
         parameters=model.num_parameters(),
         chat_template=bool(getattr(tokenizer, "chat_template", None)),
         trust_remote_code=spec.trust_remote_code,
     )
+
+
+def device_names(model: Any) -> str:
+    """The devices of a model's weights, such as `cuda:0 NVIDIA H100 80GB HBM3`."""
+    return ", ".join(_name(device) for device in sorted({each.device for each in model.parameters()}, key=str))
 
 
 def _name(device: torch.device) -> str:

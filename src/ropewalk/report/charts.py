@@ -12,6 +12,8 @@ from ropewalk.report.palette import Style
 from ropewalk.report.points import Point
 
 RATIO = ("ratio", "low", "high")
+LAYER = 12
+"""Pixels of a layer in a map of gains."""
 STRETCHES = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024)
 NARROW = "width < 420 ? replace(datum.label, /^\\S+ /, '') : datum.label"
 """On a narrow screen the name of a step goes without its method, which mark and colour tell."""
@@ -90,6 +92,23 @@ def depths(points: Sequence[Point]) -> Spec:
     counts = base.mark_text(fontSize=9.5).encode(x, y, alt.Text("short:N"), color=ink, tooltip=tip)
     chart = alt.layer(cells, counts).properties(height=marks.ROW * len(parts))
     return chart.to_dict() | {"datasets": {marks.POINTS.name: list(points)}}
+
+
+def gains(points: Sequence[Point]) -> Spec:
+    """Map of one configuration's gains by layer and head; white where the query is left alone."""
+    tip = marks.tips(points, ("configuration", "layer", "head", "factor", "least", "most"))
+    most = max(abs(p["mean"]) for p in points) or 1.0
+    x, y = (
+        alt.X("head:O", title="head", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+        alt.Y("layer:O", title="layer"),
+    )
+    scale = alt.Scale(scheme="purpleorange", domain=[-most, most])
+    cells = alt.Chart(marks.POINTS).mark_rect(stroke="white", strokeWidth=0.5)
+    chart = cells.encode(x, y, alt.Color("mean:Q", scale=scale, legend=None), tooltip=tip)
+    rows = len({p["layer"] for p in points})
+    return chart.properties(height=min(marks.ROW, 12) * rows).to_dict() | {
+        "datasets": {marks.POINTS.name: list(points)}
+    }
 
 
 def front(

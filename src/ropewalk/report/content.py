@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ropewalk.errors import ExperimentError
-from ropewalk.report import figures, parameters, provenance, ranking, tables
-from ropewalk.report.deploy import deploy_command
+from ropewalk.report import by_group, figures, parameters, provenance, ranking, tables
+from ropewalk.report.deploy import deploy_commands
 from ropewalk.report.figures import Figure
+from ropewalk.report.listing import Listing, Section
 from ropewalk.report.palette import Style, styles
 from ropewalk.report.points import leaders
 from ropewalk.report.recommend import Recommendation, judged_block, recommend
 from ropewalk.report.study import Study
-from ropewalk.report.tables import Table
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.column import Column
 from ropewalk.stats.findings import Finding, findings
@@ -33,27 +33,6 @@ QUESTIONS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
-    """A table under its heading; `folded` where the page shows it only when asked."""
-
-    title: str
-    table: Table
-    folded: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """A heading with what stands under it, in this order: lead, figures, tables, code."""
-
-    anchor: str
-    title: str
-    lead: str
-    figures: tuple[Figure, ...] = ()
-    tables: tuple[Listing, ...] = ()
-    code: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
     """A report.
 
@@ -61,26 +40,28 @@ class Content:
         title: the model and the longest length.
         missing: which cells are not measured yet; empty where all are.
         answer: None where nothing can be recommended; then `refusal` says why.
-        command: deploys the answer; None where it needs nothing.
+        commands: deploy the answer, by engine; empty where it needs nothing.
         sections: everything after the answer and the findings.
         styles: how each method is drawn.
+        leading: each method's best configuration.
     """
 
     title: str
     missing: str
     answer: Recommendation | None
     refusal: str
-    command: str | None
+    commands: Mapping[str, str]
     findings: tuple[Finding, ...]
     sections: tuple[Section, ...]
     styles: dict[str, Style]
+    leading: Mapping[str, str]
     study: Study
 
 
-def content(study: Study, *, partial: bool = False) -> Content:
+def content(study: Study, *, partial: bool = False, targets: Sequence[str] = ("hf",)) -> Content:
     """Put a report together; anything that was not measured is said to be missing, with the reason.
 
-    `partial` chooses from what there is where cells are missing.
+    `partial` chooses from what there is where cells are missing; `targets` are the engines to deploy to.
     """
     run, missing = study.run, study.missing
     target = run.lengths[-1] if run.lengths else run.window
@@ -101,20 +82,18 @@ def content(study: Study, *, partial: bool = False) -> Content:
     leading = leaders(run, block) if block is not None else {}
     drawn_styles = styles(dict.fromkeys(row.method for row in run.rows))
     choice = answer.choice if answer else None
-    command = (
-        deploy_command(run, choice.method, choice.params, answer.judged_at, study.directory)
-        if answer and choice
-        else None
-    )
+    where = study.directory
+    commands = deploy_commands(run, choice, answer.judged_at, where, targets) if answer and choice else {}
     return Content(
         title=f"{provenance.model_name(run)} at up to {target:,} tokens",
         missing=str(missing) if missing.cells else "",
         answer=answer,
         refusal=refusal,
-        command=command,
+        commands=commands,
         findings=findings(run),
         sections=tuple(_sections(study, block, leading, drawn_styles)),
         styles=drawn_styles,
+        leading=leading,
         study=study,
     )
 
@@ -145,6 +124,14 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
     found_title = found_items[:1].upper() + found_items[1:]
     return [
         Section(
+            anchor="position",
+            title="Loss by position",
+            lead="Exploratory: mean loss along one pass over the longest length. A configuration that stays flat "
+            "beyond the window can read there. Configurations whose rotation changes with length are shown as rotated "
+            "for that length.",
+            figures=(figures.positions(study, leading, drawn),),
+        ),
+        Section(
             anchor="ratio",
             title="Perplexity against the unscaled model",
             lead="Exploratory: each line is a configuration's perplexity divided by that of none on the same "
@@ -163,14 +150,6 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             tables=_column_tables(study, [run.tail] if run.tail else []),
         ),
         Section(
-            anchor="position",
-            title="Loss by position",
-            lead="Exploratory: mean loss along one pass over the longest length. A configuration that stays flat "
-            "beyond the window can read there. Configurations whose rotation changes with length are shown as rotated "
-            "for that length.",
-            figures=(figures.positions(study, leading, drawn),),
-        ),
-        Section(
             anchor="retrieval",
             title=f"{found_title} by depth and length",
             lead=f"Share of {found_items} found, by where in the prompt it stood (0 % is the beginning). Exploratory: "
@@ -178,6 +157,7 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             figures=figures.retrieval(study, labels),
             tables=(Listing(title="Found by depth", table=tables.depths(study, labels, bins)),) if study.trials else (),
         ),
+        *by_group.sections(run, leading, drawn),
         Section(
             anchor="pareto",
             title="Short lengths against long ones",
@@ -208,6 +188,7 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             "whole in training; a pair at 1 is untouched, one at the factor is fully interpolated.",
             figures=(figures.stretch(study, leading, drawn, block),),
         ),
+        *_gains(figures.gains(study, labels, block)),
         Section(anchor="table", title="Every number", lead=f"One row per configuration, length and metric. {LEVELS}"),
         Section(
             anchor="duplicates",
@@ -232,6 +213,15 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             code=provenance.reproduce(run),
         ),
     ]
+
+
+def _gains(found: tuple[Figure, ...]) -> list[Section]:
+    """None where nothing has gains."""
+    lead = (
+        "What the query of each layer and head is multiplied by, the mean over its pairs: orange sharpens attention, "
+        "purple flattens it, white leaves it alone."
+    )
+    return [Section(anchor="gains", title="Gains of the query", lead=lead, figures=found)] if found else []
 
 
 def _column_tables(study: Study, columns: Sequence[Column]) -> tuple[Listing, ...]:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ropewalk.report.parameters import defaults
+from ropewalk.report.recommend import Candidate
 from ropewalk.stats.measured import NONE, Measured
-
 
 LONG = 2000
 """Characters of a parameter, such as gains, from which on the run itself is exported, which holds it."""
 
 
 def deploy_command(
-    run: Measured, method: str, params: Mapping[str, Any], length: int, directory: str | Path
+    run: Measured, method: str, params: Mapping[str, Any], length: int, directory: str | Path, target: str = "hf"
 ) -> str | None:
-    """The shell command; None for `none`, which needs nothing. The factor is spelled out, even at its default.
+    """The shell command for an engine; None for `none`, which needs nothing.
+
+    The factor is spelled out, even at its default.
 
     Args:
         run: what was measured.
@@ -27,6 +29,7 @@ def deploy_command(
         params: with these parameters.
         length: tokens.
         directory: of the run.
+        target: the engine's name.
     """
     if method == NONE:
         return None
@@ -34,11 +37,20 @@ def deploy_command(
     known: dict[str, Any] = {} if factor is None else {"factor": factor}
     known |= {} if window is None else {"original_max_position_embeddings": window}
     if any(len(_yaml(value)) > LONG for value in params.values()):
-        whole = ["ropewalk", "export", str(directory), "--target", "hf", "--length", str(length), "--out", "MODEL"]
+        whole = ["ropewalk", "export", str(directory), "--target", target, "--length", str(length)]
+        whole += ["--out", "MODEL"] if target == "hf" else []
         return shlex.join(whole)
     words = ["ropewalk", "export", method, "--model", model_argument(run)]
     words += [word for key, value in (known | dict(params)).items() for word in ("-p", f"{key}={_yaml(value)}")]
-    return shlex.join([*words, "--target", "hf", "--length", str(length)])
+    return shlex.join([*words, "--target", target, "--length", str(length)])
+
+
+def deploy_commands(
+    run: Measured, choice: Candidate, length: int, directory: str | Path, targets: Sequence[str]
+) -> dict[str, str]:
+    """The shell command of every engine; none for `none`."""
+    found = {name: deploy_command(run, choice.method, choice.params, length, directory, name) for name in targets}
+    return {name: command for name, command in found.items() if command is not None}
 
 
 def model_argument(run: Measured) -> str:

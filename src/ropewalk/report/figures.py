@@ -123,6 +123,16 @@ def stretch(study: Study, leading: Mapping[str, str], styles: Mapping[str, Style
     return Figure(name="wavelengths", title=title, spec=spec, methods=_methods(found))
 
 
+def gains(study: Study, labels: Sequence[str], block: Block | None) -> tuple[Figure, ...]:
+    """A layer by head map of each configuration that multiplies queries; nothing where none does."""
+    found = {label: points.gains(study, label, block.lengths[0]) for label in labels} if block else {}
+    return tuple(
+        Figure(name=f"gains-{index:02d}", title=label, spec=charts.gains(cells), small=True)
+        for index, (label, cells) in enumerate(found.items())
+        if cells
+    )
+
+
 def effects(block: Block | None, steps: Mapping[str, Sequence[Step]], styles: Mapping[str, Style]) -> Figure:
     """What each step of a parameter changes."""
     title = "Effect of each parameter"

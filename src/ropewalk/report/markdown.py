@@ -43,8 +43,8 @@ def _answer(report: Content) -> list[str]:
         return ["## The answer", f"There is none: {plain(report.refusal)}"]
     lines = [f"- {plain(name)}: {plain(value)}" for name, value in facts(answer).items()]
     parts = ["## The answer", f"**{plain(headline(answer))}**", *lines, f"- Confidence: {plain(confidence(answer))}"]
-    if report.command is not None:
-        parts += ["To deploy it:", fence(report.command)]
+    if report.commands:
+        parts += ["To deploy it:", fence("\n".join(report.commands.values()))]
     changes = would_change(answer)
     return parts + (["What would change it:", *(f"- {plain(text)}" for text in changes)] if changes else [])
 

@@ -16,12 +16,15 @@ from ropewalk import __version__
 from ropewalk.report import wording
 from ropewalk.report.content import Content
 from ropewalk.report.marks import without_legends
-from ropewalk.report.palette import Style
+from ropewalk.report.palette import BAR, HOURGLASS, HOUSE, STAR, Style
 from ropewalk.report.theme import page_config
+from ropewalk.stats.findings import Finding
 from ropewalk.stats.measured import NONE, Measured, Row
 
 MOST_ROWS = 300
 """Rows of a table in a section; the full table holds all numbers."""
+MOST_FINDINGS = 3
+"""Said at once; a page that opens with ten warnings is read by nobody."""
 GLYPHS = {
     "circle": "●",
     "square": "■",
@@ -31,6 +34,10 @@ GLYPHS = {
     "triangle-down": "▼",
     "triangle-right": "▶\ufe0e",
     "triangle-left": "◀\ufe0e",
+    HOURGLASS: "⧗",
+    HOUSE: "⌂",
+    STAR: "★",
+    BAR: "▮",
 }
 COLUMNS = (
     ("configuration", "text"),
@@ -55,6 +62,7 @@ DARK = (
 def page(report: Content) -> str:
     """The whole page. Every text is escaped by the template; JSON by `tojson`, which leaves no `<` in it."""
     answer = report.answer
+    first, rest = worst(report.findings)
     figures = [figure for section in report.sections for figure in section.figures if figure.spec is not None]
     return (
         environment("ropewalk.report")
@@ -66,6 +74,9 @@ def page(report: Content) -> str:
             headline=wording.headline(answer) if answer else "",
             facts=wording.facts(answer) if answer else {},
             confidence=wording.confidence(answer) if answer else "",
+            first=first,
+            rest=rest,
+            lead=report.sections[0],
             changes=wording.would_change(answer) if answer else [],
             order={name: index for index, name in enumerate(report.styles)},
             glyphs=GLYPHS,
@@ -80,6 +91,12 @@ def page(report: Content) -> str:
             bundle=Markup(bundle()),
         )
     )
+
+
+def worst(findings: Sequence[Finding]) -> tuple[list[Finding], list[Finding]]:
+    """What is said at once, warnings before cautions, and what is folded away: the rest, and every note."""
+    first = [finding for finding in findings if finding.severity != "note"][:MOST_FINDINGS]
+    return first, [finding for finding in findings if finding not in first]
 
 
 def table(run: Measured) -> dict[str, Any]:

@@ -11,7 +11,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 BACKGROUND = {"light": "#ffffff", "dark": "#14171c"}
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+HOURGLASS, HOUSE = "M-1,-1H1L-1,1H1Z", "M0,-1L1,0V1H-1V0Z"
+STAR = "M0,-1.2L0.35,-0.37L1.14,-0.37L0.52,0.2L0.71,0.97L0,0.5L-0.71,0.97L-0.52,0.2L-1.14,-0.37L-0.35,-0.37Z"
+BAR = "M-0.4,-1.1H0.4V1.1H-0.4Z"
+SHAPES = (
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "cross",
+    "triangle-down",
+    "triangle-right",
+    "triangle-left",
+    HOURGLASS,
+    HOUSE,
+)
+"""Names of Vega, or paths; one for every built-in method, so that a print in grey tells them apart."""
 DASHES = ((1, 0), (6, 2), (2, 2), (8, 2, 2, 2))
 
 
@@ -44,8 +59,8 @@ BUILT_IN = _styles(
     ("mrrope", "#254a13", "#15de90"),
     ("proportional", "#999264", "#c4b832"),
 ) | {
-    "none": Style(light="#20262e", dark="#eef1f4", shape="circle", dash=(1, 0)),
-    "truncate": Style(light="#7a828c", dark="#868e98", shape="square", dash=(3, 3)),
+    "none": Style(light="#20262e", dark="#eef1f4", shape=STAR, dash=(1, 0)),
+    "truncate": Style(light="#7a828c", dark="#868e98", shape=BAR, dash=(3, 3)),
 }
 
 

@@ -150,6 +150,28 @@ def wavelengths(study: Study, leading: Mapping[str, str], length: int) -> list[P
     return found
 
 
+def gains(study: Study, label: str, length: int) -> list[Point]:
+    """What one configuration multiplies the query of each layer and head by: the mean of g over its pairs as a factor,
+    and how far single pairs go; nothing where it has no gains."""
+    row = next((r for r in study.run.rows if r.label == label and r.length == length), None)
+    log = study.gains.get(row.fingerprint) if row else None
+    if log is None:
+        return []
+    return [
+        {
+            "configuration": label,
+            "layer": layer,
+            "head": head,
+            "mean": float(own.mean()),
+            "factor": math.exp(own.mean()),
+            "least": math.exp(own.min()),
+            "most": math.exp(own.max()),
+        }
+        for layer, heads in enumerate(log)
+        for head, own in enumerate(heads)
+    ]
+
+
 def effects(block: Block, found: Mapping[str, Iterable[Step]]) -> list[Point]:
     """Every step of a parameter as a point with its interval; ratios, or differences where the metric is a share."""
     points: list[Point] = []

@@ -16,6 +16,8 @@ from ropewalk.report.wording import apart, measure, probability
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.paired import Paired
 
+ALPHA = 0.05
+
 
 def recommendation_json(answer: Recommendation, command: str | None, missing: int = 0) -> dict[str, Any]:
     """The answer for scripts; null where there is no number."""
@@ -94,7 +96,8 @@ def compared_json(found: Compared) -> dict[str, Any]:
 
 
 def compared_lines(found: Compared) -> Iterator[str]:
-    """What differs, and what could not be compared."""
+    """What came out in a sentence, what differs, and what could not be compared."""
+    yield outcome(found)
     if not found.differences:
         yield "Provenance: nothing recorded differs."
     else:
@@ -107,6 +110,24 @@ def compared_lines(found: Compared) -> Iterator[str]:
     if found.remark:
         yield found.remark
     yield ""
+
+
+def outcome(found: Compared) -> str:
+    """A comparison in a sentence."""
+    told = [c for c in found.contrasts if c.adjusted_p is not None and c.adjusted_p < ALPHA]
+    better = sum(_better(c) for c in told)
+    same = sum(c.paired.interval.value == (1 if c.column.is_ratio else 0) for c in found.contrasts)
+    cells = len(found.contrasts)
+    return (
+        f"Of {cells} cell{'s' * (cells != 1)} in both, B is better in {better}, worse in {len(told) - better}, equal "
+        f"in {same}, and not told apart in {cells - len(told) - same} (p < {ALPHA:g}, Holm within each metric)."
+    )
+
+
+def _better(c: Contrast) -> bool:
+    """Whether B has the better value."""
+    gain = c.paired.interval.value - (1 if c.column.is_ratio else 0)
+    return gain > 0 if c.column.higher_is_better else gain < 0
 
 
 def compared_table(found: Compared) -> Table:

@@ -72,10 +72,19 @@ def reach(run: Measured, label: str) -> str:
     effective = effective_length(dict.fromkeys(asked) | ratios, found or None)
     stop = retrieval.title if effective.stopped_by == "found" and retrieval else effective.stopped_by
     if effective.length is None:
-        return f"below {effective.stopped_at:,} ({stop})"
+        return f"{_FROM_THE_START[effective.stopped_by or 'missing']} already at {effective.stopped_at:,}"
     if effective.stopped_at is None:
         return f"at least {effective.length:,}"
     return f"{effective.length:,} ({stop})"
+
+
+_FROM_THE_START = {
+    "tail": f"costs more than {100 * TOLERANCE:.0f} %",
+    "not shown": f"not shown to cost less than {100 * TOLERANCE:.0f} %",
+    "found": f"finds less than {100 * THRESHOLD:.0f} %",
+    "missing": "not measured",
+}
+"""Why there is no effective length: a verdict on the longest length stands beside it, and may well be good."""
 
 
 def effective_note(run: Measured) -> str:

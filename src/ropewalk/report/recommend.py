@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ropewalk.errors import ExperimentError
+from ropewalk.metrics import columns
 from ropewalk.report.costs import Cost, short_costs, why_no_cost
 from ropewalk.stats.best import BestSet, best_set
 from ropewalk.stats.blocks import Block
@@ -18,8 +19,8 @@ from ropewalk.stats.measured import NONE, TRUNCATE, Measured
 from ropewalk.stats.paired import Paired
 
 LOSSES, BOTH = "perplexity", "both"
-"""What decides: the weightiest loss that was measured (LOSSES), what is found (by its column's name), or that loss and
-then, among those that it cannot tell apart, what is found (BOTH)."""
+"""What decides: the weightiest loss that was measured (LOSSES), how prompts are answered (by a column's name), or that
+loss and then, among those that it cannot tell apart, what is found (BOTH)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +170,7 @@ def judged_block(run: Measured, target: int, by: str = BOTH) -> Block:
     Raises:
         ExperimentError: there is none; says what to run.
     """
-    known = [LOSSES, *(c.name for c in run.columns.values() if c.counts), BOTH]
+    known = [LOSSES, *(c.name for c in run.columns.values() if c.answered), BOTH]
     if by not in known:
         raise ExperimentError(f"--by {by}: must be one of {', '.join(known)}.")
     beyond = [length for length in run.lengths if length >= target]
@@ -178,9 +179,10 @@ def judged_block(run: Measured, target: int, by: str = BOTH) -> Block:
         if block is not None and block.labels:
             return block
     if beyond and by != BOTH and any(_deciding(run, length, BOTH) for length in beyond):
-        lacks = "perplexities" if by == LOSSES else run.columns[by].items
+        lacks, metric = ("perplexities", by) if by == LOSSES else (run.columns[by].items, columns()[by][0].name)
         raise ExperimentError(
-            f"--by {by}: there are no {lacks} at {target} tokens or beyond; run with metrics: {{{by}: {{}}}} as well."
+            f"--by {by}: there are no {lacks} at {target} tokens or beyond; run with metrics: {{{metric}: {{}}}} as "
+            "well."
         )
     if beyond:
         reason = next((row.reason for row in run.rows if row.length in beyond and row.reason), "no cell is finished")
@@ -206,7 +208,7 @@ def _deciding(run: Measured, length: int, by: str) -> Block | None:
     block = deciding_block(run, length)
     single = (run.block(column.name, length) for column in run.weightiest)
     found = block or next((b for b in single if b is not None and b.labels), None)
-    return None if found is not None and by == LOSSES and found.counts else found
+    return None if found is not None and by == LOSSES and found.column.answered else found
 
 
 def _finding(run: Measured, block: Block, least: float | None) -> Block:

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from ropewalk.errors import ExperimentError
+from ropewalk.errors import ExperimentError, StoreError
 from ropewalk.experiment.missing import Missing
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import DOCUMENTS, Store
 from ropewalk.metrics import columns
+from ropewalk.scheme import Gains
 from ropewalk.stats.column import Column
 from ropewalk.stats.measured import Measured, measured
 
@@ -53,6 +56,7 @@ class Study:
         trials: every trial of what is found.
         curve: loss by position.
         rotations: inv_freq (rad/token) and attention_factor by fingerprint.
+        gains: g of the query, float32 `[layers, heads, pairs]`, by fingerprint, of schemes that have some.
         token_hashes: document id to a hash of its token ids; two runs with equal hashes scored the same tokens.
         key_hashes: document id to a hash of which tokens are key (LongPPL); empty without.
         missing: cells that were asked for and are not measured yet.
@@ -63,6 +67,7 @@ class Study:
     trials: tuple[Trial, ...] = ()
     curve: tuple[Position, ...] = ()
     rotations: Mapping[str, tuple[tuple[float, ...], float]] = field(default_factory=dict)
+    gains: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     token_hashes: Mapping[str, str] = field(default_factory=dict)
     key_hashes: Mapping[str, str] = field(default_factory=dict)
     missing: Missing = COMPLETE
@@ -79,7 +84,7 @@ def read(directory: Path) -> Study:
     missing, samples = found.missing, found.samples()
     store = Store.open_run(directory, read_only=True)
     try:
-        rotations = _rotations(store)
+        rotations, gains = _rotations(store), _gains(store)
         token_hashes, key_hashes = (_hashes(store, name) for name in ("ids", "key"))
     finally:
         store.close()
@@ -89,6 +94,7 @@ def read(directory: Path) -> Study:
         trials=trials(samples, run.retrieval),
         curve=positions(found.curve()),
         rotations=rotations,
+        gains=gains,
         token_hashes=token_hashes,
         key_hashes=key_hashes,
         missing=missing,
@@ -141,6 +147,15 @@ def positions(curve: pd.DataFrame) -> tuple[Position, ...]:
 def _rotations(store: Store) -> dict[str, tuple[tuple[float, ...], float]]:
     of = {name: scheme["rotation"] for name, scheme in store.schemes().items()}
     return {name: (tuple(float(f) for f in r["inv_freq"]), float(r["attention_factor"])) for name, r in of.items()}
+
+
+def _gains(store: Store) -> dict[str, NDArray[np.float32]]:
+    """Raises StoreError for gains that cannot be."""
+    of = {name: scheme["gains"] for name, scheme in store.schemes().items() if scheme.get("gains") is not None}
+    try:
+        return {name: Gains.of(plain).log for name, plain in of.items()}
+    except (ValueError, LookupError, TypeError) as error:
+        raise StoreError(f"run.sqlite: the gains of a scheme cannot be ({str(error)[:100]}).") from None
 
 
 def _hashes(store: Store, kind: str) -> dict[str, str]:

@@ -12,7 +12,14 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Noto Sa
 
 def picture_config(styles: Mapping[str, Style]) -> dict[str, Any]:
     """A light picture with its own legend and background; method colours by their order in `styles`."""
-    legend = {"labelColor": "#30363d", "labelFontSize": 12, "orient": "bottom", "columns": 6, "symbolOpacity": 1}
+    legend = {
+        "labelColor": "#30363d",
+        "labelFontSize": 12,
+        "labelLimit": 300,
+        "orient": "bottom",
+        "columns": 4,
+        "symbolOpacity": 1,
+    }
     colors = [style.light for style in styles.values()]
     config = _config(text="#30363d", faint="#57606a", grid="#e4e7eb", colors=colors)
     return config | {"background": BACKGROUND["light"], "padding": 16, "legend": legend}
@@ -34,7 +41,14 @@ def _config(*, text: str, faint: str, grid: str, colors: list[str]) -> dict[str,
         "font": FONT,
         "view": {"stroke": None},
         "axis": axis | sizes,
-        "title": {"color": text, "fontSize": 13, "anchor": "start", "fontWeight": "normal"},
+        "title": {
+            "color": text,
+            "fontSize": 13,
+            "anchor": "start",
+            "fontWeight": "normal",
+            "subtitleColor": faint,
+            "subtitleFontSize": 12,
+        },
         "text": {"color": faint, "fontSize": 12},
         "rule": {"color": faint},
         "line": {"color": faint},

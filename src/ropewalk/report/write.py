@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +13,36 @@ import vl_convert
 from ropewalk.errors import StoreError, visible
 from ropewalk.experiment.store import sound
 from ropewalk.files import remove, write_whole
-from ropewalk.report import study
+from ropewalk.report import by_group, study
 from ropewalk.report.content import Content, content
 from ropewalk.report.markdown import markdown
 from ropewalk.report.marks import Spec, inline
 from ropewalk.report.page import page
+from ropewalk.report.provenance import model_name
 from ropewalk.report.theme import picture_config
 
 FIGURES = "figures"
 WIDTH = 760
+KINDS = ("png", "svg", "pdf")
+DPI = 200
 ADDRESSES = 2**37
 """Bytes that the chart library's engine reserves, rounded up; it ends the process where it does not get them."""
-OURS = ("ratio", "tail", "position", "retrieval", "pareto", "sensitivity", "wavelengths")
+GROUPS = tuple(f"{by_group.ANCHOR}-{place}" for place in range(by_group.MOST))
+OURS = ("ratio", "tail", "position", "retrieval", *GROUPS, "pareto", "sensitivity", "wavelengths", "gains")
 """Pictures that a report may hold; one that this report lacks is removed."""
 
 
-def report(directory: Path, *, partial: bool = False) -> list[Path]:
+def report(directory: Path, *, partial: bool = False, targets: Sequence[str] = ("hf",)) -> list[Path]:
     """Write report.html, report.md and figures/*.png into a run directory; gives the files, the page first.
 
-    `partial` lets them choose from what there is where cells are missing.
+    `partial` lets them choose from what there is where cells are missing; `targets` are engines to deploy to.
 
     Raises:
         StoreError: there is no run in it, or it cannot be written.
     """
     require_drawing()
     with sound(directory):
-        made = content(study.read(directory), partial=partial)
+        made = content(study.read(directory), partial=partial, targets=targets)
     return save(made, directory)
 
 
@@ -46,15 +52,19 @@ def save(made: Content, directory: Path) -> list[Path]:
     Raises:
         StoreError: they cannot be written.
     """
-    pictures = {f"{FIGURES}/{name}.png": png(spec, made) for name, spec in drawings(made).items()}
-    names = ["report.html", "report.md", *pictures]
+    pictures = {
+        f"{FIGURES}/{name}.{kind}": draw(spec, made)
+        for name, spec in drawings(made).items()
+        for kind, draw in (("png", png), ("svg", svg), ("pdf", pdf))
+    }
+    names = ["report.html", "report.md", *(name for name in pictures if name.endswith(".png"))]
     texts = {"report.html": page(made), "report.md": markdown(made, names)}
     files = {name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()} | pictures
     try:
         directory.mkdir(exist_ok=True, parents=True)
         for name, data in files.items():
             write_whole(directory, name, data)
-        for name in (f"{FIGURES}/{name}.png" for name in OURS):
+        for name in (f"{FIGURES}/{name}.{kind}" for name in OURS for kind in KINDS):
             if name not in files:
                 remove(directory, name)
     except OSError as error:
@@ -70,16 +80,46 @@ def drawings(made: Content) -> dict[str, Spec]:
     found: dict[str, Spec] = {}
     for section in made.sections:
         small = [f for f in section.figures if f.small and f.spec is not None]
-        found |= {f.name: f.spec | {"width": WIDTH} for f in section.figures if f.spec is not None and not f.small}
+        large = [f for f in section.figures if f.spec is not None and not f.small]
+        found |= {f.name: titled(f.spec or {}, f.title, made) | {"width": WIDTH} for f in large}
         if small:
             parts = [inline(f.spec) | {"title": f.title, "width": 200} for f in small if f.spec is not None]
-            found[section.anchor] = {"concat": parts, "columns": 3}
+            found[section.anchor] = titled({"concat": parts, "columns": 3}, section.title, made)
     return found
 
 
+def titled(spec: Spec, title: str, made: Content) -> Spec:
+    """A chart that stands alone: what it shows, of which model, from how many texts, with parameters in its legend."""
+    run = made.study.run
+    documents = len(run.meta.get("documents") or ())
+    said = f"{model_name(run)}; n = {documents} document{'s' * (documents != 1)}, seed {run.experiment.get('seed', 0)}"
+    named = json.dumps(dict(made.leading))
+    return _legends(spec, f"{named}[datum.label] || datum.label") | {"title": {"text": title, "subtitle": said}}
+
+
+def _legends(value: Any, expression: str) -> Any:
+    """The same with words for the entries of every legend."""
+    if isinstance(value, list):
+        return [_legends(item, expression) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {k: v if k == "datasets" else _legends(v, expression) for k, v in value.items()}
+    return found | {"legend": found["legend"] | {"labelExpr": expression}} if found.get("legend") else found
+
+
 def png(spec: Spec, made: Content) -> bytes:
-    """A picture of a chart, with its legend."""
+    """A picture of a chart with its legend, at 200 dots per inch."""
     return to_png(spec, picture_config(made.styles))
+
+
+def svg(spec: Spec, made: Content) -> bytes:
+    """The same as vectors, for pages."""
+    return vl_convert.vegalite_to_svg(_visible(spec), config=_visible(picture_config(made.styles))).encode()
+
+
+def pdf(spec: Spec, made: Content) -> bytes:
+    """The same as vectors, for papers."""
+    return vl_convert.vegalite_to_pdf(_visible(spec), config=_visible(picture_config(made.styles)))
 
 
 def require_drawing() -> None:
@@ -94,7 +134,7 @@ def require_drawing() -> None:
 
 def to_png(spec: Spec, config: Any) -> bytes:
     """A chart drawn; control codes in its texts, which the library refuses to draw, as escapes."""
-    return vl_convert.vegalite_to_png(_visible(spec), scale=2, config=_visible(config))
+    return vl_convert.vegalite_to_png(_visible(spec), ppi=DPI, config=_visible(config))
 
 
 def _visible(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,12 @@ class Gains:
     def plain(self) -> dict[str, Any]:
         """As JSON values, to the bit."""
         return {"shape": list(self.log.shape), "float32": base64.b64encode(self.log.astype("<f4").tobytes()).decode()}
+
+    @staticmethod
+    def of(plain: Mapping[str, Any]) -> Gains:
+        """What `plain` says. Raises ValueError, LookupError or TypeError where it says something else."""
+        log = np.frombuffer(base64.b64decode(plain["float32"], validate=True), dtype="<f4")
+        return Gains(log=log.reshape(plain["shape"]))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Gains) and self.fingerprint == other.fingerprint

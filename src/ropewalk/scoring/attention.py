@@ -221,7 +221,7 @@ def attend(
 @torch.library.custom_op("ropewalk::causal", mutates_args=())
 def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layers: int) -> Tensor:
     """Full causal attention to `[B, S, H, E]`. One node of a compiled layer's graph, which is not looked into."""
-    turn, query = _turn(query, _mode.start + key.shape[2])
+    turn, query = _turn(query, _reach(key))
     layer, every = _next_layer(key, value)
     last = layer == layers - 1 and 0 < _mode.tail < query.shape[2]
     if _mode.places is not None:
@@ -270,7 +270,7 @@ def _windowed(
     window = kwargs.get("sliding_window")
     if window is None and (_mode.start or _mode.places is not None):
         raise ModelError(f"{type(module).__name__}: its mask is no sliding window, so prompts cannot share beginnings.")
-    turn, query = _turn(query, _mode.start + key.shape[2])
+    turn, query = _turn(query, _reach(key))
     if turn is not None and turn.branches:
         if window is None:
             raise ModelError(f"{type(module).__name__}: its mask is no sliding window, so it cannot branch.")
@@ -286,6 +286,12 @@ def _windowed(
     out = query.new_zeros((*query.shape[:3], value.shape[3]))
     out[:, :, -tail:] = _masked(query[:, :, -tail:], *every, scaling, window)
     return out.transpose(1, 2), None
+
+
+def _reach(key: Tensor) -> int:
+    """How many positions there are, up to the last that is fed or, where rows have their own, that has a place."""
+    held = _mode.held
+    return held.room if held is not None and _mode.places is not None else _mode.start + key.shape[2]
 
 
 def _turn(query: Tensor, keys: int) -> tuple[Turn | None, Tensor]:

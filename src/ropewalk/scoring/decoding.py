@@ -60,7 +60,7 @@ def generate_shared(
 
     Out of memory halves the rows that decode together and then the schemes that are fed together. Rows that a model's
     own forward pass fails on, or that do not fit alone, go through transformers' loop one by one, as do all unless
-    `parts.held`, and as do rows whose schemes have branches or a temperature.
+    `parts.held`, and as do rows whose schemes have branches, or ask of attention what its fast form is not right for.
 
     Args:
         model: a causal language model of transformers.
@@ -74,7 +74,9 @@ def generate_shared(
     """
     for row in rows:
         require_known(model, row.ids)
-    apart = [i for i, row in enumerate(rows) if not parts.held or row.scheme.branches or row.scheme.temperature]
+    changed = {index for index, row in enumerate(rows) if not row.scheme.only_rotates}
+    wrong = changed if changed and parts.schemes() is not None else {i for i in changed if rows[i].scheme.branches}
+    apart = sorted(wrong) if parts.held else list(range(len(rows)))
     yield from ([(index, _alone(model, rows[index], decode))] for index in apart)
     together = [index for index in range(len(rows)) if index not in set(apart)]
     if apart:
@@ -127,6 +129,17 @@ def chunked(rows: Sequence[PromptRow], limit: int) -> list[list[list[int]]]:
     return chunks
 
 
+def stores(
+    model: Any, parts: Split, rows: Sequence[PromptRow], chunk: list[list[int]], most: int = MOST_ROWS
+) -> list[list[Step]]:
+    """The prompts of a chunk in the order of their walk, as many together as are fed before they decode."""
+    prompts = [rows[i] for i in chunk[0]]
+    room = max(len(rows[i].ids) + rows[i].new_tokens for own in chunk for i in own)
+    at_once = max(1, min(most, _rows_that_fit(model, room)) // len(chunk))
+    steps = _steps(prompts, grain_of(parts.head.weight))
+    return [steps[start : start + at_once] for start in range(0, len(steps), at_once)]
+
+
 def _steps(rows: Sequence[PromptRow], grain: int) -> list[Step]:
     return walk([row.ids for row in rows], [0] * len(rows), grain)
 
@@ -166,10 +179,7 @@ def _continued(
     schemes, prompts = [rows[own[0]].scheme for own in chunk], [rows[i] for i in chunk[0]]
     held = Held(room=max(len(row.ids) for row in prompts))
     room = max(len(rows[i].ids) + rows[i].new_tokens for own in chunk for i in own)
-    at_once = max(1, min(most, _rows_that_fit(model, room)) // len(chunk))
-    steps = _steps(prompts, grain_of(parts.head.weight))
-    for start in range(0, len(steps), at_once):
-        taken = steps[start : start + at_once]
+    for taken in stores(model, parts, rows, chunk, most):
         first, store = _fed(model, parts, schemes, prompts, taken, held, room)
         every = [own[step.prompt] for step in taken for own in chunk]
         new = _stepped(model, parts, [rows[i] for i in every], first, store, decode)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ropewalk.errors import ModelError, RopewalkError
+from ropewalk.errors import ModelError, RopewalkError, is_own
 
 PASSING = ("scoring/kernels.py", "scoring/foreign_errors.py")
 """Files whose functions stand between a model's and only hand on what these raise."""
@@ -33,13 +33,28 @@ def naming(model: Any) -> Iterator[None]:
     except RopewalkError:
         raise
     except Exception as error:
-        if is_out_of_memory(error) or _is_ours(error.__traceback__, outside):
+        if is_out_of_memory(error) or is_own(error) or _is_ours(error.__traceback__, outside):
             raise
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ForwardError(
             f"{type(model).__name__}: its own forward pass failed ({type(error).__name__}: {reason[:300]}); check that "
             "its configuration belongs to its weights and allows so many tokens."
         ) from error
+
+
+def part(model: Any, outcome: Any, name: str) -> Any:
+    """An attribute of what a model's forward pass gives.
+
+    Raises:
+        ForwardError: there is none, as where the configuration asks for plain tuples.
+    """
+    found = getattr(outcome, name, None)
+    if found is None:
+        raise ForwardError(
+            f"{type(model).__name__}: its own forward pass gives a {type(outcome).__name__} without {name}; take "
+            "`return_dict` out of its configuration."
+        )
+    return found
 
 
 def _is_ours(trace: TracebackType | None, here: str) -> bool:

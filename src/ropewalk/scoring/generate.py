@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import GenerationConfig, StoppingCriteriaList
+from transformers import GenerationConfig, MaxLengthCriteria, StoppingCriteriaList
 
 from ropewalk.models.patch import patched
 from ropewalk.rope import Rotation
@@ -34,7 +35,7 @@ def generate(
         done = finished is not None and finished(ids_BT[0, prompt.shape[1] :].tolist())
         return torch.full((1,), done, dtype=torch.bool, device=ids_BT.device)
 
-    with patched(model, scheme), plainly_greedy(model, new_tokens), naming(model):
+    with patched(model, scheme), plainly_greedy(model, new_tokens), naming(model), unreminded():
         out = model.generate(
             prompt, attention_mask=torch.ones_like(prompt), stopping_criteria=StoppingCriteriaList([stops])
         )
@@ -45,6 +46,21 @@ def ends(model: Any) -> frozenset[int]:
     """The tokens after which a model says nothing more."""
     named = model.generation_config.eos_token_id
     return frozenset(() if named is None else [named] if isinstance(named, int) else named)
+
+
+@contextmanager
+def unreminded() -> Iterator[None]:
+    """Generation inside the block goes beyond the model's own window without a word: that is what is measured."""
+    logger = logging.getLogger(MaxLengthCriteria.__module__)
+
+    def other(record: logging.LogRecord) -> bool:
+        return "friendly reminder" not in record.getMessage()
+
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from ropewalk.errors import ModelError
 from ropewalk.models import patched
 from ropewalk.models.auto import before_head, trunk
 from ropewalk.scoring.comparing import REFUSALS, apart, said, two_rotations
-from ropewalk.scoring.foreign_errors import naming
+from ropewalk.scoring.foreign_errors import naming, part
 
 CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 384 * 2**20}
 """Float32 logits that one chunk of positions may take: the cache counts on a CPU, the size of a product on a GPU."""
@@ -156,8 +156,8 @@ def split(model: Any) -> Split:
     def body(ids_BT: Tensor, positions_1T: Tensor | None = None) -> Tensor:
         positions = None if positions_1T is None else positions_1T.to(first)
         with naming(model):
-            hidden_BTH = base(input_ids=ids_BT.to(first), position_ids=positions, use_cache=False).last_hidden_state
-            return last(hidden_BTH).to(head.weight.device)
+            found = base(input_ids=ids_BT.to(first), position_ids=positions, use_cache=False)
+            return last(part(model, found, "last_hidden_state")).to(head.weight.device)
 
     whole = Split(body=body, head=head)
     _prove(model, whole, vocabulary=embeddings.weight.shape[0])
@@ -172,7 +172,7 @@ def _prove(model: Any, parts: Split, vocabulary: int) -> None:
     device = parts.head.weight.device
     ids = torch.arange(1, PROBE_TOKENS + 1, device=device)[None] % vocabulary
     with naming(model):
-        expected = model(input_ids=ids, use_cache=False).logits[0].float()
+        expected = part(model, model(input_ids=ids, use_cache=False), "logits")[0].float()
     if not bool(expected.isfinite().all()):
         narrow = str(model.dtype).removeprefix("torch.")
         raise ModelError(

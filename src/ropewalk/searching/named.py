@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from ropewalk.errors import MethodError
 from ropewalk.experiment.plan import Configuration, configurations
 from ropewalk.methods import resolve
 from ropewalk.rope import RopeGeometry, Rotation
 from ropewalk.searching import families
 from ropewalk.searching.objective import Goal, Outcome, score
-from ropewalk.searching.study import RESULT, Candidate, Measure, library
+from ropewalk.searching.record import Answer, Record
+from ropewalk.searching.study import Candidate, Measure
 
 STUDY = "named"
 GROUP = 8
@@ -40,11 +39,10 @@ def asked_for(methods: dict[str, Any], geometry: RopeGeometry, length: int) -> d
 
 
 def measure_all(
-    study: Any, named: dict[Configuration, Rotation], measure: Measure, told: Callable[[int, int], None]
+    record: Record, named: dict[Configuration, Rotation], measure: Measure, told: Callable[[int, int], None]
 ) -> None:
     """Measure those that are not stored yet; equal rotations are one measurement."""
-    optuna = library()
-    done = {trial.user_attrs[RESULT]["label"] for trial in study.trials}
+    done = record.of(STUDY)
     left = [(each.label, rotation) for each, rotation in named.items() if each.label not in done]
     known: dict[str, Outcome | str] = {}
     for start in range(0, len(left), GROUP):
@@ -53,25 +51,16 @@ def measure_all(
         new = {rotation.fingerprint: rotation for _, rotation in group if rotation.fingerprint not in known}
         known |= dict(zip(new, measure(list(new.values()), None), strict=True))
         for label, rotation in group:
-            outcome, states = known[rotation.fingerprint], optuna.trial.TrialState
-            measured = isinstance(outcome, Outcome)
-            result = {"label": label} | ({"outcome": outcome.plain()} if measured else {"reason": outcome})
-            study.add_trial(
-                optuna.trial.create_trial(
-                    state=states.COMPLETE if measured else states.FAIL,
-                    value=float(np.mean(outcome.long_D)) if measured else None,
-                    user_attrs={RESULT: result},
-                )
-            )
+            outcome = known[rotation.fingerprint]
+            if isinstance(outcome, Outcome):
+                record.add(Answer(study=STUDY, candidate=label, outcome=outcome))
+            else:
+                record.add(Answer(study=STUDY, candidate=label, reason=outcome))
 
 
-def stored(study: Any, named: dict[Configuration, Rotation], goal: Goal) -> dict[Configuration, Candidate]:
+def stored(record: Record, named: dict[Configuration, Rotation], goal: Goal) -> dict[Configuration, Candidate]:
     """The named candidates, scored; those without losses are left out."""
-    outcomes: dict[str, Outcome] = {}
-    for trial in study.trials:
-        result = trial.user_attrs[RESULT]
-        if "outcome" in result:
-            outcomes[result["label"]] = Outcome.read(result["outcome"])
+    outcomes = {label: answer.outcome for label, answer in record.of(STUDY).items() if answer.outcome is not None}
     unscaled = outcomes["none"]
     found = {}
     for configuration, rotation in named.items():

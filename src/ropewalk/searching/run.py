@@ -1,6 +1,6 @@
 """Run or resume a search in its directory, then judge what it found and write it down.
 
-DIR/search.sqlite   every candidate, Optuna's storage
+DIR/search.jsonl    every candidate
 DIR/winner.json     the rotation, for the method `searched`
 DIR/search.json     the result; search.md and search.html say it, search.png draws it
 DIR/two-window.json parameters of `longrope`: unscaled inside the window, the winner beyond it
@@ -30,15 +30,16 @@ from ropewalk.report.write import require_drawing
 from ropewalk.rope import Rotation
 from ropewalk.scoring import Split, fast, split
 from ropewalk.scoring.budget import pays_to_compile
-from ropewalk.searching import asked, drawing, judging, named, study
+from ropewalk.searching import asked, drawing, judging, named, record, study
 from ropewalk.searching.asked import Request, Scene
 from ropewalk.searching.bench import Bench
 from ropewalk.searching.lines import escaped, lines
 from ropewalk.searching.objective import Outcome
 from ropewalk.searching.page import page
 from ropewalk.searching.race import Rival
+from ropewalk.searching.record import Record
 from ropewalk.searching.result import Hunted, chosen, result
-from ropewalk.searching.study import RESULT, Candidate, Hunt
+from ropewalk.searching.study import Candidate, Hunt
 from ropewalk.searching.two_window import short_of, two_windows
 from ropewalk.searching.verdict import UNSCALED, WINNER
 
@@ -84,11 +85,11 @@ def search(
     study.library()
     require_drawing()
     known = asked.checked(experiment, request, loaded)
-    if not (out / study.DATABASE).is_file():
+    if not (out / record.FILE).is_file():
         require_empty(out)
     report("loading the model", 0, 0)
     scene = asked.scene(prepare(known), request)
-    with locked(out), study.opened(out) as store:
+    with locked(out), record.opened(out) as store:
         _begin(store, out, asked.identity(scene))
         model = scene.prepared.model.model
         compiled = pays_to_compile(model, asked.tokens(scene))
@@ -96,20 +97,19 @@ def search(
             return _search(scene, store, out, parts, report)
 
 
-def _begin(store: Any, out: Path, identity: Mapping[str, Any]) -> None:
+def _begin(store: Record, out: Path, identity: Mapping[str, Any]) -> None:
     """Record what is searched for, or check that a resumed search is the same."""
-    stored = study.study_of(store, named.STUDY)
-    known = stored.user_attrs.get(study.IDENTITY)
+    known = store.identity
     if known is None:
-        stored.set_user_attr(study.IDENTITY, identity)
-    elif known != identity:
+        store.begin(identity)
+    elif known != json.loads(json.dumps(identity)):
         raise StoreError(
             f"{out}: holds another search ({first_difference(known, identity)}); choose another --out, it is never "
             "overwritten."
         )
 
 
-def _search(scene: Scene, store: Any, out: Path, parts: Split, report: Progress) -> Found:
+def _search(scene: Scene, store: Record, out: Path, parts: Split, report: Progress) -> Found:
     bench = judging.search_bench(scene, parts)
     known = _named(scene, store, bench, report)
     hunted = [_hunt(scene, store, bench, known, index, report) for index in range(scene.request.repeats)]
@@ -127,11 +127,10 @@ def _search(scene: Scene, store: Any, out: Path, parts: Split, report: Progress)
     return Found(directory=out, rotation=winner.rotation, result=found)
 
 
-def _named(scene: Scene, store: Any, bench: Bench, report: Progress) -> dict[Configuration, Candidate]:
+def _named(scene: Scene, store: Record, bench: Bench, report: Progress) -> dict[Configuration, Candidate]:
     """The named methods, measured once for all repeats."""
     experiment, geometry = scene.prepared.asked.experiment, scene.prepared.asked.geometry
     wanted = named.asked_for(experiment.methods, geometry, scene.request.length)
-    stored = study.study_of(store, named.STUDY)
 
     def told(done: int, total: int) -> None:
         if scene.request.budget_s is None:
@@ -139,8 +138,8 @@ def _named(scene: Scene, store: Any, bench: Bench, report: Progress) -> dict[Con
         else:  # which counts seconds
             report(f"named methods, {done} of {total}", 0, 0)
 
-    named.measure_all(stored, wanted, _measure(scene, bench), told)
-    return named.stored(stored, wanted, scene.goal)
+    named.measure_all(store, wanted, _measure(scene, bench), told)
+    return named.stored(store, wanted, scene.goal)
 
 
 def _measure(scene: Scene, bench: Bench) -> study.Measure:
@@ -151,7 +150,7 @@ def _measure(scene: Scene, bench: Bench) -> study.Measure:
 
 
 def _hunt(
-    scene: Scene, store: Any, bench: Bench, known: Mapping[Configuration, Candidate], index: int, report: Progress
+    scene: Scene, store: Record, bench: Bench, known: Mapping[Configuration, Candidate], index: int, report: Progress
 ) -> Hunted:
     """One repeat: from the best named method that the family knows, until the evaluations or the time are used up."""
     request, family = scene.request, scene.family
@@ -171,7 +170,9 @@ def _hunt(
         seed=request.seed + index,
     )
     made = study.study_of(store, f"seed {hunt.seed}", objectives=2 if hunt.front else 1)
-    clock = _Clock(before=_spent(made), budget=None if request.budget_s is None else request.budget_s / request.repeats)
+    clock = _Clock(
+        before=_spent(store, made.name), budget=None if request.budget_s is None else request.budget_s / request.repeats
+    )
 
     def more(count: int) -> bool:
         return clock.left() if clock.budget is not None else count < request.evaluations
@@ -189,7 +190,7 @@ def _hunt(
     study.run(made, hunt, around, _measure(scene, bench), more, told)
     candidates = study.candidates(made, hunt)
     best = named.first([c for c in candidates if not c.dropped] or [leader])
-    return Hunted(seed=hunt.seed, best=best, candidates=tuple(candidates), wall_s=_spent(made))
+    return Hunted(seed=hunt.seed, best=best, candidates=tuple(candidates), wall_s=_spent(store, made.name))
 
 
 def _candidates(request: Request) -> int:
@@ -215,9 +216,9 @@ class _Clock:
         return self.budget is not None and self.spent() < self.budget
 
 
-def _spent(made: Any) -> float:
-    """Seconds that the stored candidates took."""
-    return float(sum(trial.user_attrs[RESULT]["wall_s"] for trial in made.trials if RESULT in trial.user_attrs))
+def _spent(store: Record, name: str) -> float:
+    """Seconds that the recorded candidates of a study took."""
+    return sum(answer.wall_s for answer in store.of(name).values())
 
 
 def _write(scene: Scene, out: Path, winner: Rotation, found: Mapping[str, Any], pages: Mapping[str, bytes]) -> None:

@@ -1,22 +1,17 @@
-"""The search itself, on Optuna: candidates in generations, every one of them stored in SQLite before the next is asked.
+"""The search itself, on Optuna: candidates in generations, every one of them recorded before the next is asked.
 
 A study's coordinates lie in [-1, 1] around the best named method: 0 is where a search starts. Which candidate comes
-next depends on the seed, its number and the stored results alone, so a search that was killed goes on as if it had not
-been: a candidate that was asked for and not answered is asked for again with the same coordinates.
+next depends on the seed, its number and the results alone, so a search that was killed goes on as if it had not been:
+every candidate is asked for again with the same coordinates, and measured if the record (`record`) has no answer.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import sqlite3
-import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,13 +21,11 @@ from ropewalk.rope import Rotation
 from ropewalk.searching.families import Family, Values
 from ropewalk.searching.objective import Goal, Outcome, Score, score
 from ropewalk.searching.race import Rival
+from ropewalk.searching.record import Answer, Record
 
 if TYPE_CHECKING:
     import optuna
 
-DATABASE = "search.sqlite"
-IDENTITY = "identity"
-RESULT = "result"
 STRIDE = 1_000_003
 """Apart from each other lie the random numbers of two seeds."""
 
@@ -77,38 +70,6 @@ def library() -> Any:
         raise ExperimentError("search: needs the packages optuna and cmaes: pip install 'ropewalk[search]'.") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
-
-
-def storage(directory: Path) -> Any:
-    """The database of a search. Its log is written ahead, so that a commit need not wait for the disk: a killed process
-    loses nothing, a machine without power the last candidates.
-
-    Raises:
-        StoreError: it, or what SQLite writes beside it, is a link or no file.
-    """
-
-    for end in ("", "-wal", "-shm", "-journal"):
-        path = directory / (DATABASE + end)
-        if os.path.lexists(path) and not (stat.S_ISREG(path.lstat().st_mode) and path.lstat().st_nlink == 1):
-            raise StoreError(f"{path}: is a link or no file, which no search has; choose another --out.")
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(directory / DATABASE, timeout=30)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        return connection
-
-    return library().storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect})
-
-
-@contextmanager
-def opened(directory: Path) -> Iterator[Any]:
-    """The same, closed at the end."""
-    found = storage(directory)
-    try:
-        yield found
-    finally:
-        found.engine.dispose()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -161,15 +122,45 @@ class Hunt:
         return samplers.CmaEsSampler(seed=seed, popsize=self.generation, warn_independent_sampling=False)
 
 
-def study_of(store: Any, name: str, *, objectives: int = 1) -> optuna.Study:
-    """A study by name, made if it is not there."""
-    return library().create_study(
-        study_name=name, storage=store, load_if_exists=True, directions=["minimize"] * objectives
-    )
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """A study in memory, and the record that holds its answers.
+
+    Attributes:
+        name: of the study in the record.
+    """
+
+    record: Record
+    name: str
+    study: optuna.Study
+
+    def answer(self, trial: Any, hunt: Hunt) -> Answer | None:
+        """What the record says of a candidate that is asked for; None if it is new.
+
+        Raises:
+            StoreError: it was another one there.
+        """
+        known = self.record.of(self.name).get(trial.number)
+        if known is not None and list(known.values) != _values(trial, hunt):
+            raise StoreError(
+                f"{self.record.directory}: candidate {trial.number} of {self.name!r} is not the one there that is "
+                "asked for here; go on with the optuna and cmaes that began this search, or choose another --out."
+            )
+        return known
+
+    @property
+    def behind(self) -> bool:
+        """Whether the record holds answers that the study was not told yet."""
+        return len(self.record.of(self.name)) > _answered(self.study)
+
+
+def study_of(record: Record, name: str, *, objectives: int = 1) -> Kept:
+    """A new study; `run` tells it what the record holds."""
+    return Kept(record, name, library().create_study(directions=["minimize"] * objectives))
 
 
 def run(
-    study: optuna.Study,
+    kept: Kept,
     hunt: Hunt,
     starts: Sequence[Values],
     measure: Measure,
@@ -179,23 +170,23 @@ def run(
     """Ask, measure and tell until `more(candidates so far)` says no.
 
     Args:
-        study: new, or of the same hunt.
+        kept: a new study, and the record of the same hunt.
         hunt: what is looked for.
         starts: coordinates of named methods, asked for first by samplers that keep a population.
         measure: the device.
         more: whether another generation is wanted.
         told: called with all candidates after each generation.
     """
+    study = kept.study
     if not study.trials:
         for values in [np.zeros(len(hunt.start)), *(starts if hunt.front else [])]:
             study.enqueue_trial(dict(zip(hunt.family.names, np.clip(values, -1, 1).tolist(), strict=True)))
     while True:
-        told(candidates(study, hunt))
-        asked = _unanswered(study, hunt)
-        if not asked and not more(_answered(study)):
+        told(candidates(kept, hunt))
+        if not kept.behind and not more(_answered(study)):
             return
-        asked += _ask(study, hunt, _room(_numbers(study), hunt.generation, begun=bool(asked)))
-        _evaluate(study, hunt, asked, measure)
+        # whole generations, the start one of its own, so that a search that goes on asks for the same candidates
+        _evaluate(kept, hunt, _ask(study, hunt, hunt.generation if _numbers(study) else 1), measure)
 
 
 def _numbers(study: optuna.Study) -> int:
@@ -205,27 +196,6 @@ def _numbers(study: optuna.Study) -> int:
 
 def _answered(study: optuna.Study) -> int:
     return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
-
-
-def _room(asked: int, generation: int, *, begun: bool) -> int:
-    """How many to ask for: to the end of the generation, whose first is the start alone.
-
-    A generation that was begun and is all asked for is answered before the next. Generations are whole, whatever the
-    evaluations, so that a search that goes on later asks for the same candidates.
-    """
-    left = 1 if asked == 0 else -(asked - 1) % generation
-    return generation if left == 0 and not begun else left
-
-
-def _unanswered(study: optuna.Study, hunt: Hunt) -> list[Any]:
-    """Candidates that were asked for and not answered, as a kill leaves them."""
-    running = library().trial.TrialState.RUNNING
-    return [_again(study, hunt, trial) for trial in study.get_trials(states=(running,))]
-
-
-def _again(study: optuna.Study, hunt: Hunt, frozen: Any) -> Any:
-    study.sampler = hunt.sampler_for(frozen.number)
-    return _suggest(library().trial.Trial(study, frozen._trial_id), hunt)
 
 
 def _ask(study: optuna.Study, hunt: Hunt, count: int) -> list[Any]:
@@ -242,38 +212,56 @@ def _suggest(trial: Any, hunt: Hunt) -> Any:
     return trial
 
 
-def _evaluate(study: optuna.Study, hunt: Hunt, asked: list[Any], measure: Measure) -> None:
-    """Measure candidates as one batch and tell the study; a rotation that cannot be, or has no losses, is a failure."""
+def _values(trial: Any, hunt: Hunt) -> list[float]:
+    return [trial.params[name] for name in hunt.family.names]
+
+
+def _evaluate(kept: Kept, hunt: Hunt, asked: list[Any], measure: Measure) -> None:
+    """Measure candidates that have no answer as one batch and tell the study of all; a rotation that cannot be, or has
+    no losses, is a failure."""
+    known = {trial.number: answer for trial in asked if (answer := kept.answer(trial, hunt)) is not None}
+    rival = best_rival(hunt, candidates(kept, hunt, before=hunt.generation_of(asked[0].number)))
+    _measure(kept, hunt, [trial for trial in asked if trial.number not in known], rival, measure)
+    for trial in asked:
+        _settle(kept.study, hunt, trial, kept.record.of(kept.name)[trial.number])
+
+
+def _measure(kept: Kept, hunt: Hunt, asked: list[Any], rival: Rival, measure: Measure) -> None:
     started = time.monotonic()
-    rival = best_rival(hunt, candidates(study, hunt, before=hunt.generation_of(asked[0].number)))
     rotations: list[Rotation] = []
     wrong: dict[int, str] = {}
     for trial in asked:
         try:
-            rotations.append(hunt.rotation([trial.params[name] for name in hunt.family.names]))
+            rotations.append(hunt.rotation(_values(trial, hunt)))
         except MethodError as error:
             wrong[trial.number] = str(error)
     leaves = None if hunt.front else partial(rival.excludes, goal=hunt.goal)
     able = [trial for trial in asked if trial.number not in wrong]
     outcomes = dict(zip((t.number for t in able), measure(rotations, leaves) if able else [], strict=True))
-    each = (time.monotonic() - started) / len(asked)
     for trial in asked:
-        _tell(study, hunt, trial, outcomes.get(trial.number, wrong.get(trial.number)), rival, each)
+        each = (time.monotonic() - started) / len(asked)
+        _tell(kept, hunt, trial, outcomes.get(trial.number, wrong.get(trial.number)), rival, each)
 
 
-def _tell(
-    study: optuna.Study, hunt: Hunt, trial: Any, outcome: Outcome | str | None, rival: Rival, wall_s: float
-) -> None:
-    """Store what a candidate did, then tell the sampler."""
+def _tell(kept: Kept, hunt: Hunt, trial: Any, outcome: Outcome | str | None, rival: Rival, wall_s: float) -> None:
+    """Record what a candidate did."""
+    common = {"study": kept.name, "candidate": trial.number, "values": tuple(_values(trial, hunt)), "wall_s": wall_s}
     if not isinstance(outcome, Outcome):
-        trial.set_user_attr(RESULT, {"reason": outcome, "wall_s": wall_s})
-        study.tell(trial, state=library().trial.TrialState.FAIL)
+        kept.record.add(Answer(**common, reason=outcome))
         return
-    found = score(outcome, hunt.unscaled, hunt.goal)
-    dropped = hunt.left(outcome)
-    objective = rival.estimate(outcome, hunt.goal) if dropped else found.objective
-    trial.set_user_attr(RESULT, {"outcome": outcome.plain(), "objective": objective, "wall_s": wall_s})
-    study.tell(trial, objectives(found) if hunt.front else objective)
+    left = hunt.left(outcome)
+    objective = rival.estimate(outcome, hunt.goal) if left else score(outcome, hunt.unscaled, hunt.goal).objective
+    kept.record.add(Answer(**common, outcome=outcome, objective=float(objective)))
+
+
+def _settle(study: optuna.Study, hunt: Hunt, trial: Any, answer: Answer) -> None:
+    """Tell the sampler what a candidate did."""
+    if answer.outcome is None:
+        study.tell(trial, state=library().trial.TrialState.FAIL)
+    elif hunt.front:
+        study.tell(trial, objectives(score(answer.outcome, hunt.unscaled, hunt.goal)))
+    else:
+        study.tell(trial, answer.objective)
 
 
 def objectives(found: Score) -> list[float]:
@@ -287,25 +275,23 @@ def best_rival(hunt: Hunt, known: Sequence[Candidate]) -> Rival:
     return min(found, key=lambda rival: (not rival.score.met, rival.score.objective))
 
 
-def candidates(study: optuna.Study, hunt: Hunt, before: float = math.inf) -> list[Candidate]:
-    """Everything that was measured, in order, made again from what is stored; only numbers below `before`."""
+def candidates(kept: Kept, hunt: Hunt, before: float = math.inf) -> list[Candidate]:
+    """Everything that was measured and that the study was told, in order; only numbers below `before`."""
     complete = library().trial.TrialState.COMPLETE
     found = []
-    for trial in study.get_trials(deepcopy=False, states=(complete,)):
-        if trial.number >= before:
+    for trial in kept.study.get_trials(deepcopy=False, states=(complete,)):
+        answer = kept.record.of(kept.name)[trial.number]
+        if trial.number >= before or (outcome := answer.outcome) is None or answer.objective is None:
             continue
-        values = tuple(trial.params[name] for name in hunt.family.names)
-        result = trial.user_attrs[RESULT]
-        outcome = Outcome.read(result["outcome"])
         found.append(
             Candidate(
                 label="",
-                rotation=hunt.rotation(values),
+                rotation=hunt.rotation(answer.values),
                 outcome=outcome,
                 score=score(outcome, hunt.unscaled, hunt.goal),
-                objective=float(result["objective"]),
+                objective=answer.objective,
                 dropped=hunt.left(outcome),
-                values=values,
+                values=answer.values,
             )
         )
     return found

@@ -6,7 +6,7 @@ Shape legend: C configurations, N units (documents or trials).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -36,6 +36,7 @@ class Block:
         left_out: configurations that were asked for and cannot be compared, with the reason.
         share: of the chance of an error that a judgement of the block may spend: below 1 where the same run was judged
             while it was measured (`sequential`).
+        groups: N names of what each unit is one of several of, such as a task; empty where units have none.
     """
 
     column: Column
@@ -46,6 +47,7 @@ class Block:
     denominators_CN: FloatArray
     left_out: Mapping[str, str] = field(default_factory=_none_left_out)
     share: float = 1.0
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.lengths) != 1:
@@ -127,4 +129,19 @@ class Block:
             denominators_CN=self.denominators_CN[index],
             left_out={label: reason for label, reason in self.left_out.items() if label in labels},
             share=self.share,
+            groups=self.groups,
         )
+
+    def by_group(self) -> dict[str, Block]:
+        """The units of each group alone, in the order of the run."""
+        places = {name: [i for i, own in enumerate(self.groups) if own == name] for name in dict.fromkeys(self.groups)}
+        return {
+            name: replace(
+                self,
+                units=tuple(self.units[i] for i in own),
+                numerators_CN=self.numerators_CN[:, own],
+                denominators_CN=self.denominators_CN[:, own],
+                groups=(name,) * len(own),
+            )
+            for name, own in places.items()
+        }

@@ -57,6 +57,11 @@ class Column:
         """Whether a unit is 0 or 1."""
         return self.pooling == "share"
 
+    @property
+    def answered(self) -> bool:
+        """Whether it says how prompts of that length are answered."""
+        return self.at_length and self.pooling in ("share", "mean")
+
     def value(self, pooled: float) -> float:
         """A pooled ratio as the results table shows it: the perplexity of a mean nll; nats where no float holds it."""
         return math.exp(pooled) if self.is_ratio and pooled <= 700 else pooled

@@ -68,6 +68,12 @@ class Measured:
         return next((c for c in self.columns.values() if c.is_ratio and c.at_length), None)
 
     @property
+    def grouped(self) -> list[Column]:
+        """The columns whose units fall into groups, such as tasks."""
+        named = {metric for (metric, _), block in self.blocks.items() if block.groups}
+        return [column for column in self.columns.values() if column.name in named]
+
+    @property
     def window(self) -> int:
         """L0 in tokens: what the model was trained with before any scaling that it ships."""
         return int(self.meta["geometry"]["window"])
@@ -137,7 +143,8 @@ def blocks(
     all finite, and something scored; otherwise it is in `left_out` with the reason.
 
     Args:
-        samples: one row per label, length, metric and unit, with numerator and denominator, and of windows `document`.
+        samples: one row per label, length, metric and unit, with numerator and denominator, its group if any, and of
+            windows `document`.
         known: columns by name.
         refused: cells (metric, length, label) whose status is not `ok`, with the reason.
         reasons: what is said of cells that have a value, such as why some have fewer units.
@@ -151,7 +158,9 @@ def blocks(
     for metric, length, label, unit, numerator, denominator in zip(*columns, strict=True):
         cell = cells.setdefault((str(metric), int(length)), {}).setdefault(str(label), {})
         cell[str(unit)] = (float(numerator), float(denominator))
-    found = {key: _block(known[key[0]], key[1], cell, refused) for key, cell in sorted(cells.items())}
+    named = zip(columns[0], columns[3], samples["group"].tolist(), strict=True) if "group" in samples else ()
+    groups = {(str(metric), str(unit)): str(group) for metric, unit, group in named if group}
+    found = {key: _block(known[key[0]], key[1], cell, refused, groups) for key, cell in sorted(cells.items())}
     said = {key: _explained(block, reasons or {}) for key, block in found.items()}
     return {key: replace(_of_documents(block, whole), share=share) for key, block in said.items()}
 
@@ -173,6 +182,7 @@ def _block(
     length: int,
     cell: Mapping[str, Mapping[str, tuple[float, float]]],
     refused: Mapping[tuple[str, int, str], str],
+    groups: Mapping[tuple[str, str], str],
 ) -> Block:
     """Raw outcomes of one metric and length, label by label and unit by unit, as arrays."""
     units = tuple(max(cell.values(), key=len))
@@ -190,6 +200,7 @@ def _block(
         numerators_CN=pairs_CN2[:, :, 0],
         denominators_CN=pairs_CN2[:, :, 1],
         left_out={label: flaw for label, flaw in flaws.items() if flaw is not None},
+        groups=tuple(own) if all(own := [groups.get((column.name, unit), "") for unit in units]) else (),
     )
 
 

@@ -36,10 +36,6 @@ class Line:
     outputs: tuple[str, ...]
     tokens: int | None
 
-    @property
-    def new_tokens(self) -> int:
-        return NEW_TOKENS[kind(self.task)]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
@@ -53,6 +49,11 @@ class File:
 def kind(task: str) -> str:
     """Which of RULER's five kinds a task is of."""
     return task.split("_")[0]
+
+
+def new_tokens(task: str) -> int:
+    """How many tokens an answer may have."""
+    return NEW_TOKENS[kind(task)]
 
 
 def files(folder: str, length: int | None = None) -> list[File]:
@@ -178,14 +179,15 @@ def fault(line: Line, file: File, count: int) -> str | None:
         file: says for which length.
         count: tokens of its prompt under the tokenizer, special ones left out, as upstream counts.
     """
-    if line.tokens is not None and count + line.new_tokens != line.tokens:
+    room = new_tokens(line.task)
+    if line.tokens is not None and count + room != line.tokens:
         return (
             f"{line.place} was prepared with another tokenizer: its prompt has {count} tokens here and "
-            f"{line.tokens - line.new_tokens} there; prepare the files with this model's tokenizer"
+            f"{line.tokens - room} there; prepare the files with this model's tokenizer"
         )
-    if count + line.new_tokens > file.length:
+    if count + room > file.length:
         return (
-            f"{line.place} takes {count + line.new_tokens} tokens, answer included, more than the {file.length} of its "
+            f"{line.place} takes {count + room} tokens, answer included, more than the {file.length} of its "
             "folder; prepare the files again with --max_seq_length as that folder is called"
         )
     return None

@@ -87,8 +87,12 @@ def _affordable(task: Task, parameters: Parameters, budget_s: float) -> int:
         for tensor in parameters.named().values():
             tensor.grad = None
         times.append(time.monotonic() - begun)
-    left = budget_s - sum(times)
-    return max(1, math.floor(SPARE * left / float(np.mean(times[1:]))))
+    return affordable(budget_s - sum(times), float(np.mean(times[1:])))
+
+
+def affordable(budget_s: float, step_s: float) -> int:
+    """Steps of `step_s` seconds that a budget holds; at least one."""
+    return max(1, math.floor(SPARE * budget_s / step_s))
 
 
 def _step(task: Task, parameters: Parameters, state: State) -> tuple[State, Loss]:

@@ -9,9 +9,14 @@ import torch
 from ropewalk.errors import ModelError
 from ropewalk.models.size import ModelSize, size_of
 from ropewalk.scoring.head import CHUNK_BYTES
+from ropewalk.scoring.memory import weight_bytes
 
 GRAIN = 1024
 """Lengths that are offered instead are multiples of so many tokens."""
+
+
+PROCESSORS = 132
+"""Of an H100, among which the keys of one head are divided."""
 
 
 def step_bytes(size: ModelSize, length: int) -> int:
@@ -20,6 +25,8 @@ def step_bytes(size: ModelSize, length: int) -> int:
     element = size.element_bytes
     kept = element * size.hidden * size.layers * length
     attention = 4 * size.queries + 4 * size.keys + 2 * 2 * size.queries  # the gain multiplies in float32
+    if size.device == "cuda":  # gradients of queries that are summed in one order wait for each other in float32
+        attention += 4 * size.queries * -(-PROCESSORS // (size.queries // size.head_dim)) // (2 * element)
     layer = 2 * element * length * (6 * size.hidden + attention + 2 * size.inner)
     head = 3 * element * size.hidden * length + 4 * CHUNK_BYTES[size.device]
     return kept + max(layer, head)
@@ -34,11 +41,20 @@ def require(model: Any, length: int) -> None:
     device = model.get_output_embeddings().weight.device
     if device.type != "cuda" or getattr(model, "hf_device_map", None) is not None:
         return
-    size, free = size_of(model, model.dtype, device.type), torch.cuda.mem_get_info(device)[0]
+    _refuse(size_of(model, model.dtype, device.type), length, torch.cuda.mem_get_info(device)[0])
+
+
+def require_size(size: ModelSize, length: int) -> None:
+    """The same before the weights are on the GPU. Raises ModelError."""
+    if size.device == "cuda":
+        _refuse(size, length, torch.cuda.mem_get_info()[0] - weight_bytes(size))
+
+
+def _refuse(size: ModelSize, length: int, free: int) -> None:
     if step_bytes(size, length) <= free:
         return
     fits = next((n for n in range(length // GRAIN * GRAIN, 0, -GRAIN) if step_bytes(size, n) <= free), 0)
     raise ModelError(
         f"--length {length}: a step of tuning takes {step_bytes(size, length) / 1e9:.1f} GB beside the weights, and "
-        f"{free / 1e9:.1f} GB are free on {device}; the longest length that fits is {fits}."
+        f"{max(0, free) / 1e9:.1f} GB are free for it; the longest length that fits is {fits}."
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ropewalk.stats.findings import fragile, grid, planning, quality, retrieval, stopping
+from ropewalk.stats.findings import fragile, grid, groups, planning, quality, retrieval, stopping
 from ropewalk.stats.findings.finding import Finding, Severity
 from ropewalk.stats.measured import Measured
 
@@ -21,6 +21,9 @@ FINDERS: tuple[Callable[[Measured], list[Finding]], ...] = (
     grid.failures,
     retrieval.baseline_fails,
     retrieval.few_trials,
+    groups.hopeless,
+    groups.saturated,
+    groups.too_few_samples,
     planning.few_documents,
     quality.winners,
     fragile.one_document,

@@ -1,0 +1,135 @@
+"""What a tuning needs and how long it takes, before anything runs: memory from the configuration, time from a probe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ropewalk.experiment.prepare import Prepared, Progress, prepare
+from ropewalk.experiment.schema import Experiment
+from ropewalk.methods.none import shipped
+from ropewalk.models import LoadedModel
+from ropewalk.models.size import read_size, size_of_loaded
+from ropewalk.scoring import split
+from ropewalk.scoring.memory import weight_bytes
+from ropewalk.searching import named
+from ropewalk.tuning import asked, descent, memory, parameters
+from ropewalk.tuning.asked import Request, Tuning
+from ropewalk.tuning.draws import draw
+from ropewalk.tuning.forward import opened
+from ropewalk.tuning.loss import descend
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Attributes:
+    what: is tuned.
+    documents: tuned on, and judged on.
+    weights_bytes, step_bytes: in memory.
+    device: "cpu" or "cuda".
+    step_s: of one step, probed.
+    steps: of each seed, as many as the budget holds.
+    seeds: how many.
+    pass_tokens: that named methods and judgement feed beside the descents.
+    pass_s: what those take at the pace of one pass of the whole length, which is the slowest.
+    """
+
+    what: str
+    documents: tuple[int, int]
+    weights_bytes: int
+    step_bytes: int
+    device: str
+    step_s: float
+    steps: int
+    seeds: int
+    pass_tokens: int
+    pass_s: float
+
+    @property
+    def seconds(self) -> float:
+        """Of everything but loading the model."""
+        return self.seeds * self.steps * self.step_s + self.pass_s
+
+
+def plan(
+    experiment: Experiment,
+    request: Request,
+    *,
+    loaded: LoadedModel | None = None,
+    report: Progress = lambda what, done, total: None,
+    clock: Clock = time.monotonic,
+) -> Plan:
+    """Check everything, load the model and time two steps and a pass.
+
+    Raises:
+        RopewalkError: as `tune`; a length that does not fit, before any weights are read.
+    """
+    known = asked.checked(experiment, request, loaded)
+    size = read_size(known.spec, known.experiment.dtype) if loaded is None else size_of_loaded(loaded)
+    memory.require_size(size, request.length)
+    report("loading the model", 0, 0)
+    prepared = prepare(known)
+    tuning = asked.tuning(prepared, request)
+    step_s, pass_s = _probed(tuning, prepared, report, clock)
+    tokens = _tokens(tuning)
+    return Plan(
+        what=tuning.what,
+        documents=(len(tuning.scene.parts.search), len(tuning.scene.parts.judge)),
+        weights_bytes=weight_bytes(size),
+        step_bytes=memory.step_bytes(size, request.length),
+        device=size.device,
+        step_s=step_s,
+        steps=request.steps or descent.affordable(request.seconds, step_s),
+        seeds=request.repeats,
+        pass_tokens=tokens,
+        pass_s=tokens * pass_s / request.length,
+    )
+
+
+def _probed(tuning: Tuning, prepared: Prepared, report: Progress, clock: Clock) -> tuple[float, float]:
+    """Seconds of the second of two steps, and of a pass of the same text."""
+    model, geometry, request = prepared.model.model, prepared.asked.geometry, tuning.request
+    parts, none = split(model), shipped(prepared.asked.geometry, request.length)
+    device = parts.head.weight.device
+    begins = parameters.start(geometry, none, parameters.shape_of(tuning.what, tuning.turns), device)
+    with opened(model, parts, tuning.turns) as tunable:
+        drawn, ends = draw(tuning.material, request.seed, 0), [clock()]
+        for done in range(2):
+            report("probing steps", done, 2)
+            descend(tunable, begins, drawn, tuning.material.window, none, request.weights)  # waits for its numbers
+            ends.append(clock())
+        tunable.unscaled_nll(torch.from_numpy(drawn.text).long().to(device), none)
+        return ends[-1] - ends[-2], clock() - ends[-1]
+
+
+def _tokens(tuning: Tuning) -> int:
+    """Fed by named methods on the tuning set and by rows of the verdict, without what prompts share."""
+    scene, experiment = tuning.scene, tuning.scene.prepared.asked.experiment
+    methods = named.asked_for(experiment.methods, scene.prepared.asked.geometry, scene.request.length)
+    asks, rows = experiment.options("passkey"), len({each.method for each in methods}) + 2 + tuning.request.repeats
+    probes = scene.section.probes * sum(scene.passkeys) if scene.goal.probes else 0
+    trials = len(asked.judges(tuning)) * asks.trials * sum(scene.lengths) if asks else 0
+    searched = len(methods) * (len(scene.parts.search) * scene.request.length + probes)
+    return searched + rows * (len(scene.parts.judge) * scene.lengths[-1] + trials)
+
+
+def lines(found: Plan, request: Request) -> list[str]:
+    """The plan in sentences."""
+    tuned, judged = found.documents
+    needed = found.weights_bytes + found.step_bytes
+    return [
+        f"{found.what} for {request.length} tokens, tuned on {tuned} documents and judged on {judged} others.",
+        f"Memory: {needed / 1e9:.2f} GB on {found.device}, {found.weights_bytes / 1e9:.2f} GB of them weights.",
+        f"A step takes {found.step_s:.3g} s (probed): {found.steps} steps of {found.seeds} "
+        f"{'seed' if found.seeds == 1 else 'seeds'} take {found.seeds * found.steps * found.step_s:.0f} s.",
+        f"Named methods and judgement feed {found.pass_tokens / 1e6:.1f} M tokens, at most {found.pass_s:.0f} s; "
+        f"{found.seconds:.0f} s in all.",
+    ]
+
+
+__all__: Sequence[str] = ("Plan", "lines", "plan")

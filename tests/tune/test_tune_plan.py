@@ -1,0 +1,45 @@
+"""What a tuning needs is said before it runs, and a length that does not fit is refused with one that does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from ropewalk.errors import ModelError
+from ropewalk.model_spec import ModelSpec
+from ropewalk.models.size import read_size
+from ropewalk.scoring.memory import weight_bytes
+from ropewalk.tuning import memory
+from ropewalk.tuning.asked import Request
+from ropewalk.tuning.plan import lines, plan
+
+REQUEST = Request(length=256, budget_s=100.0, repeats=2)
+
+
+def test_it_counts_steps_and_tokens(asked: Any) -> None:
+    """At a clock on which everything takes 2 s."""
+    ticks: Iterator[int] = iter(range(0, 1000, 2))
+    found = plan(asked, REQUEST, clock=lambda: float(next(ticks)))
+    assert (found.what, found.documents, found.step_s) == ("rotation+head+pair", (3, 3), 2.0)
+    assert found.steps == 48  # 97 % of 100 s
+    assert found.pass_s == pytest.approx(found.pass_tokens * 2.0 / 256)
+    least = 12 * 3 * 256 + 14 * (3 * 256 + 2 * 2 * (176 + 256))  # of a dozen configurations and rows
+    assert least < found.pass_tokens < 4 * least
+    assert found.seconds == pytest.approx(2 * 48 * 2.0 + found.pass_s)
+    text = "\n".join(lines(found, REQUEST))
+    assert "tuned on 3 documents and judged on 3 others" in text
+    assert "48 steps of 2 seeds take 192 s" in text
+
+
+def test_a_length_that_does_not_fit_is_refused_with_one_that_does(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the weights are there: what they will take is not free."""
+    size = dataclasses.replace(read_size(ModelSpec(id=asked.model), "float32"), device="cuda")
+    room = weight_bytes(size) + memory.step_bytes(size, 8192)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (room, room))
+    memory.require_size(size, 8192)
+    with pytest.raises(ModelError, match=r"--length 9000: a step .* the longest length that fits is 8192"):
+        memory.require_size(size, 9000)

@@ -1,0 +1,99 @@
+"""A tuned file measured as any method is: swept, verified with its gains, drawn, recommended, exported from its run."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from tune_experiments import experiment
+
+from ropewalk.execution.rerun import verify_passes
+from ropewalk.execution.run import sweep
+from ropewalk.experiment.prepare import ask
+from ropewalk.experiment.verify import verify_rows
+from ropewalk.export.command import Options, run
+from ropewalk.methods import make_params, resolve
+from ropewalk.models import ModelSpec, load
+from ropewalk.models.geometry import geometry_of
+from ropewalk.report import points, study
+from ropewalk.report.content import content
+from ropewalk.scheme import Gains, Scheme
+from ropewalk.tuning import winner
+from ropewalk.tuning.pairs import turning
+
+
+@pytest.fixture(scope="module")
+def scheme(asked: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scheme, Path]:
+    """yarn's rotation with gains of 0.5, and its file."""
+    model = load(ModelSpec(id=asked.model), dtype="float32").model
+    geometry, turns = geometry_of(model.config), turning(model)
+    gains = np.random.default_rng(5).normal(0, 0.5, (turns.depth, turns.heads, geometry.rotary_dim // 2))
+    rotation = resolve(geometry, "yarn", make_params("yarn", {"factor": 2}), 256).rotation
+    found = Scheme(rotation=rotation, gains=Gains(log=gains.astype(np.float32)))
+    path = tmp_path_factory.mktemp("tuned-file") / winner.FILE
+    path.write_bytes(winner.content(found, geometry, turns, {"length": 256}))
+    return found, path
+
+
+@pytest.fixture(scope="module")
+def directory(asked: Any, scheme: tuple[Scheme, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tuned-run") / "run"
+    methods = {"yarn": {"factor": 2}, "tuned": {"file": str(scheme[1])}}
+    raw = experiment(Path(asked.model).parent, lengths=[176, 256], methods=methods, search=None)
+    sweep(ask(raw), out)
+    return out
+
+
+def test_gains_are_measured_and_verified(directory: Path, scheme: tuple[Scheme, Path]) -> None:
+    """The store keeps them to the bit, and verification resolves them anew."""
+    found = study.read(directory)
+    rows = {row.label.split()[0]: row for row in found.run.rows if row.length == 256 and row.metric == "perplexity"}
+    assert rows["tuned"].fingerprint == scheme[0].fingerprint
+    assert rows["tuned"].value != rows["yarn"].value
+    assert verify_rows(directory)[1] == []
+    assert verify_passes(directory, 8, seed=0) == (8, [])
+    with sqlite3.connect(directory / "run.sqlite") as store:
+        key = (scheme[0].fingerprint,)
+        (text,) = store.execute("SELECT scheme FROM schemes WHERE fingerprint = ?", key).fetchone()
+        plain = json.loads(text)
+        log = Gains.of(plain["gains"]).log.copy()
+        log[1, 0, 3] += np.float32(1e-3)
+        store.execute(
+            "UPDATE schemes SET scheme = ? WHERE fingerprint = ?",
+            (json.dumps(plain | {"gains": Gains(log=log).plain()}), *key),
+        )
+    assert any(scheme[0].fingerprint in each.what for each in verify_rows(directory)[1])
+    with sqlite3.connect(directory / "run.sqlite") as store:
+        store.execute("UPDATE schemes SET scheme = ? WHERE fingerprint = ?", (text, *key))
+
+
+def test_a_report_maps_gains_by_layer_and_head(directory: Path, scheme: tuple[Scheme, Path]) -> None:
+    found = study.read(directory)
+    label = next(row.label for row in found.run.rows if row.label.startswith("tuned"))
+    cells = points.gains(found, label, 256)
+    gains = scheme[0].gains
+    assert gains is not None
+    assert [(each["layer"], each["head"]) for each in cells] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [each["mean"] for each in cells] == pytest.approx(gains.log.mean(axis=2).reshape(-1).tolist())
+    assert cells[3]["most"] == pytest.approx(float(np.exp(gains.log[1, 1].max())))
+    assert points.gains(found, "yarn factor=2", 256) == []
+    section = next(each for each in content(found).sections if each.anchor == "gains")
+    assert [figure.title for figure in section.figures] == [label]
+
+
+def test_its_run_exports_it(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checked against the losses that the run stored."""
+    found = study.read(directory).run
+    row = next(row for row in found.rows if row.label.startswith("tuned"))
+    choice = SimpleNamespace(method="tuned", params=row.params, label=row.label)
+    answer = SimpleNamespace(choice=choice, judged_at=256)
+    monkeypatch.setattr("ropewalk.export.choice.recommend", lambda run, length: answer)
+    options = Options(out=tmp_path / "out", check=True)
+    _, notes = run(str(directory), "hf", params={}, length=256, options=options)
+    assert any("tensors hold the gains" in note for note in notes)
+    assert any(f"exported of measured (stored in {directory})" in note for note in notes)
