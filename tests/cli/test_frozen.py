@@ -31,6 +31,9 @@ FROZEN = {
         "--gpus-per-model",
         "--ray",
         "--shard",
+        "--until",
+        "--precision",
+        "--budget",
     },
     "resume": {"DIRECTORY"},
     "results": {

@@ -115,6 +115,8 @@ def test_samples_add_up_to_the_values(run):
         "numerator",
         "denominator",
         "depth",
+        "group",
+        "document",
     ]
     sums = samples.groupby(["label", "length", "metric"])[["numerator", "denominator"]].sum()
     assert len(sums) == len(frame) == 32

@@ -129,9 +129,9 @@ def test_evidence_that_would_settle_it() -> None:
 
 
 def test_the_command_that_gathers_it() -> None:
-    assert command("grid.yaml", units=12, available=17, windows=30) == (
-        "ropewalk run grid.yaml --until decided --documents 12"
+    assert command("grid.yaml", units=12, available=17, windows=1) == (
+        "ropewalk run grid.yaml --until decided --set documents.count=12"
     )
-    assert command("my grid.yaml", units=50, available=17, windows=30) == (
-        "ropewalk run 'my grid.yaml' --until decided --documents 17 --windows 3"
+    assert command("my grid.yaml", units=50, available=17, windows=2) == (
+        "ropewalk run 'my grid.yaml' --until decided --set documents.count=17 --set documents.windows=6"
     )

@@ -140,6 +140,7 @@ def recommend(
     from ropewalk.report.deploy import deploy_command
     from ropewalk.report.printing import recommendation_json, recommendation_lines
     from ropewalk.report.recommend import recommend as choose
+    from ropewalk.report.settling import settling
     from ropewalk.report.study import read_to_choose
     from ropewalk.terminal import say
 
@@ -152,7 +153,7 @@ def recommend(
     if as_json:
         return print_json(recommendation_json(answer, command, missing.cells))
     said = str(missing) if missing.cells else ""
-    say(*recommendation_lines(answer, command, said))
+    say(*recommendation_lines(answer, command, said, settling(found, answer)))
     return None
 
 

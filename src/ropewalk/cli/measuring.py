@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ropewalk.cli.arguments import parse_bytes, read_experiment
+from ropewalk.cli.arguments import parse_bytes, parse_until, read_experiment
 from ropewalk.cli.options import (
     MEASURE,
     JsonFlag,
@@ -48,7 +48,10 @@ def demo(
     rows = [row for row in run.labelled_rows() if row["length"] == longest and row["metric"] in shown]
     print_tables(rows)
     page, *_ = write.report_of(run.data, targets=names())
-    say(wording.headline(recommend(found, longest)), page)
+    say(wording.headline(recommend(found, longest)))
+    if found.retrieval is not None:
+        say(f"By {found.retrieval.items} alone: {wording.headline(recommend(found, longest, by=found.retrieval.name))}")
+    say(page)
 
 
 @app.command(rich_help_panel=MEASURE, epilog=example("plan preset:grid-172 --no-probe"))
@@ -121,14 +124,24 @@ def run(
     gpus_per_model: Annotated[int, typer.Option(min=1, help="GPUs of each worker, with device_map: auto.")] = 1,
     ray: Annotated[str | None, typer.Option(help="A Ray cluster: auto, local, or its address.")] = None,
     shard: Annotated[str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts; see merge.")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="decided", help="Stop when the best is known; losers leave on the way.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="With --until: also stop when all intervals reach no further.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(metavar="TIME", help="With --until: begin no round beyond it.")] = None,
 ) -> None:
     """Run an experiment, or resume it."""
+    stopping = parse_until(until, precision, budget)
     experiment, source = read_experiment(file, model, lengths, changes)
+    from ropewalk.execution.pace import Stopping
     from ropewalk.execution.shard import Shard
     from ropewalk.execution.table import choose
 
     chosen = choose(workers=workers, gpus_per_model=gpus_per_model, ray=ray)
     chosen["shard"] = None if shard is None else Shard.parse(shard)
+    chosen["until"] = None if stopping is None else Stopping(**stopping)
     _sweep(experiment, source, out, exact, **chosen)
     if shard is None:
         _say_next(out, experiment.lengths[-1])
@@ -140,9 +153,9 @@ def resume(directory: Path) -> None:
     from ropewalk.execution.run import begun
     from ropewalk.execution.table import choose
 
-    experiment, exact, shard = begun(directory)
+    experiment, exact, shard, until = begun(directory)
     chosen = choose(workers=None, gpus_per_model=1, ray=None)
-    _sweep(experiment, "", directory, exact, shard=shard, **chosen)
+    _sweep(experiment, "", directory, exact, shard=shard, until=until, **chosen)
     if shard is None:
         _say_next(directory, experiment.lengths[-1])
 
@@ -160,6 +173,7 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) 
     from ropewalk.execution.run import sweep
     from ropewalk.experiment.prepare import ask
     from ropewalk.experiment.results import Run
+    from ropewalk.stats.findings.stopping import said_of
     from ropewalk.terminal import progress
 
     asked = ask(experiment)
@@ -173,6 +187,8 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) 
     rows = found.labelled_rows()
     failed = [row for row in rows if row["status"] in ("error", "out_of_memory")]
     err.print(f"{len(rows)} cells in {out}", markup=False)
+    if chosen.get("until") is not None:
+        err.print(visible(said_of(found.meta["decided"])), markup=False)
     for row in failed[:5]:
         said = f"{row['label']} @ {row['length']} {row['metric']}: {row['status']}: {row['reason']}"
         err.print(visible(said), markup=False)

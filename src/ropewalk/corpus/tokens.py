@@ -37,6 +37,7 @@ class Tokens:
         starts, ends: int32 `[N]`, read-only, character offsets into `document.text` (BOS: 0, 0); None where the
             tokenizer gives none. Tokens that share one character (an emoji in several byte tokens) share its offsets.
         bos: `ids[0]` is the tokenizer's BOS.
+        start: token of the whole document at which this stretch of it begins; None for the document itself.
     """
 
     document: Document
@@ -44,6 +45,7 @@ class Tokens:
     starts: NDArray[np.int32] | None
     ends: NDArray[np.int32] | None
     bos: bool
+    start: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("ids", "starts", "ends"):
@@ -61,6 +63,29 @@ class Tokens:
     def __len__(self) -> int:
         return int(self.ids.size)
 
+    @property
+    def id(self) -> str:
+        """The document's id, of a stretch with the token at which it begins."""
+        return self.document.id if self.start is None else f"{self.document.id}@{self.start}"
+
+    def stretch(self, start: int, length: int) -> Tokens:
+        """`length` tokens from `start` on as a text of their own: BOS, where there is one, in place of the first.
+
+        Offsets stay those of the document, so bytes and key spans are those of the very same characters.
+        """
+        part = slice(start, start + length)
+        ids, starts, ends = (None if array is None else array[part].copy() for array in self._arrays)
+        assert ids is not None
+        if self.bos:
+            ids[0] = self.ids[0]
+            if starts is not None and ends is not None:
+                ends[0] = starts[0]
+        return Tokens(document=self.document, ids=ids, starts=starts, ends=ends, bos=self.bos, start=start)
+
+    @property
+    def _arrays(self) -> tuple[NDArray[np.int32], NDArray[np.int32] | None, NDArray[np.int32] | None]:
+        return self.ids, self.starts, self.ends
+
     def utf8_bytes(self) -> NDArray[np.int32] | None:
         """UTF-8 bytes of text that each token adds to those before it, int32 `[N]`; None without offsets.
 
@@ -73,7 +98,8 @@ class Tokens:
         codes = np.frombuffer(read.encode("utf-32-le"), dtype="<u4")
         width = 1 + (codes >= 0x80).astype(np.int32) + (codes >= 0x800) + (codes >= 0x10000)
         bytes_before = np.append(0, np.cumsum(width))
-        return np.diff(bytes_before[np.maximum.accumulate(self.ends)], prepend=0).astype(np.int32)
+        before = 0 if self.start is None or self.starts is None else bytes_before[self.starts[0]]
+        return np.diff(bytes_before[np.maximum.accumulate(self.ends)], prepend=before).astype(np.int32)
 
     def bytes_upto(self, length: int) -> int | None:
         """UTF-8 bytes of the text that the scored tokens 1..length-1 cover (token 0 is fed, not scored).

@@ -17,12 +17,18 @@ def holds(length_of_document: int, longest: int) -> int:
     return length_of_document // longest
 
 
-def windows(length_of_document: int, longest: int, count: int) -> tuple[int, ...]:
-    """The first tokens of `count` separate stretches of `longest` tokens, ascending, the document's first among them.
+def spread(count: int) -> list[int]:
+    """0 to count - 1 in the order of their reversed bits (van der Corput 1935): 0, a half, a quarter, three quarters,
+    ...; the first few are spread over all."""
+    bits = (count - 1).bit_length()
+    return sorted(range(count), key=lambda number: int(f"{number:0{bits}b}"[::-1], 2) if bits else 0)
 
-    The document is divided into as many stretches as it holds, evenly spaced. They are taken in the order of their
-    numbers' reversed bits (van der Corput 1935): 0, a half, a quarter, three quarters, ... So any count is spread over
-    the document, and asking for more keeps those that are there.
+
+def windows(length_of_document: int, longest: int, count: int) -> tuple[int, ...]:
+    """The first tokens of `count` separate stretches of `longest` tokens, the document's first one first.
+
+    The document is divided into as many stretches as it holds, evenly spaced, of which the first in the order of
+    `spread` are taken. So any count is spread over the document, and asking for more adds to those that are there.
 
     Raises:
         ValueError: the document does not hold so many (`require_windows` says it to a reader), or count < 1.
@@ -30,10 +36,8 @@ def windows(length_of_document: int, longest: int, count: int) -> tuple[int, ...
     held = holds(length_of_document, longest)
     if not 1 <= count <= held:
         raise ValueError(f"count={count} must lie in 1..{held}, the stretches of {longest} in {length_of_document}")
-    bits = (held - 1).bit_length()
-    order = sorted(range(held), key=lambda slot: int(f"{slot:0{bits}b}"[::-1], 2) if bits else 0)
     spare = length_of_document - longest
-    return tuple(sorted(slot * spare // max(1, held - 1) for slot in order[:count]))
+    return tuple(slot * spare // max(1, held - 1) for slot in spread(held)[:count])
 
 
 def windows_within(lengths: Sequence[int], longest: int, tokens: int) -> int:

@@ -13,7 +13,7 @@ from ropewalk.execution import canary, spans
 from ropewalk.execution.layout import laid_out
 from ropewalk.execution.worker import Result, Worker, ready
 from ropewalk.experiment.index import StoredPrompt
-from ropewalk.experiment.prepare import Asked, asked_of, prepare
+from ropewalk.experiment.prepare import Asked, asked_of, document_row, prepare
 from ropewalk.experiment.schema import stored
 from ropewalk.experiment.todo import Chunk, Task
 from ropewalk.models.reread import reread
@@ -81,19 +81,7 @@ class Lease:
         return Opening(
             model=asdict(prepared.model.provenance),
             facts=self.worker.facts,
-            documents=[
-                {
-                    "document": index,
-                    "id": tokens.document.id,
-                    "title": tokens.document.title,
-                    "kind": tokens.document.kind,
-                    "source": tokens.document.source,
-                    "licence": tokens.document.licence,
-                    "sha256": tokens.document.sha256,
-                    "tokens": len(tokens.ids),
-                }
-                for index, tokens in enumerate(prepared.tokens)
-            ],
+            documents=[document_row(index, tokens) for index, tokens in enumerate(prepared.tokens)],
             bos=prepared.tokens[0].bos,
             canary=self.start,
             left_out=self.worker.parts.left_out,

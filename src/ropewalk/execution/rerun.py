@@ -19,7 +19,7 @@ from ropewalk.execution import canary
 from ropewalk.execution.spans import document_arrays
 from ropewalk.execution.worker import Said, Worker, said
 from ropewalk.experiment.index import Answer, StoredPrompt
-from ropewalk.experiment.prepare import Prepared, ask, geometry_facts, prepare
+from ropewalk.experiment.prepare import Prepared, ask, document_row, geometry_facts, prepare
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.store import DOCUMENTS, Store, sound
@@ -130,13 +130,8 @@ def _record(store: Store, prepared: Prepared) -> Iterator[Mismatch]:
         if known.get(name) != model[name]:
             yield Mismatch(what=f"model {name}", stored=known.get(name), found=model[name])
     yield from _geometry(store, prepared)
-    names = ("document", "id", "title", "kind", "source", "licence", "sha256", "tokens")
-    stored = store.rows(f"SELECT {', '.join(names)} FROM documents ORDER BY document")
-    found = [
-        (index, *(getattr(tokens.document, name) for name in names[1:-1]), len(tokens))
-        for index, tokens in enumerate(prepared.tokens)
-    ]
-    for there, here in itertools.zip_longest(stored, found):
+    found = [document_row(index, tokens) for index, tokens in enumerate(prepared.tokens)]
+    for there, here in itertools.zip_longest(store.documents(), found):
         if there != here:
             # what is found is not printed: a run may name any file of whoever verifies it
             yield Mismatch(what="document", stored=there, found=here and "another document or text of that name")

@@ -14,13 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ropewalk.errors import StoreError
+from ropewalk.errors import ExperimentError, StoreError
 from ropewalk.execution import canary, local, spans
 from ropewalk.execution.executor import Crew, Done, Executor, Fleet, Joined
 from ropewalk.execution.lease import Opening
+from ropewalk.execution.pace import Pace, Stopping
 from ropewalk.execution.shard import Shard, belongs, share
 from ropewalk.execution.writer import Writer, add_worker, now
-from ropewalk.experiment import todo
+from ropewalk.experiment import deciding, todo
 from ropewalk.experiment.devices import kind_of
 from ropewalk.experiment.opening import seal
 from ropewalk.experiment.plan import Plan
@@ -48,6 +49,7 @@ def sweep(
     executor: Executor = local.EXECUTOR,
     fleet: Fleet = ALONE,
     shard: Shard | None = None,
+    until: Stopping | None = None,
 ) -> Run:
     """Run or resume an experiment in a directory.
 
@@ -60,12 +62,13 @@ def sweep(
         executor: who measures.
         fleet: how many, and where.
         shard: the part of the plan to measure; `merge` puts all parts together.
+        until: when to stop; None to measure everything.
 
     Raises:
         RopewalkError: see `ask`; also if `out` belongs to another experiment or is in use.
     """
     report = progress or (lambda what, done, total: None)
-    identity = _identity(asked, exact, shard)
+    identity = _identity(asked, exact, shard, until)
     _require_ours(out, identity)
     if Store.exists(out):
         with locked(out):  # rather now than after the model is loaded
@@ -78,8 +81,8 @@ def sweep(
             store = Store.open_run(out) if Store.exists(out) else Store.create(out)
             try:
                 _require_records(store)
-                _begin(store, asked, first.opening, identity, source)
-                Session(store, asked, crew, report, shard).run(first)
+                _begin(store, asked, first.opening, identity, source, until)
+                Session(store, asked, crew, report, shard, until).run(first)
             finally:
                 store.close()
                 with contextlib.suppress(OSError):  # without it a damaged run cannot be told from a bug, and no more
@@ -87,8 +90,8 @@ def sweep(
     return Run.open(out) if shard is None else Run.read(out)  # what it lacks, others measure
 
 
-def begun(out: Path) -> tuple[Experiment, bool, Shard | None]:
-    """The experiment that a run was begun with, whether it is exact, and which shard it is.
+def begun(out: Path) -> tuple[Experiment, bool, Shard | None, Stopping | None]:
+    """The experiment that a run was begun with, whether it is exact, which shard it is, and when it stops by itself.
 
     Raises:
         StoreError: there is no run, nothing was begun in it, its model was only in memory, or it trusts the code of a
@@ -104,14 +107,19 @@ def begun(out: Path) -> tuple[Experiment, bool, Shard | None]:
             )
         identity = store.meta("identity")
         shard = identity.get("shard")
-        return experiment, bool(identity["exact"]), None if shard is None else Shard.parse(str(shard))
+        stops = identity.get("until")
+        until = None if stops is None else Stopping(precision=stops["precision"])
+        return experiment, bool(identity["exact"]), None if shard is None else Shard.parse(str(shard)), until
 
 
 class Session:
     """One go at a run, from the first worker's opening to the last one's end."""
 
-    def __init__(self, store: Store, asked: Asked, crew: Crew, report: Progress, shard: Shard | None) -> None:
+    def __init__(
+        self, store: Store, asked: Asked, crew: Crew, report: Progress, shard: Shard | None, until: Stopping | None
+    ) -> None:
         self.store, self.crew, self.report, self.shard = store, crew, report, shard
+        self.pace = Pace(None if until is None else until.budget_s)
         self.asked = asked
         self.numbers: dict[int, int] = {}
         self.versions: Mapping[str, Any] | None = None
@@ -121,6 +129,19 @@ class Session:
         """What is still to do of what is this session's to do."""
         chunks = todo.todo(plan, index)
         return chunks if self.share is None else belongs(chunks, self.share)
+
+    def next(self, plan: Plan, writer: Writer) -> list[Chunk]:
+        """What to measure next: all that is left, or what the next look of a run that stops by itself needs."""
+        chunks, state = self.left(plan, writer.index), writer.raw.decide()
+        if state is None:
+            return chunks
+        chunks = deciding.only(chunks, plan, state)
+        if not chunks or not self.pace.over(chunks, state):
+            return chunks
+        with self.store.transaction():
+            self.store.set_meta("ended", "budget")
+        writer.raw.decide()
+        return []
 
     def run(self, first: Joined) -> None:
         """Do everything that the plan asks for and the store does not hold."""
@@ -144,15 +165,17 @@ class Session:
             self.share = share(self.crew.ask("layout", every, self.shard.count), self.shard)
             total = sum(chunk.tokens for chunk in self.left(plan, todo.Index()))
         done = total - sum(chunk.tokens for chunk in self.left(plan, writer.index))
-        while chunks := self.left(plan, writer.index):
-            writer.expect(chunks)
+        while chunks := self.next(plan, writer):
+            writer.expect(chunks if writer.raw.state is None else ())
             waiting = Counter(task.fingerprint for chunk in chunks for task in chunk.tasks)
             for event in self.crew.map(chunks):
                 if isinstance(event, Joined):
                     self.join(event)
                 elif isinstance(event, Done):
                     writer.add(self.numbers.get(event.worker, number), event.outcomes)
-                    done += sum(task.tokens for task, _ in event.outcomes)
+                    tokens = sum(task.tokens for task, _ in event.outcomes)
+                    done += tokens
+                    self.pace.fed(tokens, writer.raw.state)
                     waiting -= Counter(task.fingerprint for task, _ in event.outcomes)
                     rotations = f"{len(plan.schemes) - len(waiting)} of {len(plan.schemes)} rotations"
                     self.report(f"{event.outcomes[0][0].said}, {rotations}", done, total)
@@ -204,8 +227,13 @@ class Session:
             raise wrong[0]
 
 
-def _identity(asked: Asked, exact: bool, shard: Shard | None) -> Mapping[str, Any]:
+def _identity(asked: Asked, exact: bool, shard: Shard | None, until: Stopping | None) -> Mapping[str, Any]:
     part: dict[str, Any] = {} if shard is None else {"shard": str(shard)}
+    if until is not None and shard is not None:
+        raise ExperimentError(
+            f"--shard {shard} and --until decided: who leaves depends on what all shards measure; give one of them."
+        )
+    part |= {} if until is None else {"until": {"decided": True, "precision": until.precision}}
     return part | {
         "experiment": asked.experiment.resolved(),
         "exact": exact,
@@ -292,7 +320,9 @@ def require_same(store: Store, known: Mapping[str, Any] | None, model: Mapping[s
             )
 
 
-def _begin(store: Store, asked: Asked, opening: Opening, identity: Mapping[str, Any], source: str) -> None:
+def _begin(
+    store: Store, asked: Asked, opening: Opening, identity: Mapping[str, Any], source: str, until: Stopping | None
+) -> None:
     """Record what is run, or check that a resumed run is the same down to weights, dtype and kind of device."""
     known = store.meta("model")
     require_same(store, known, opening.model)
@@ -300,6 +330,8 @@ def _begin(store: Store, asked: Asked, opening: Opening, identity: Mapping[str, 
         store.delete_failures()
         for name in store.delete_lost():
             _LOG.warning("%s: %s is gone or torn; it is measured again.", store.directory, name)
+        if until is not None:
+            store.reopen()
         if known is not None:
             return
         facts = {
@@ -310,6 +342,10 @@ def _begin(store: Store, asked: Asked, opening: Opening, identity: Mapping[str, 
             "geometry": geometry_facts(asked.geometry),
             "bos": opening.bos,
         }
+        if until is not None:
+            windows = len(opening.documents) // len({each["cluster"] for each in opening.documents})
+            plan = replace(asked.plan, documents=len(opening.documents))
+            facts |= {"until": deciding.until(asked.experiment, plan, windows, until.precision).plain()}
         for key, value in facts.items():
             store.set_meta(key, value)
         for document in opening.documents:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ropewalk.corpus import KeySpans, key_token_mask, tokenize_all
+from ropewalk.corpus import KeySpans, Tokens, key_token_mask, tokenize_all
 from ropewalk.execution import keys
 from ropewalk.execution.worker import Result, Worker
 from ropewalk.experiment.plan import Feed
@@ -87,7 +87,7 @@ def _evaluated(worker: Worker, asked: LongPPL) -> Facts:
     if asked.evaluator != "self":
         evaluator = load(ModelSpec.parse(asked.evaluator or ""), dtype=prepared.asked.experiment.dtype)
         parts = split(evaluator.model)
-        documents = tuple(tokenize_all(evaluator.tokenizer, [tokens.document for tokens in prepared.tokens]))
+        documents = _read_by(evaluator.tokenizer, prepared.tokens)
     longest = prepared.asked.experiment.lengths[-1]
     found: list[KeySpans] = []
     raw: dict[str, Mapping[str, NDArray[Any]]] = {}
@@ -106,6 +106,21 @@ def _evaluated(worker: Worker, asked: LongPPL) -> Facts:
         raw=raw,
         passes=passes,
     )
+
+
+def _read_by(tokenizer: Any, own: Sequence[Tokens]) -> tuple[Tokens, ...]:
+    """The same documents, or windows of them, as an evaluator's tokenizer cuts them."""
+    whole = {each.document.id: each.document for each in own}
+    found = dict(zip(whole, tokenize_all(tokenizer, list(whole.values())), strict=True))
+    return tuple(_from(found[each.document.id], each) for each in own)
+
+
+def _from(whole: Tokens, own: Tokens) -> Tokens:
+    """A document from the first token on that begins within the window `own`."""
+    if own.start is None or own.starts is None or whole.starts is None:
+        return whole
+    first = int(np.searchsorted(whole.starts, own.starts[0], side="left")) if own.start else 0
+    return whole.stretch(first, len(whole) - first)
 
 
 def _of_plan(prepared: Prepared, document: int, stop: int) -> PassTask | None:

@@ -47,7 +47,8 @@ class Writer:
             self._cells.setdefault(_part_of(cell), []).append(cell)
 
     def expect(self, chunks: Sequence[Chunk]) -> None:
-        """Say what comes next: a cell is written with the last of the outcomes that it waits for."""
+        """Say what comes next: a cell is written with the last of the outcomes that it waits for (of a run that stops
+        by itself, which expects nothing, in the end)."""
         self._left = Counter(_part(task) for chunk in chunks for task in chunk.tasks)
 
     def add_prompts(self, metric: str, length: int, found: list[StoredPrompt]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class Measured:
 
 def measure(cell: Cell, samples: Sequence[Sample]) -> Measured:
     """The cell's value from its samples, and what its metric says of it."""
-    remark = None
+    remark, samples = None, by_document(samples)
     if cell.source.remark is not None:
         remark = cell.source.remark(cell.column, cell.options, cell.length, samples)
     counted = [each for each in samples if each.denominator > 0]
@@ -44,6 +44,25 @@ def measure(cell: Cell, samples: Sequence[Sample]) -> Measured:
     low, high = (found.low, found.high) if bounded else (None, None)
     reason = None if remark is None else remark.reason
     return Measured(value=found.value, ci_low=low, ci_high=high, n=len(counted), reason=reason)
+
+
+def by_document(samples: Sequence[Sample]) -> list[Sample]:
+    """Samples with documents as units: what their windows gave, summed; the last token is the furthest of any."""
+    if not any(each.cluster for each in samples):
+        return list(samples)
+    found: dict[str, Sample] = {}
+    for each in samples:
+        name = each.cluster or each.unit
+        known = found.get(name)
+        last = [last for s in (known, each) if s is not None and (last := s.last_token) is not None]
+        found[name] = replace(
+            each,
+            unit=name,
+            numerator=each.numerator + (known.numerator if known else 0.0),
+            denominator=each.denominator + (known.denominator if known else 0.0),
+            last_token=max(last, default=None),
+        )
+    return list(found.values())
 
 
 def _pooled(cell: Cell, samples: Sequence[Sample]) -> Interval:

@@ -13,7 +13,7 @@ from ropewalk.experiment.prepare import Asked, geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.store import Store
 from ropewalk.experiment.todo import todo
-from ropewalk.rope import windows
+from ropewalk.rope import windows as window_line
 from ropewalk.stats.findings.grid import never_turned
 
 
@@ -32,7 +32,8 @@ def overview(
         **{name: geometry[name] for name in ("window", "window_source", "shipped_window", "max_position_embeddings")},
         "extends_nothing": lengths[-1] <= geometry["shipped_window"],
         "never_turned": never_turned(geometry, [(c.label, c.method, c.asked) for c in plan.configurations]),
-        "documents": plan.documents,
+        "documents": len(asked.documents),
+        "windows": plan.documents // len(asked.documents),
         "cells": len(plan.cells),
         "measurements": len({(cell.scheme, cell.length, cell.metric) for cell in plan.cells}),
         "rotations": len(plan.schemes),
@@ -75,12 +76,13 @@ def time_line(estimate: Estimate | None, *, probed: bool = True) -> str:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """The overview for people, without the time: what is known before a model is loaded."""
+    windows = f" x {found['windows']} windows" if found["windows"] > 1 else ""
     said = [
         f"{len(found['configurations'])} configurations x {len(found['lengths'])} lengths, {found['cells']} cells, "
         f"{found['measurements']} measurements, {found['rotations']} distinct rotations",
-        f"{found['passes']} passes, {found['tokens']:,} tokens, {found['documents']} documents, "
+        f"{found['passes']} passes, {found['tokens']:,} tokens, {found['documents']} documents{windows}, "
         f"{found['passes_done']} passes done",
-        windows(found),
+        window_line(found),
     ]
     if found["memory"] is not None:
         said.insert(2, memory_line(Memory(**found["memory"])))

@@ -17,6 +17,7 @@ from ropewalk.corpus import (
     Document,
     KeySpans,
     Tokens,
+    asked_windows,
     builtin_spans,
     load_documents,
     read_spans,
@@ -25,6 +26,7 @@ from ropewalk.corpus import (
     tokenize_all,
 )
 from ropewalk.corpus.tried import rendered
+from ropewalk.corpus.windows import holds, require_windows, windows, windows_within
 from ropewalk.errors import ExperimentError
 from ropewalk.experiment import plan as planning
 from ropewalk.experiment.plan import Plan
@@ -87,12 +89,21 @@ def ask(experiment: Experiment, loaded: LoadedModel | None = None) -> Asked:
     return asked
 
 
+def _windows_at_most(experiment: Experiment, documents: int) -> int:
+    """Windows of each document, if documents are long enough."""
+    asked, longest = asked_windows(experiment.documents), experiment.lengths[-1]
+    if asked != "auto":
+        return asked
+    tokens = experiment.documents["tokens"]
+    return windows_within([longest + tokens] * documents, longest, tokens)
+
+
 def asked_of(
     experiment: Experiment, geometry: RopeGeometry, documents: tuple[Document, ...], loaded: LoadedModel | None = None
 ) -> Asked:
     """The same from values that are known to fit together, without a look at any file."""
     configs = planning.configurations(experiment.methods)
-    plan = planning.make(experiment, geometry, len(documents), configs)
+    plan = planning.make(experiment, geometry, len(documents) * _windows_at_most(experiment, len(documents)), configs)
     spec = ModelSpec.parse(experiment.model)
     return Asked(experiment=experiment, spec=spec, geometry=geometry, documents=documents, plan=plan, loaded=loaded)
 
@@ -153,13 +164,42 @@ def prepare(asked: Asked, *, exact: bool = False) -> Prepared:
 
 def _tokens(asked: Asked, tokenizer: Any) -> tuple[Tokens, ...]:
     """The documents that are measured: all that fill the longest length, or the asked count, which all must."""
-    longest = asked.experiment.lengths[-1]
-    tokens = tuple(tokenize_all(tokenizer, asked.documents, upto=longest))
-    if asked.experiment.documents.get("count") is None:
-        return that_fill(tokens, longest)
+    longest, spec = asked.experiment.lengths[-1], asked.experiment.documents
+    several = asked_windows(spec)
+    tokens = tuple(tokenize_all(tokenizer, asked.documents, upto=longest if several == 1 else None))
+    if spec.get("count") is None:
+        tokens = that_fill(tokens, longest)
     for document in tokens:
         require_length(document, longest)
-    return tokens
+    return tokens if several == 1 else _stretches(tokens, longest, spec)
+
+
+def _stretches(tokens: Sequence[Tokens], longest: int, spec: Mapping[str, Any]) -> tuple[Tokens, ...]:
+    """The windows of every document, in order; without a `count`, of all that hold so many."""
+    count = asked_windows(spec)
+    if count == "auto":
+        count = windows_within([len(each) for each in tokens], longest, spec["tokens"])
+    elif spec.get("count") is None:
+        tokens = [each for each in tokens if holds(len(each), longest) >= count] or tokens
+    require_windows([(each.id, len(each)) for each in tokens], longest, count)
+    return tuple(each.stretch(start, longest) for each in tokens for start in windows(len(each), longest, count))
+
+
+def document_row(index: int, tokens: Tokens) -> dict[str, Any]:
+    """A document, or a window of one, as the store's table keeps it; `cluster` is the document's own id."""
+    document = tokens.document
+    return {
+        "document": index,
+        "id": tokens.id,
+        "title": document.title,
+        "kind": document.kind,
+        "source": document.source,
+        "licence": document.licence,
+        "sha256": document.sha256,
+        "tokens": len(tokens.ids),
+        "cluster": document.id,
+        "start": tokens.start or 0,
+    }
 
 
 def prompts(prepared: Prepared, metric: str, length: int) -> Sequence[Prompt]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ropewalk.errors import ExperimentError, MethodError, ModelError, StoreError
 from ropewalk.experiment import plan as planning
 from ropewalk.experiment.cells import Measured, failed, measure, row
+from ropewalk.experiment.deciding import State, Until, decide
 from ropewalk.experiment.index import Index
 from ropewalk.experiment.plan import Cell, Feed, Plan
 from ropewalk.experiment.schema import Experiment, stored
@@ -23,22 +24,34 @@ from ropewalk.rope import RopeGeometry
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Document:
-    """A measured document: its id, and facts of its tokens, `[N]` each: `ids`, `utf8_bytes`, `key`; what there is."""
+    """A measured document or window of one.
+
+    Attributes:
+        id: its own.
+        cluster: of the document that it is a window of.
+        arrays: facts of its tokens, `[N]` each: `ids`, `utf8_bytes`, `key`; what there is.
+    """
 
     id: str
+    cluster: str
     arrays: Mapping[str, NDArray[Any]]
 
 
 @dataclass(slots=True)
 class Raw:
-    """Raw outcomes of a run by what they measure; arrays are read when they are asked for and checked by hash."""
+    """Raw outcomes of a run by what they measure; arrays are read when they are asked for and checked by hash.
+
+    `state` is where a run that stops by itself stands; None of all others. `decide` brings it up to date.
+    """
 
     store: Store
     experiment: Experiment
     geometry: RopeGeometry
     documents: list[Document]
     index: Index
+    state: State | None = None
     _arrays: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    _known: dict[tuple[str, str, int, int], Sample] = field(default_factory=dict)
 
     @classmethod
     def read(cls, store: Store) -> Raw:
@@ -51,7 +64,9 @@ class Raw:
         if identity is None or facts is None:
             raise StoreError(f"{store.directory}: nothing is measured yet; run the experiment again.")
         try:
-            return cls(store, stored(identity["experiment"]), geometry(facts), _documents(store), Index.read(store))
+            raw = cls(store, stored(identity["experiment"]), geometry(facts), _documents(store), Index.read(store))
+            raw.decide()
+            return raw
         except ModelError:
             raise store.damaged("meta geometry") from None
         except (LookupError, TypeError, ValueError) as error:
@@ -69,6 +84,27 @@ class Raw:
             return planning.make(self.experiment, self.geometry, len(self.documents), configs)
         except (ExperimentError, MethodError, ModelError) as error:
             raise StoreError(f"{self.store.directory}: what it recorded cannot be planned again: {error}") from None
+
+    def decide(self) -> State | None:
+        """Where a run that stops by itself stands, from its outcomes."""
+        recorded = self.store.meta("until")
+        if recorded is not None:
+            asked = Until(**{each.name: recorded[each.name] for each in fields(Until)})
+            self.state = decide(self.plan(), asked, self._value, self._failed, self.store.meta("ended"))
+        return self.state
+
+    def _value(self, cell: Cell, place: int) -> Sample | None:
+        key = cell.label, cell.metric, cell.length, place
+        if key not in self._known:
+            made = self._sample(cell, place)
+            if not isinstance(made, Sample):
+                return None
+            self._known[key] = made
+        return self._known[key]
+
+    def _failed(self, cell: Cell) -> bool:
+        count = cell.needs.first + cell.needs.count if isinstance(cell.needs, Prompts) else len(self.documents)
+        return any(self._value(cell, i) is None and self._sample(cell, i) is not None for i in range(count))
 
     def losses(self, fingerprint: str, document: int, reading: Reading) -> NDArray[np.float32] | Measured | None:
         """The pass that serves a reading; its failure if the pass that ends where it does failed; None if that was
@@ -96,51 +132,67 @@ class Raw:
 
     def samples(self, cell: Cell) -> list[Sample] | Measured | None:
         """Per-unit samples of a cell, its failure if any pass failed, or None while a pass is missing."""
-        units = self._prompts(cell) if isinstance(cell.needs, Prompts) else self._documents(cell)
-        if not isinstance(units, list):
-            return units
-        found: list[Sample] = []
-        for unit in units:
-            try:
-                made = cell.source.sample(cell.column, cell.options, cell.readings, unit)
-            except (LookupError, TypeError, ValueError) as error:
-                self.store.require_damaged(error)
-                raise self.store.damaged(f"an outcome of {cell.label} @ {cell.length} {cell.metric}") from None
-            if isinstance(made, Remark):
-                return failed(made.status, made.reason)
-            found.append(made)
-        return found
-
-    def _documents(self, cell: Cell) -> list[OfDocument] | Measured | None:
-        units: list[OfDocument] = []
-        for index, document in enumerate(self.documents):
-            served = {reading: self.losses(cell.fingerprint, index, reading) for reading in cell.readings}
-            bad = [part for part in served.values() if not isinstance(part, np.ndarray)]
-            if bad:
-                return bad[0]
-            good = {reading: part for reading, part in served.items() if isinstance(part, np.ndarray)}
-            units.append(OfDocument(id=document.id, arrays=document.arrays, losses=good.__getitem__))
-        return units
-
-    def _prompts(self, cell: Cell) -> list[OfPrompt] | Measured | None:
-        assert isinstance(cell.needs, Prompts)
-        first, count = cell.needs.first, cell.needs.count
-        prompts = self.index.prompts.get((cell.source.name, cell.length), ())[first : first + count]
-        answers = [self.index.answers.get((cell.fingerprint, prompt.request)) for prompt in prompts]
-        if len(prompts) < cell.needs.count or any(answer is None for answer in answers):
+        places = self._places(cell)
+        if places is None:
             return None
-        units: list[OfPrompt] = []
-        for place, (prompt, answer) in enumerate(zip(prompts, answers, strict=True), start=first):
-            assert answer is not None
-            if answer.status != "ok":
-                return failed(answer.status, str(answer.reason))
-            units.append(answer.of(str(place), prompt.facts))
-        return units
+        found = [self._sample(cell, place) for place in places]
+        failures = [each for each in found if isinstance(each, Measured)]
+        if failures and (self.state is not None or None not in found):
+            return failures[0]
+        samples = [each for each in found if isinstance(each, Sample)]
+        if len(samples) < len(found):
+            return None
+        return samples if isinstance(cell.needs, Prompts) else self._of_clusters(samples)
+
+    def _places(self, cell: Cell) -> Sequence[int] | None:
+        """Rows of the documents, or places of prompts, that a cell is made of; None before it is known which."""
+        if self.state is not None:
+            look = self.state.look(cell.label)
+            return None if self.state.ended is None or look is None else self.state.until.places(cell.needs, look)
+        if isinstance(cell.needs, Prompts):
+            return range(cell.needs.first, cell.needs.first + cell.needs.count)
+        return range(len(self.documents))
+
+    def _sample(self, cell: Cell, place: int) -> Sample | Measured | None:
+        """What a document or prompt gives to a cell, its failure, or None if it is not measured yet."""
+        unit = self._prompt(cell, place) if isinstance(cell.needs, Prompts) else self._document(cell, place)
+        if unit is None or isinstance(unit, Measured):
+            return unit
+        try:
+            made = cell.source.sample(cell.column, cell.options, cell.readings, unit)
+        except (LookupError, TypeError, ValueError) as error:
+            self.store.require_damaged(error)
+            raise self.store.damaged(f"an outcome of {cell.label} @ {cell.length} {cell.metric}") from None
+        return failed(made.status, made.reason) if isinstance(made, Remark) else made
+
+    def _of_clusters(self, samples: list[Sample]) -> list[Sample]:
+        """The same, each with the document that it is a window of."""
+        of = {each.id: each.cluster for each in self.documents}
+        return [each if of[each.unit] == each.unit else replace(each, cluster=of[each.unit]) for each in samples]
+
+    def _document(self, cell: Cell, row: int) -> OfDocument | Measured | None:
+        document = self.documents[row]
+        served = {reading: self.losses(cell.fingerprint, row, reading) for reading in cell.readings}
+        bad = [part for part in served.values() if not isinstance(part, np.ndarray)]
+        if bad:
+            return bad[0]
+        good = {reading: part for reading, part in served.items() if isinstance(part, np.ndarray)}
+        return OfDocument(id=document.id, arrays=document.arrays, losses=good.__getitem__)
+
+    def _prompt(self, cell: Cell, place: int) -> OfPrompt | Measured | None:
+        prompts = self.index.prompts.get((cell.source.name, cell.length), ())
+        answer = self.index.answers.get((cell.fingerprint, prompts[place].request)) if place < len(prompts) else None
+        if answer is None or answer.status != "ok":
+            return None if answer is None else failed(answer.status, str(answer.reason))
+        return answer.of(str(place), prompts[place].facts)
 
     def measure(self, cell: Cell) -> Measured | None:
-        """The cell's value from raw outcomes; None if they are not all there yet."""
+        """The cell's value from raw outcomes, with why it left if it did; None if they are not all there yet."""
         samples = self.samples(cell)
-        return samples if samples is None or isinstance(samples, Measured) else measure(cell, samples)
+        if samples is None or isinstance(samples, Measured):
+            return samples
+        found, said = measure(cell, samples), None if self.state is None else self.state.said(cell.label)
+        return found if said is None else replace(found, reason=f"{found.reason}; {said}" if found.reason else said)
 
 
 def geometry(facts: Mapping[str, Any]) -> RopeGeometry:
@@ -158,12 +210,12 @@ def geometry(facts: Mapping[str, Any]) -> RopeGeometry:
 
 
 def _documents(store: Store) -> list[Document]:
-    names = store.rows("SELECT document, id FROM documents ORDER BY document")
-    if [index for index, _ in names] != list(range(len(names))):
+    rows = store.documents()
+    if [row["document"] for row in rows] != list(range(len(rows))):
         raise store.damaged("the table documents")
     digest = store.meta("documents_sha256")
     arrays = store.read_arrays("documents.safetensors", digest) if digest else {}
-    return [Document(id=name, arrays=_of_document(arrays, index)) for index, name in names]
+    return [Document(id=r["id"], cluster=r["cluster"], arrays=_of_document(arrays, i)) for i, r in enumerate(rows)]
 
 
 def _of_document(arrays: Mapping[str, NDArray[Any]], index: int) -> dict[str, NDArray[Any]]:

@@ -94,7 +94,8 @@ class Run:
 
     def samples(self) -> pd.DataFrame:
         """One row per finished cell and document (or trial): numerator and denominator of its value, depth of a
-        trial, and the group that a unit belongs to, such as a task; empty where it belongs to none."""
+        trial, and the group that a unit belongs to, such as a task; empty where it belongs to none. Of documents that
+        several windows are read of, a row per window; `document` is the unit either way."""
         found = [
             (
                 cell.label,
@@ -106,16 +107,18 @@ class Run:
                 item.denominator,
                 math.nan if item.depth is None else item.depth,
                 item.group or "",
+                item.cluster or item.unit,
             )
             for cell, samples in self.data.samples()
             for item in samples
         ]
         names = ["label", "method", "length", "metric", "unit", "numerator", "denominator", "depth", "group"]
+        names.append("document")
         return pd.DataFrame(found, columns=names)
 
     def curve(self) -> pd.DataFrame:
         """Loss by position of every configuration whose rotation does not change within its longest pass: label,
-        length fed, position_low, position_high, nll (mean over documents, nats), n documents."""
+        length fed, position_low, position_high, nll (mean over documents and their windows, nats), n documents."""
         raw, longest = self.data.raw, self.data.raw.experiment.lengths[-1]
         with sound(self.directory):
             cells = [cell for cell in self.data.finished() if cell.metric == "perplexity" and cell.length == longest]
@@ -127,7 +130,8 @@ def _curve(raw: Raw, cell: Cell) -> Iterator[tuple[Any, ...]]:
     reading = Reading(start=0, low=1, high=cell.length)
     passes = [raw.losses(cell.fingerprint, index, reading) for index in range(len(raw.documents))]
     blocks = [loss_by_position(nll[: cell.length - 1]) for nll in passes if isinstance(nll, np.ndarray)]
+    documents = len({document.cluster for document in raw.documents})
     if blocks and len(blocks) == len(passes):
         for same in zip(*blocks, strict=True):
             low, high, _ = same[0]
-            yield cell.label, cell.length, low, high, float(np.mean([nll for _, _, nll in same])), len(same)
+            yield cell.label, cell.length, low, high, float(np.mean([nll for _, _, nll in same])), documents

@@ -80,7 +80,7 @@ class RunData:
         plan, cells = raw.plan(), tuple(_cells(store))
         return cls(
             directory=store.directory,
-            meta=_meta(store, plan),
+            meta=_meta(store, raw, plan),
             cells=cells,
             schemes=store.schemes(),
             raw=raw,
@@ -121,12 +121,13 @@ def _cells(store: Store) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _meta(store: Store, plan: Plan) -> dict[str, Any]:
+def _meta(store: Store, raw: Raw, plan: Plan) -> dict[str, Any]:
     keys = [key for (key,) in store.rows("SELECT key FROM meta")]
     found = {key: store.meta(key) for key in keys}
     workers = store.workers()
-    found |= {"documents": store.table("documents", "document"), "workers": workers, "passes": store.table("passes")}
+    found |= {"documents": store.documents(), "workers": workers, "passes": store.table("passes")}
     if workers:
         found |= {name: workers[0][name] for name in ("attention", "versions")}
     found |= {"experiment": found["identity"]["experiment"], "duplicates": plan.duplicates()}
+    found |= {} if raw.state is None else {"decided": raw.state.plain()}
     return found | {name: found["model"][name] for name in ("device", "dtype")}

@@ -46,6 +46,8 @@ UNBORN = (LOCK, DATABASE + ".new", DATABASE + ".new-journal")
 """What a process killed while it made a run leaves in its directory; nothing is lost with them."""
 SCHEMAS = {1: older.TABLES, SCHEMA_VERSION: tables.TABLES}
 """Schema 1 is read and not written."""
+OLDER = {1: (older.BEFORE_SOFTMAX,), SCHEMA_VERSION: (tables.BEFORE_WINDOWS,)}
+"""As runs were made before a column came; they are read, and those of today's schema are gone on with."""
 
 
 class Store:
@@ -100,8 +102,7 @@ class Store:
                 on_error.callback(connection.close)
                 connection.execute("PRAGMA trusted_schema = OFF")
                 version = cls._require_version(path, connection)
-                also = (older.BEFORE_SOFTMAX,) if version == 1 else ()
-                require_schema(path, connection, SCHEMAS[version], *also)
+                require_schema(path, connection, SCHEMAS[version], *OLDER[version])
             except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter from SQLite's own words on torn names
                 raise cls._unreadable(path, error) from None
             if version < SCHEMA_VERSION and not read_only:
@@ -181,6 +182,10 @@ class Store:
             ]
         return older.workers(self)
 
+    def documents(self) -> list[dict[str, Any]]:
+        """Rows of the table documents; where it knows no windows, each is the first of its own."""
+        return [{"cluster": row["id"], "start": 0} | row for row in self.table("documents", "document")]
+
     def schemes(self) -> dict[str, dict[str, Any]]:
         """What passes ran under, as `Scheme.plain` says it, by fingerprint."""
         if self.version > 1:
@@ -205,6 +210,11 @@ class Store:
         """Forget passes and answers that did not end well, so that they are tried again; call inside `transaction`."""
         self._db.execute("DELETE FROM passes WHERE status != 'ok'")
         self._db.execute("DELETE FROM answers WHERE status != 'ok'")
+
+    def reopen(self) -> None:
+        """Forget that a run has ended, and the values that it ended with; call inside `transaction`."""
+        self._db.execute("DELETE FROM meta WHERE key = 'ended'")
+        self._db.execute("DELETE FROM cells")
 
     def delete_lost(self) -> list[str]:
         """Forget what raw files that are gone or torn held, so that it is measured anew, and remove what a kill left

@@ -18,7 +18,9 @@ CREATE TABLE documents (
     document INTEGER PRIMARY KEY, id TEXT NOT NULL, title TEXT NOT NULL, kind TEXT NOT NULL, source TEXT NOT NULL,
     licence TEXT NOT NULL, sha256 TEXT NOT NULL, tokens INTEGER NOT NULL);
 """
-TABLES = f"""{DOCUMENTS}
+WINDOWS = ", cluster TEXT NOT NULL, start INTEGER NOT NULL);"
+"""Of which document each row is a window, and from which token on: at the end of the table documents."""
+TABLES = f"""{DOCUMENTS[:-3]}{WINDOWS}
 CREATE TABLE schemes (fingerprint TEXT PRIMARY KEY, scheme TEXT NOT NULL);
 CREATE TABLE workers (
     worker INTEGER PRIMARY KEY, device TEXT NOT NULL, attention TEXT NOT NULL, versions TEXT NOT NULL,
@@ -34,6 +36,8 @@ CREATE TABLE answers (
     fingerprint TEXT NOT NULL, request TEXT NOT NULL, status TEXT NOT NULL, reason TEXT, answer TEXT, predicted TEXT,
     nll TEXT, text TEXT, worker INTEGER NOT NULL, finished_at TEXT NOT NULL, PRIMARY KEY (fingerprint, request));
 {CELLS}"""
+BEFORE_WINDOWS = TABLES.replace(WINDOWS, ");")
+"""As runs were made when a document was read from its first token alone."""
 
 
 def canonical(value: Any) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from ropewalk.errors import StoreError
 from ropewalk.experiment import older
 from ropewalk.experiment.cells import Measured, row
+from ropewalk.experiment.deciding import until
 from ropewalk.experiment.missing import Missing
 from ropewalk.experiment.plan import Cell, Plan
 from ropewalk.experiment.prepare import geometry_facts
@@ -96,12 +97,24 @@ def _facts(raw: Raw) -> Iterator[Mismatch]:
     if facts != geometry_facts(raw.geometry):
         yield Mismatch(what="meta geometry", stored=facts, found=geometry_facts(raw.geometry))
     asked = raw.store.meta("identity").get("documents")
+    yield from _until(raw)
     for name, digest in raw.store.rows("SELECT id, sha256 FROM documents"):
         if digest not in asked:
             yield Mismatch(what=f"document {name}: sha256", stored=digest, found=f"none of those asked for: {asked}")
     for table in ("passes", "answers" if raw.store.version > 1 else "trials"):
         for (reason,) in raw.store.rows(f"SELECT reason FROM {table} WHERE status = 'ok' AND reason IS NOT NULL"):
             yield Mismatch(what=f"{table}: reason of a good one", stored=reason, found=None)
+
+
+def _until(raw: Raw) -> Iterator[Mismatch]:
+    """What decides when a run stops, and the looks that follow."""
+    stops, stored = raw.store.meta("identity").get("until"), raw.store.meta("until")
+    if stops is None and stored is None:
+        return
+    windows = len(raw.documents) // len({each.cluster for each in raw.documents})
+    found = until(raw.experiment, raw.plan(), windows, (stops or {}).get("precision")).plain()
+    if stored != found or stops is None:
+        yield Mismatch(what="meta until", stored=stored, found=found)
 
 
 def _schemes(stored: Mapping[str, Mapping[str, Any]], expected: Mapping[str, Scheme]) -> Iterator[Mismatch]:

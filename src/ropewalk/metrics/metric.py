@@ -113,7 +113,8 @@ class Sample:
     """What one unit gives to a cell: value = sum of numerators / sum of denominators.
 
     `depth` is a prompt's; `last_token` the last one of the document that counts; `group` names what the unit is one of
-    several of, such as a task, where a number is to be read by parts.
+    several of, such as a task, where a number is to be read by parts; `cluster` names the document that the unit is a
+    window of, where several are read of each (no metric sets it).
     """
 
     unit: str
@@ -122,6 +123,7 @@ class Sample:
     depth: float | None = None
     last_token: int | None = None
     group: str | None = None
+    cluster: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,8 +93,8 @@ def compare(a: Study, b: Study) -> Compared:
 
 def shared_documents(a: Study, b: Study) -> dict[str, str]:
     """Ids in A and in B of the texts that both measured, told by their hashes."""
-    other = {str(d["sha256"]): str(d["id"]) for d in b.run.meta.get("documents") or ()}
-    ours = {str(d["id"]): str(d["sha256"]) for d in a.run.meta.get("documents") or ()}
+    other = {str(d["sha256"]): str(d.get("cluster", d["id"])) for d in b.run.meta.get("documents") or ()}
+    ours = {str(d.get("cluster", d["id"])): str(d["sha256"]) for d in a.run.meta.get("documents") or ()}
     return {name: other[sha256] for name, sha256 in ours.items() if sha256 in other}
 
 
@@ -109,6 +109,8 @@ def _refusal(column: Column, a: Study, b: Study, pairs: Mapping[str, str]) -> st
         return ""
     if not pairs:
         return "no document is in both"
+    if _windows(a, pairs) != _windows(b, pairs.values()):
+        return "other windows of the documents were read"
     if column.pooling == "bits":
         return ""
     if not same_tokens(a, b, pairs):
@@ -118,6 +120,14 @@ def _refusal(column: Column, a: Study, b: Study, pairs: Mapping[str, str]) -> st
     ):
         return "other tokens are key (another evaluator, or another rule)"
     return ""
+
+
+def _windows(study: Study, documents: Iterable[str]) -> list[list[int]]:
+    """Where the windows of each document begin, tokens."""
+    starts: dict[str, list[int]] = {}
+    for each in study.run.meta.get("documents") or ():
+        starts.setdefault(str(each.get("cluster", each["id"])), []).append(int(each.get("start", 0)))
+    return [starts[name] for name in documents]
 
 
 def same_tokens(a: Study, b: Study, pairs: Mapping[str, str]) -> bool:

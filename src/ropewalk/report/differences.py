@@ -33,7 +33,7 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Difference,
 def _facts(meta: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for place in PLACES for name, value in _flat(place, meta.get(place))}
     found["exact"] = (meta.get("identity") or {}).get("exact")
-    found["documents"] = tuple(str(d["sha256"])[:12] for d in meta.get("documents") or ())
+    found["documents"] = tuple(dict.fromkeys(str(d["sha256"])[:12] for d in meta.get("documents") or ()))
     return found
 
 

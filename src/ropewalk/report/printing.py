@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ropewalk.metrics import column
@@ -58,7 +58,9 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def recommendation_lines(answer: Recommendation, command: str | None, missing: str = "") -> Iterator[str]:
+def recommendation_lines(
+    answer: Recommendation, command: str | None, missing: str = "", settling: Sequence[str] = ()
+) -> Iterator[str]:
     """The answer for people, marked where it is made of part of a run."""
     if missing:
         yield f"From part of a run: {missing}"
@@ -75,6 +77,9 @@ def recommendation_lines(answer: Recommendation, command: str | None, missing: s
     if changes:
         yield "What would change it:"
         yield from (f"  {text}" for text in changes)
+    if settling:
+        yield "What would settle it:"
+        yield from (f"  {text}" for text in settling)
     if command is not None:
         yield f"Deploy it:\n  {command}"
 

@@ -62,18 +62,23 @@ def _canary(meta: Mapping[str, Any]) -> str | None:
 
 
 def documents(run: Measured) -> Table:
-    """Titles, sizes and hashes; no text."""
+    """Titles, sizes and hashes; no text. Where several windows of each were read, how many."""
+    windows: dict[str, list[dict[str, Any]]] = {}
+    for each in run.meta.get("documents") or ():
+        windows.setdefault(str(each.get("cluster", each.get("id"))), []).append(each)
+    several = any(len(own) > 1 for own in windows.values())
     rows = tuple(
         (
-            str(d.get("id")),
-            str(d.get("title")),
-            str(d.get("kind")),
-            f"{d.get('tokens', 0):,}",
-            str(d.get("sha256"))[:16],
+            name,
+            str(own[0].get("title")),
+            str(own[0].get("kind")),
+            *([str(len(own))] if several else []),
+            f"{sum(d.get('tokens', 0) for d in own):,}",
+            str(own[0].get("sha256"))[:16],
         )
-        for d in run.meta.get("documents") or ()
+        for name, own in windows.items()
     )
-    columns = ("id", "title", "kind", "tokens read", "sha256")
+    columns = ("id", "title", "kind", *(["windows"] if several else []), "tokens read", "sha256")
     return Table(columns=columns, rows=rows, numeric=frozenset({"tokens read"}))
 
 

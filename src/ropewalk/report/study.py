@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -160,6 +161,9 @@ def _gains(data: RunData) -> dict[str, NDArray[np.float32]]:
 
 
 def _hashes(data: RunData, kind: str) -> dict[str, str]:
-    """A hash of each document's stored array of this kind, by document id."""
-    arrays = ((document.id, document.arrays.get(kind)) for document in data.raw.documents)
-    return {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays if array is not None}
+    """A hash of each document's stored arrays of this kind, window after window, by document id."""
+    found: dict[str, Any] = {}
+    for document in data.raw.documents:
+        if (array := document.arrays.get(kind)) is not None:
+            found.setdefault(document.cluster, hashlib.sha256()).update(array.tobytes())
+    return {name: hashed.hexdigest() for name, hashed in found.items()}

@@ -54,6 +54,11 @@ def split(
     Raises:
         ExperimentError: too few documents, or so many probes that they cannot be apart.
     """
+    if len({document.id for document in documents}) < len(documents):
+        raise ExperimentError(
+            "documents.windows: what is found and what judges it must share no document, and here every document is "
+            "read once; leave windows out, or set it to 1."
+        )
     if len(documents) < 2 * LEAST:
         raise ExperimentError(
             f"documents: {len(documents)} of at least {length} tokens cannot be split into {LEAST} to search on and "

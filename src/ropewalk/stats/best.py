@@ -59,7 +59,7 @@ def best_set(block: Block, alpha: float = 0.05) -> BestSet:
         return BestSet(winner=None, members=(), excluded=(), distinct=0, n=len(block.units), alpha=alpha)
     groups = _identical(block)
     apart = block.only([block.labels[group[0]] for group in groups])
-    kept, left = step_down(apart.losses_C, pairwise_p(apart), alpha)
+    kept, left = step_down(apart.losses_C, pairwise_p(apart), alpha * block.share)
     members = sorted((i for g in kept for i in groups[g]), key=lambda i: (block.losses_C[i], i))
     return BestSet(
         winner=block.labels[members[0]],

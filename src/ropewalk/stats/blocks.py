@@ -34,6 +34,8 @@ class Block:
         numerators_CN: float64 `[C, N]`, summed nats or bits, or 1 for a success, else 0.
         denominators_CN: float64 `[C, N]`, scored tokens or bytes, 1 for a trial.
         left_out: configurations that were asked for and cannot be compared, with the reason.
+        share: of the chance of an error that a judgement of the block may spend: below 1 where the same run was judged
+            while it was measured (`sequential`).
         groups: N names of what each unit is one of several of, such as a task; empty where units have none.
     """
 
@@ -44,6 +46,7 @@ class Block:
     numerators_CN: FloatArray
     denominators_CN: FloatArray
     left_out: Mapping[str, str] = field(default_factory=_none_left_out)
+    share: float = 1.0
     groups: tuple[str, ...] = ()
     _places: Mapping[str, int] = field(init=False, repr=False)
 
@@ -128,6 +131,7 @@ class Block:
             numerators_CN=self.numerators_CN[index],
             denominators_CN=self.denominators_CN[index],
             left_out={label: reason for label, reason in self.left_out.items() if label in kept},
+            share=self.share,
             groups=self.groups,
         )
 

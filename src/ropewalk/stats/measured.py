@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from ropewalk.stats.blocks import Block
+from ropewalk.stats.clusters import clustered
 from ropewalk.stats.column import Column, by_weight
 
 Status = Literal["ok", "too_few_key_tokens", "out_of_memory", "error"]
@@ -121,13 +122,20 @@ def measured(
     """Frames and provenance of a run as one frozen value; `columns` are all that are known, by name."""
     rows = tuple(_row(record) for record in frame.to_dict("records"))
     refused = {(r.metric, r.length, r.label): f"{r.status}: {r.reason}" for r in rows if r.status != "ok"}
+    reasons = {(r.metric, r.length, r.label): r.reason for r in rows if r.reason and r.status == "ok"}
+    look = (meta.get("decided") or {}).get("look") or {}
+    found = blocks(samples, columns, refused, reasons, float(look.get("share", 1.0)))
     present = {row.metric for row in rows}
     own = {name: column for name, column in columns.items() if name in present}
-    return Measured(rows=rows, blocks=blocks(samples, columns, refused), meta=meta, columns=own)
+    return Measured(rows=rows, blocks=found, meta=meta, columns=own)
 
 
 def blocks(
-    samples: pd.DataFrame, known: Mapping[str, Column], refused: Mapping[tuple[str, int, str], str] | None = None
+    samples: pd.DataFrame,
+    known: Mapping[str, Column],
+    refused: Mapping[tuple[str, int, str], str] | None = None,
+    reasons: Mapping[tuple[str, int, str], str] | None = None,
+    share: float = 1.0,
 ) -> dict[tuple[str, int], Block]:
     """One block per metric and length that has raw outcomes, from the columns of `run.samples()`.
 
@@ -135,22 +143,38 @@ def blocks(
     all finite, and something scored; otherwise it is in `left_out` with the reason.
 
     Args:
-        samples: one row per label, length, metric and unit, with numerator and denominator, and its group if any.
+        samples: one row per label, length, metric and unit, with numerator and denominator, its group if any, and of
+            windows `document`.
         known: columns by name.
         refused: cells (metric, length, label) whose status is not `ok`, with the reason.
+        reasons: what is said of cells that have a value, such as why some have fewer units.
+        share: see `Block`.
     """
     refused = refused or {}
     columns = [samples[name].tolist() for name in ("metric", "length", "label", "unit", "numerator", "denominator")]
+    document = samples.get("document", samples["unit"])
+    whole = {str(u): str(d) for u, d in zip(samples["unit"], document, strict=True) if u != d}
     cells: dict[tuple[str, int], dict[str, dict[str, tuple[float, float]]]] = {}
     for metric, length, label, unit, numerator, denominator in zip(*columns, strict=True):
         cell = cells.setdefault((str(metric), int(length)), {}).setdefault(str(label), {})
         cell[str(unit)] = (float(numerator), float(denominator))
     named = zip(columns[0], columns[3], samples["group"].tolist(), strict=True) if "group" in samples else ()
     groups = {(str(metric), str(unit)): str(group) for metric, unit, group in named if group}
-    return {
-        (metric, length): _block(known[metric], length, cell, refused, groups)
-        for (metric, length), cell in sorted(cells.items())
-    }
+    found = {key: _block(known[key[0]], key[1], cell, refused, groups) for key, cell in sorted(cells.items())}
+    said = {key: _explained(block, reasons or {}) for key, block in found.items()}
+    return {key: replace(_of_documents(block, whole), share=share) for key, block in said.items()}
+
+
+def _explained(block: Block, reasons: Mapping[tuple[str, int, str], str]) -> Block:
+    """A block that says of those left out what their cells say of themselves."""
+    key = block.metric, block.lengths[0]
+    return replace(block, left_out={x: reasons.get((*key, x), reason) for x, reason in block.left_out.items()})
+
+
+def _of_documents(block: Block, whole: Mapping[str, str]) -> Block:
+    """A block whose units are documents, where some are windows of a document in `whole`."""
+    documents = [whole.get(unit, unit) for unit in block.units]
+    return block if tuple(documents) == block.units else clustered(block, documents)
 
 
 def _block(

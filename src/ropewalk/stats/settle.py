@@ -78,15 +78,15 @@ def needed(
 
 
 def command(experiment: str, *, units: int, available: int, windows: int) -> str:
-    """The command that gathers so many documents, or as many as there are and more windows of each instead.
+    """The command that gathers so many documents, or as many as there are and at least so much more of each instead.
 
     Args:
         experiment: the experiment's file or preset, as the user wrote it.
-        units: documents wanted, of one window each.
+        units: documents wanted, of as many windows each as were measured.
         available: documents that there are.
-        windows: that the shortest of them holds.
+        windows: measured of each.
     """
     count = min(units, available)
-    each = min(windows, math.ceil(units / count))
-    more = [f"--documents {count}", *([f"--windows {each}"] if each > 1 else [])]
+    each = windows * math.ceil(units / count)
+    more = [f"--set documents.count={count}", *([f"--set documents.windows={each}"] if each > 1 else [])]
     return " ".join(["ropewalk run", shlex.quote(experiment), "--until decided", *more])

@@ -1,0 +1,46 @@
+"""What is said of a run that stopped by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ropewalk.stats.findings.finding import Finding, listed
+from ropewalk.stats.measured import Measured
+
+WHY = {
+    "decided": "one configuration is left",
+    "precision": "every interval is as precise as was asked for",
+    "budget": "the budget is spent",
+    "everything read": "everything is read",
+    None: "it was interrupted",
+}
+
+
+def said_of(decided: Mapping[str, Any]) -> str:
+    """Why such a run stopped, after how much, and who is left."""
+    look, running, left = decided["look"], decided["running"], decided["left"]
+    if look is None:
+        return "Measuring stopped before the first look: nothing is judged."
+    windows = f"{look['windows']} windows of " if look["windows"] > 1 else ""
+    return (
+        f"Measuring stopped because {WHY[decided['why']]}, after {windows}{look['units']} {decided['of']}; "
+        f"{len(left)} configurations left on the way, in the running: {listed(running)}."
+    )
+
+
+def stopped(run: Measured) -> list[Finding]:
+    """That measuring stopped by itself, and what its best sets are held to."""
+    decided = run.meta.get("decided")
+    if decided is None or decided["look"] is None:
+        return []
+    share = decided["look"]["share"]
+    return [
+        Finding(
+            kind="stopped",
+            sentence=f"{said_of(decided)} Whoever is truly best leaves in at most 5 % of such runs; best sets are now "
+            f"held to {share:.3g} of that, as the rest was for the looks before.",
+            evidence=dict(decided),
+            severity="note",
+        )
+    ]

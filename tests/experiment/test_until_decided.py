@@ -1,0 +1,150 @@
+"""A run that stops by itself: losers leave on the way, and everything follows again from what is stored."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+
+import pytest
+from runs_for_tests import run
+
+from ropewalk.cli.arguments import parse_until
+from ropewalk.corpus import builtin_documents
+from ropewalk.errors import ExperimentError, StoreError
+from ropewalk.execution.pace import Stopping
+from ropewalk.execution.rerun import verify_passes
+from ropewalk.execution.run import begun
+from ropewalk.experiment.results import Run
+from ropewalk.experiment.verify import verify_rows
+from ropewalk.report.content import content
+from ropewalk.report.study import read
+
+RAW = {
+    "model": "strand",
+    "dtype": "float32",
+    "lengths": [128, 256],
+    "methods": {"linear": {"factor": [2, 16]}, "yarn": {"factor": 4}},
+    "metrics": {"perplexity": {}, "passkey": {"trials": 8}},
+}
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """The beginnings of ten documents: long enough for two windows, and quickly tokenised."""
+    folder = tmp_path_factory.mktemp("beginnings")
+    for index, document in enumerate(builtin_documents(10)):
+        (folder / f"{index}.txt").write_text(document.text[:4000], encoding="utf-8")
+    return RAW | {"documents": {"files": [str(folder / "*.txt")], "windows": 2}}
+
+
+@pytest.fixture(scope="module")
+def whole(raw, tmp_path_factory):
+    return run(raw, tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture(scope="module")
+def decided(raw, tmp_path_factory):
+    return run(raw, tmp_path_factory.mktemp("decided") / "run", until=Stopping(), source="as written")
+
+
+def by_cell(frame):
+    return {(r["label"], r["length"], r["metric"]): r for r in frame.to_dict("records")}
+
+
+def test_losers_leave_with_the_documents_they_have_and_say_why(whole, decided):
+    found, state = by_cell(decided.frame()), decided.meta["decided"]
+    assert "linear factor=16" in state["left"]
+    loser = found["linear factor=16", 256, "tail"]
+    kept = found[state["running"][0], 256, "tail"]
+    assert loser["n"] < kept["n"] <= 10
+    assert loser["reason"] == state["left"]["linear factor=16"]
+    assert loser["reason"].startswith(f"linear factor=16 left after {loser['n']} documents: ")
+    assert set(found) == set(by_cell(whole.frame()))
+    assert found["none", 128, "perplexity"]["n"] == kept["n"]
+    assert found["linear factor=16", 256, "passkey"]["n"] < 8
+    assert len(decided.meta["passes"]) < len(whole.meta["passes"])
+
+
+def test_what_was_read_is_what_a_whole_run_reads(whole, decided):
+    keys = ["label", "length", "metric", "unit"]
+    ours, theirs = decided.samples().set_index(keys), whole.samples().set_index(keys)
+    assert len(ours) < len(theirs)
+    same = theirs.loc[ours.index]
+    assert (ours["denominator"] == same["denominator"]).all()
+    assert ours["numerator"].to_numpy() == pytest.approx(same["numerator"].to_numpy(), rel=1e-4)
+
+
+def test_it_verifies_and_a_second_run_asks_for_nothing(raw, decided, tmp_path):
+    assert verify_rows(decided.directory)[1] == []
+    assert verify_passes(decided.directory, 3, seed=0) == (3, [])
+    again = shutil.copytree(decided.directory, tmp_path / "again")
+    run(raw, again, until=Stopping(), source="as written")
+    assert Run.open(again).frame().equals(decided.frame())
+    assert len(Run.open(again).meta["passes"]) == len(decided.meta["passes"])
+
+
+def test_a_run_cut_short_goes_on_to_the_same_decision(raw, decided, tmp_path):
+    cut = shutil.copytree(decided.directory, tmp_path / "cut")
+    with sqlite3.connect(cut / "run.sqlite") as db:
+        db.execute("DELETE FROM passes WHERE rowid > 30")
+        db.execute("DELETE FROM cells")
+    db.close()
+    assert "ropewalk resume" in str(Run(directory=cut).missing)
+    assert begun(cut)[3] == Stopping()
+    assert verify_rows(cut)[1] == []
+    run(raw, cut, until=Stopping(), source="as written")
+    assert by_cell(Run.open(cut).frame()).keys() == by_cell(decided.frame()).keys()
+    assert Run.open(cut).meta["decided"] == decided.meta["decided"]
+
+
+def test_the_report_holds_best_sets_to_what_the_looks_left(decided):
+    found = read(decided.directory)
+    block, look = found.run.blocks["tail", 256], decided.meta["decided"]["look"]
+    assert block.share == look["share"] < 1
+    assert block.left_out["linear factor=16"] == decided.meta["decided"]["left"]["linear factor=16"]
+    assert any(finding.kind == "stopped" for finding in content(found).findings)
+
+
+def test_another_schedule_than_recorded_is_noticed(decided, tmp_path):
+    forged = shutil.copytree(decided.directory, tmp_path / "forged")
+    with sqlite3.connect(forged / "run.sqlite") as db:
+        ((text,),) = db.execute("SELECT value FROM meta WHERE key = 'until'").fetchall()
+        db.execute("UPDATE meta SET value = ? WHERE key = 'until'", [json.dumps(json.loads(text) | {"alpha": 0.5})])
+    db.close()
+    assert [each.what for each in verify_rows(forged)[1]] == ["meta until"]
+
+
+def test_it_is_another_experiment_than_one_that_reads_everything(raw, decided):
+    with pytest.raises(StoreError, match="until"):
+        run(raw, decided.directory, source="as written")
+
+
+def test_a_precision_ends_a_run(raw, tmp_path):
+    alike = raw | {"methods": {"abf": {"rope_theta": 10001}}, "metrics": {"perplexity": {}}, "lengths": [128]}
+    found = run(alike, tmp_path / "run", until=Stopping(precision=5.0))
+    assert (found.meta["decided"]["why"], found.meta["decided"]["look"]["units"]) == ("precision", 4)
+
+
+def test_budgets(raw, tmp_path):
+    raw = raw | {"methods": {"yarn": {"factor": 2}}, "lengths": [128]}
+    with pytest.raises(ExperimentError, match=r"one round takes about .* finished work is kept"):
+        run(raw, tmp_path / "run", until=Stopping(budget_s=1e-6))
+    assert Run(directory=tmp_path / "run").missing.cells
+    ended = run(raw, tmp_path / "run", until=Stopping(budget_s=1e6))
+    assert ended.meta["decided"]["why"] in ("decided", "everything read")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((None, "1%", None), "--precision 1%: says when `--until decided` stops; add that, or leave it out."),
+        (("soon", None, None), "--until 'soon': must be decided; leave it out to measure everything."),
+        (("decided", "0", None), "--precision '0': must be per cent of a perplexity, such as 1%."),
+        (("decided", None, "5"), "--budget 5: must be a whole number with s, m or h, such as 90s or 5m."),
+    ],
+)
+def test_options_that_say_nothing_are_refused(given, said):
+    with pytest.raises(ExperimentError) as refused:
+        parse_until(*given)
+    assert str(refused.value) == said
