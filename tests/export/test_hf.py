@@ -52,7 +52,9 @@ def assert_same(found: Rotation, expected: Rotation) -> None:
 
 
 def test_every_method_has_an_example() -> None:
-    assert EXAMPLES.keys() == METHODS.keys()
+    more_than_rotations = {"truncate", "tuned", "rerope", "leaky_rerope", "self_extend", "dca", "string", "jet_long"}
+    more_than_rotations |= {"bifocal", "streaming"}
+    assert EXAMPLES.keys() == METHODS.keys() - more_than_rotations
 
 
 @QUICK

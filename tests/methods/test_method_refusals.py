@@ -26,7 +26,7 @@ FACTOR = (
 )
 ALL = (
     "all: none, linear, ntk_aware, ntk_by_parts, dynamic_ntk, yarn, llama3, longrope, abf, mrrope, proportional, "
-    "searched, truncate, rerope, leaky_rerope, self_extend, dca, string, jet_long, bifocal, streaming, cope, "
+    "searched, tuned, truncate, rerope, leaky_rerope, self_extend, dca, string, jet_long, bifocal, streaming, cope, "
     "ntk_fixed, ntk_mixed, resonance"
 )
 YARN = (

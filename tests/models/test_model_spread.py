@@ -13,6 +13,7 @@ from ropewalk.methods import make_params, resolve
 from ropewalk.models import LoadedModel, ModelSpec, load
 from ropewalk.models.layout import rotary_module
 from ropewalk.models.spread import HOOK, forward_name, lighten
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow, fast, score, split
 from ropewalk.scoring.kernels import layers_of
 
@@ -34,7 +35,7 @@ def losses(loaded: LoadedModel, **fast_way: Any) -> np.ndarray:
         for name, given in (("none", {}), ("yarn", {"factor": 4}))
     ]
     ids = np.random.default_rng(0).integers(2, 300, 256).astype(np.int32)
-    rows = [NllRow(ids=ids, rotation=rotation) for rotation in rotations]
+    rows = [NllRow(ids=ids, scheme=Scheme(rotation=rotation)) for rotation in rotations]
     with fast(loaded.model, split(loaded.model), **fast_way) as parts:
         found = dict(one for batch in score(loaded.model, parts, rows, 512) for one in batch)
     return np.stack([found[0], found[1]])

@@ -80,7 +80,8 @@ def test_it_ends_no_worse_than_any_named_method_on_its_own_objective(found: Foun
     objective = found.result["winner"]["objective"]
     assert objective <= min(each["objective"] for each in found.result["named"].values())
     assert set(found.result["named"]) == set(methods.METHODS) - {
-        *("proportional", "searched", "cope", "ntk_fixed", "ntk_mixed", "resonance")
+        *("proportional", "searched", "tuned", "truncate", "cope", "ntk_fixed", "ntk_mixed", "resonance"),
+        *("rerope", "leaky_rerope", "self_extend", "dca", "string", "jet_long", "bifocal", "streaming"),
     }
     assert found.result["evaluations"]["searched seed 5"] == 19  # whole generations
 

@@ -56,7 +56,7 @@ def ordered(low: str, high: str, remedy: str) -> Callable[[Params], None]:
 
 
 TEMPERATURE = Number(
-    above=0,
+    minimum=1e-3,
     maximum=1e3,
     words=("logn", "llama4", "ministral"),
     optional=True,
