@@ -65,7 +65,7 @@ def test_one_description_in_full() -> None:
             {
                 "name": "temperature",
                 "type": "number",
-                "range": "a number > 0 and <= 1000 or 'logn' or 'llama4' or 'ministral' or null",
+                "range": "a number >= 0.001 and <= 1000 or 'logn' or 'llama4' or 'ministral' or null",
                 "required": False,
                 "default": None,
                 "doc": "tau(i), multiplies the query at position i: a formula's name or a constant; null leaves what "
