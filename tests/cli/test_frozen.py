@@ -101,6 +101,7 @@ FROZEN = {
         "--repeats",
         "--what",
         "--max-short-cost",
+        "--plan",
     },
 }
 

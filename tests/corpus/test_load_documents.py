@@ -27,11 +27,11 @@ def test_builtin():
         ),
         (
             {"corpus": "builtin", "cuont": 3},
-            "documents: key 'cuont' is unknown; did you mean 'count'? There are: corpus, count.",
+            "documents: key 'cuont' is unknown; did you mean 'count'? There are: corpus, count, windows, tokens.",
         ),
         (
             {"files": ["a.txt"], "column": "text"},
-            "documents: key 'column' is unknown; there are: files, count.",
+            "documents: key 'column' is unknown; there are: files, count, windows, tokens.",
         ),
         (
             {"dataset": "d", "colum": "text"},

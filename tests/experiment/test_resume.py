@@ -297,7 +297,7 @@ def test_a_torn_raw_file_is_refused_to_readers_and_measured_again(swept, caplog)
         assert verify_rows(run.directory)[1][0].what == f"raw file {name}"
         if name != "evaluator/1.safetensors":
             with pytest.raises(StoreError) as refusal:
-                run.samples()
+                Run.read(run.directory).samples()
             assert str(refusal.value).startswith(f"{path}: its sha256 is not ")
             assert str(refusal.value).endswith("was altered or torn; run again to measure it anew.")
         caplog.clear()

@@ -90,7 +90,7 @@ def test_a_run_cut_short_goes_on_to_the_same_decision(raw, decided, tmp_path):
         db.execute("DELETE FROM passes WHERE rowid > 30")
         db.execute("DELETE FROM cells")
     db.close()
-    assert "ropewalk resume" in str(Run(directory=cut).missing)
+    assert "ropewalk resume" in str(Run.read(cut).missing)
     assert begun(cut)[3] == Stopping()
     assert verify_rows(cut)[1] == []
     run(raw, cut, until=Stopping(), source="as written")
@@ -130,7 +130,7 @@ def test_budgets(raw, tmp_path):
     raw = raw | {"methods": {"yarn": {"factor": 2}}, "lengths": [128]}
     with pytest.raises(ExperimentError, match=r"one round takes about .* finished work is kept"):
         run(raw, tmp_path / "run", until=Stopping(budget_s=1e-6))
-    assert Run(directory=tmp_path / "run").missing.cells
+    assert Run.read(tmp_path / "run").missing.cells
     ended = run(raw, tmp_path / "run", until=Stopping(budget_s=1e6))
     assert ended.meta["decided"]["why"] in ("decided", "everything read")
 

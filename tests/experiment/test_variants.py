@@ -376,7 +376,7 @@ def test_a_model_that_is_its_own_evaluator_reads_a_document_once(swept, monkeypa
     fed = []
 
     def counted(model, parts, rows, batch_tokens):
-        fed.extend((row.rotation.fingerprint, len(row.ids)) for row in rows)
+        fed.extend((row.scheme.fingerprint, len(row.ids)) for row in rows)
         return score(model, parts, rows, batch_tokens)
 
     monkeypatch.setattr(worker, "score", counted)

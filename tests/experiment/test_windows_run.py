@@ -14,7 +14,8 @@ from ropewalk.experiment import schema
 from ropewalk.experiment.overview import lines, overview
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.store import BEFORE_WINDOWS, Store
+from ropewalk.experiment.store import Store
+from ropewalk.experiment.tables import BEFORE_WINDOWS
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.report.compare import compare
 from ropewalk.report.content import content

@@ -29,7 +29,8 @@ def rotation(row: Row, raw: dict, length: int, geometry: RopeGeometry = LLAMA) -
 
 
 def test_every_method_has_exactly_one_row() -> None:
-    assert [*(row.name for row in ROWS), *BRANCHED] == list(methods.METHODS)
+    apart = {"tuned", "truncate"}  # a file of numbers, and no change of the rotation
+    assert {*(row.name for row in ROWS), *BRANCHED} == set(methods.METHODS) - apart
     assert all(name == method.name == method.params.method for name, method in methods.METHODS.items())
 
 

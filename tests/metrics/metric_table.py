@@ -19,9 +19,14 @@ class Row(NamedTuple):
     refused: dict[str, Any]
 
 
+RULER = {
+    "files": "ruler",
+    "held": [{"length": 768, "task": "qa_1", "samples": 2, "sha256": "0" * 16}],
+}
 ROWS = (
     Row("perplexity", {"stride": 16}, {"stride": 0}),
     Row("longppl", {"spans": "builtin"}, {"spans": "builtin", "alpha": "much"}),
     Row("passkey", {"trials": 3}, {"trials": 0}),
     Row("tasks", {"samples": 2}, {"tasks": ["none of them"]}),
+    Row("ruler", RULER, {"files": ""}),
 )

@@ -96,13 +96,14 @@ def test_a_refined_method_gives_a_rotation_or_is_refused(data: st.DataObject) ->
         assert np.isfinite(family.rotation(values).inv_freq).all()
 
 
-VARIANTS = {"cope", "ntk_fixed", "ntk_mixed", "resonance"}
+VARIANTS = {"cope", "ntk_fixed", "ntk_mixed", "resonance", "rerope", "leaky_rerope", "self_extend", "dca", "string"}
+VARIANTS |= {"jet_long", "bifocal", "streaming"}
 
 
 def test_the_usual_methods_are_all_that_extend_by_a_number() -> None:
     """Those that take a list, a file or training, and variants of the usual ones, are the user's to name."""
     usual = families.named(GEOMETRY, 64, LENGTH)
-    assert set(METHODS) - set(usual) == {"none", "proportional", "searched"} | VARIANTS
+    assert set(METHODS) - set(usual) == {"none", "proportional", "searched", "tuned", "truncate"} | VARIANTS
     for method, grids in usual.items():
         for grid in grids:
             Refine(geometry=GEOMETRY, method=method, length=LENGTH)

@@ -38,7 +38,7 @@ def run(scores=SCORES, losses=None, order=1):
             name = {"label": label, "method": label, "length": length, "metric": metric}
             rows.append(
                 name
-                | {"params": {}, "value": 0.0, "ci_low": 0.0, "ci_high": 0.0, "n": 2 * SAMPLES, "status": "ok"}
+                | {"asked": {}, "value": 0.0, "ci_low": 0.0, "ci_high": 0.0, "n": 2 * SAMPLES, "status": "ok"}
                 | {"reason": "", "fingerprint": f"{label} {length}"}
             )
             units = [

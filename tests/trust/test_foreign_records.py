@@ -83,7 +83,7 @@ def test_files_that_a_metric_names_are_not_opened(run_copy, tmp_path, monkeypatc
     for name in ("files", "lines", "digest"):
         monkeypatch.setattr(ruler.ruler_files, name, opened)
     asked_for(run_copy, {"perplexity": {}, "ruler": {"files": str(tmp_path), "held": held}})
-    for read in (Run.read(run_copy).frame, lambda: Run.read(run_copy).missing, lambda: verify_rows(run_copy)):
+    for read in (lambda: Run.read(run_copy).frame(), lambda: Run.read(run_copy).missing, lambda: verify_rows(run_copy)):
         with contextlib.suppress(RopewalkError):
             read()
 

@@ -46,8 +46,8 @@ def test_sparse_attention_through_a_whole_run(tmp_path, caplog):
     assert ("left out", note) in provenance.table(read(found.directory).run).rows
     assert verify_passes(found.directory, 3)[1] == []
     store = Store.open_run(found.directory, read_only=True)
-    (outcomes,) = [outcomes for (feed, _), outcomes in Raw.read(store).passes.items() if not feed.start]
-    losses = store.read_arrays(outcomes[448][2], outcomes[448][3])["nll"]
+    (outcomes,) = [outcomes for (feed, _), outcomes in Raw.read(store).index.passes.items() if not feed.start]
+    losses = store.read_arrays(outcomes[448].file, outcomes[448].sha256)["nll"]
     ids = torch.from_numpy(store.read_arrays("documents.safetensors", store.meta("documents_sha256"))["0.ids"]).long()
     store.close()
     with torch.no_grad():

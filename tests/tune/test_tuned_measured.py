@@ -90,7 +90,7 @@ def test_its_run_exports_it(directory: Path, tmp_path: Path, monkeypatch: pytest
     """Checked against the losses that the run stored."""
     found = study.read(directory).run
     row = next(row for row in found.rows if row.label.startswith("tuned"))
-    choice = SimpleNamespace(method="tuned", params=row.params, label=row.label)
+    choice = SimpleNamespace(method="tuned", asked=row.asked, label=row.label)
     answer = SimpleNamespace(choice=choice, judged_at=256)
     monkeypatch.setattr("ropewalk.export.choice.recommend", lambda run, length: answer)
     options = Options(out=tmp_path / "out", check=True)

@@ -29,7 +29,7 @@ def parse_parameters(pairs: list[str] | None, option: str = "-p", such_as: str =
 
 
 def replaced(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """An experiment with values at paths of keys, such as `metrics.passkey.trials`; missing mappings are made.
+    """An experiment with values at paths of keys, such as `documents.count`; missing mappings are made.
 
     Raises:
         ExperimentError: a path that leads through something else than a mapping.

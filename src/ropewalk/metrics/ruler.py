@@ -25,9 +25,13 @@ class Held(Options):
     """What a file held when the experiment was asked: so many samples of a task at a length."""
 
     length: Annotated[int, Field(ge=1)]
+    """Tokens."""
     task: Annotated[str, Field(max_length=100)]
+    """Its name."""
     samples: Annotated[int, Field(ge=1, le=10_000)]
+    """How many."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    """Of the file, its first 16 hex digits."""
 
     @field_validator("task")
     @classmethod
