@@ -36,7 +36,7 @@ def test_builtin():
         (
             {"dataset": "d", "colum": "text"},
             "documents: key 'colum' is unknown; did you mean 'column'? There are: dataset, column, split, revision, "
-            "count.",
+            "count, windows, tokens.",
         ),
         (
             {"file": ["a.txt"]},

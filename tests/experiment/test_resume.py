@@ -25,6 +25,7 @@ from ropewalk.execution.rerun import verify_passes
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import Store
 from ropewalk.experiment.verify import verify_rows
+from ropewalk.scoring import decoding
 
 
 @pytest.fixture(scope="module")
@@ -228,10 +229,11 @@ class TestOutOfMemory:
             assert row["value"] == pytest.approx(same["value"], rel=1e-5)
 
     def test_generation_that_does_not_fit_is_a_failure_of_its_trial(self, swept, monkeypatch):
-        def no_memory(model, ids, rotation, new_tokens):
+        def no_memory(*_, **__):
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-        monkeypatch.setattr(worker, "generate", no_memory)
+        monkeypatch.setattr(decoding, "generate", no_memory)
+        monkeypatch.setattr(decoding, "_continued", no_memory)
         asked = {"metrics": {"passkey": {"trials": 2, "protocol": "yarn"}}, "lengths": [256], "methods": {"none": None}}
         (row,) = swept(**asked).rows()
         assert (row["status"], row["value"]) == ("out_of_memory", None)

@@ -180,7 +180,7 @@ def test_what_reads_rotations_alone_does_not_lose_the_rest() -> None:
         ),
         ("bifocal", {"far": "yarn"}, "bifocal: far='yarn' must be one of linear, .* write e.g. far: "),
         ("bifocal", {"far": {"yarn": {"factor": 0.5}}}, "yarn: factor=0.5 must be a number >= 1"),
-        ("yarn", {"factor": 2, "temperature": "lgon"}, "yarn: temperature='lgon' must be a number > 0 .* 'logn'"),
+        ("yarn", {"factor": 2, "temperature": "lgon"}, "yarn: temperature='lgon' must be a number >= 0.001 .* 'logn'"),
     ],
 )
 def test_refusals(method: str, raw: dict[str, Any], sentence: str) -> None:

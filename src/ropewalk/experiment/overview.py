@@ -33,7 +33,7 @@ def overview(
         "extends_nothing": lengths[-1] <= geometry["shipped_window"],
         "never_turned": never_turned(geometry, [(c.label, c.method, c.asked) for c in plan.configurations]),
         "documents": len(asked.documents),
-        "windows": plan.documents // len(asked.documents),
+        "windows": plan.documents // max(1, len(asked.documents)),
         "cells": len(plan.cells),
         "measurements": len({(cell.scheme, cell.length, cell.metric) for cell in plan.cells}),
         "rotations": len(plan.schemes),

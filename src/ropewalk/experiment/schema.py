@@ -71,7 +71,7 @@ class Weights(_Section):
     long: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Of tokens beyond the window."""
     retrieval: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """Of the answers of probes; null is 0.3 where the file asks for passkey and 0 where it does not."""
+    """Of the answers of probes; null is 0.3 where a metric of the file gives probes and 0 where none does."""
     keys: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Of key tokens beyond the window, where ready spans exist."""
 
