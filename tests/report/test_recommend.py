@@ -141,7 +141,12 @@ def test_a_single_configuration_leaves_nothing_to_choose():
     answer = recommend(study(["none"], (1024,), metrics={"perplexity": {}}).run, 1024)
     assert wording.headline(answer) == "Nothing to choose between at 1,024 tokens: only none can be compared."
     assert wording.confidence(answer) == "There is nothing to compare it with."
-    assert deploy_command(study(["none"], (1024,)).run, "none", {}, 1024, "runs/a") is None
+    run = study(["none"], (1024,)).run
+    assert deploy_command(run, "none", {}, 1024, "runs/a") is None
+    assert deploy_command(run, "yarn", {"factor": 2}, 1024, "runs/a") is not None
+    for params in ({"neighbor_window": 64}, {"neighbor_window": 64, "temperature": "logn"}):
+        assert deploy_command(run, "self_extend", params, 1024, "runs/a") is None  # `export` would refuse it
+    assert deploy_command(run, "yarn", {"factor": 2, "temperature": "logn"}, 1024, "runs/a") is None
 
 
 def test_dropping_the_context_is_in_the_headline():

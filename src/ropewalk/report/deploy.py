@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ropewalk.errors import RopewalkError
+from ropewalk.experiment.raw import geometry
+from ropewalk.methods import make_params, resolve
 from ropewalk.report.parameters import defaults
 from ropewalk.report.recommend import Candidate
 from ropewalk.stats.measured import NONE, Measured
@@ -19,7 +22,8 @@ LONG = 2000
 def deploy_command(
     run: Measured, method: str, params: Mapping[str, Any], length: int, directory: str | Path, target: str = "hf"
 ) -> str | None:
-    """The shell command for an engine; None for `none`, which needs nothing.
+    """The shell command for an engine; None for `none`, which needs nothing, and for what changes attention itself,
+    which no configuration says.
 
     The factor is spelled out, even at its default.
 
@@ -40,9 +44,21 @@ def deploy_command(
         whole = ["ropewalk", "export", str(directory), "--target", target, "--length", str(length)]
         whole += ["--out", "MODEL"] if target == "hf" else []
         return shlex.join(whole)
+    if not _can_be_served(run, method, params, length):
+        return None
     words = ["ropewalk", "export", method, "--model", model_argument(run)]
     words += [word for key, value in (known | dict(params)).items() for word in ("-p", f"{key}={_yaml(value)}")]
     return shlex.join([*words, "--target", target, "--length", str(length)])
+
+
+def _can_be_served(run: Measured, method: str, params: Mapping[str, Any], length: int) -> bool:
+    """Whether configurations and weights can hold it; also where that cannot be told here: `export` says why."""
+    try:
+        asked = make_params(method, dict(params))
+        scheme = resolve(geometry(run.meta["geometry"]), method, asked, length).scheme
+    except (RopewalkError, LookupError):
+        return True
+    return not scheme.branches and scheme.temperature is None
 
 
 def deploy_commands(

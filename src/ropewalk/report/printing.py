@@ -14,6 +14,7 @@ from ropewalk.report.recommend import Candidate, Recommendation
 from ropewalk.report.tables import Table
 from ropewalk.report.wording import apart, measure, probability
 from ropewalk.stats.intervals import Interval
+from ropewalk.stats.measured import NONE
 from ropewalk.stats.paired import Paired
 
 ALPHA = 0.05
@@ -82,6 +83,8 @@ def recommendation_lines(
         yield from (f"  {text}" for text in settling)
     if command is not None:
         yield f"Deploy it:\n  {command}"
+    elif answer.choice.label != NONE:
+        yield "It changes attention itself, which no engine's configuration says: nothing here deploys it."
 
 
 def compared_json(found: Compared) -> dict[str, Any]:
