@@ -124,7 +124,7 @@ def test_the_answer_in_json(run):
 
 def test_the_answer_within_a_bound(run):
     # Half: 2^(1/16 + 3.74 * sqrt(4/3) / 128) = 1.069, one-sided at 5 % over three; YaRN: 2^(1/8 + ...) = 1.116
-    lines = list(recommendation_lines(recommend(run, 4096, 8.0), None))
+    lines = list(recommendation_lines(recommend(run, 4096, 8.0), "the command"))
     assert lines == [
         "For 4,096 tokens, linear factor=2 does best, but worse than dropping the context.",
         "  Tail perplexity at 4,096: 26.91 [12.14, 59.65] (4 documents)",
@@ -138,6 +138,7 @@ def test_the_answer_within_a_bound(run):
         "  A larger bound than 8 % at short lengths, or more documents, would allow yarn factor=4 (+9.1 % [+6.9 %, "
         "+11.2 %] perplexity, at worst, at 1,024), linear factor=4 (+41.4 % [+38.6 %, +44.3 %] perplexity, at worst, "
         "at 2,048).",
+        "Deploy it:\n  the command",
     ]
 
 

@@ -29,8 +29,12 @@ def test_a_tie_says_how_many_documents_and_the_command():
     assert said.startswith("yarn factor=4 and yarn factor=2 are told apart by about ")
     assert "6 of which are measured (80 % chance, if they differ as observed)." in said
     assert command.startswith("ropewalk run FILE --until decided --set documents.count=17 --set documents.windows=")
-    lines = list(recommendation_lines(answer, None, settling=[said, command]))
-    assert lines[lines.index("What would settle it:") + 1 :] == [f"  {said}", f"  {command}"]
+    lines = list(recommendation_lines(answer, "the command", settling=[said, command]))
+    assert lines[lines.index("What would settle it:") + 1 :] == [
+        f"  {said}",
+        f"  {command}",
+        "Deploy it:\n  the command",
+    ]
 
 
 def test_what_is_settled_needs_nothing():
