@@ -195,6 +195,15 @@ def test_a_base_that_is_no_number_is_refused(theta: Any, place: str) -> None:
         geometry_of(config)
 
 
+@pytest.mark.parametrize("window", ["auto", True, 64.5, float("nan"), float("inf")])
+def test_a_trained_window_that_is_no_number_is_refused(window: Any) -> None:
+    config = transformers.LlamaConfig(**SMALL, rope_parameters={"rope_type": "default", "rope_theta": 1e4})
+    config.rope_parameters = config.rope_parameters | {KEY: window}
+    message = rf"^LlamaConfig has {KEY}={re.escape(repr(window))}, which is no number of tokens; write one in config"
+    with pytest.raises(ModelError, match=message):
+        geometry_of(config)
+
+
 @pytest.mark.parametrize("spoil", ["inv_freq", "attention_scaling"])
 def test_a_model_that_runs_another_rotation_than_is_read_is_refused(spoil: str) -> None:
     model = model_of("llama")
