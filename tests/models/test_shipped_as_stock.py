@@ -182,7 +182,7 @@ def test_a_window_beside_a_scaling_that_needs_none_is_what_methods_scale_from(ro
     assert config.rope_parameters[KEY] == 64
 
 
-@pytest.mark.parametrize("theta", ["10000", True, [10000.0]])
+@pytest.mark.parametrize("theta", ["10000", True, [10000.0], float("inf")])
 @pytest.mark.parametrize("place", ["beside", "among"])
 def test_a_base_that_is_no_number_is_refused(theta: Any, place: str) -> None:
     """transformers raises a TypeError when it builds such a model."""
