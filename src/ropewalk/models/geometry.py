@@ -59,7 +59,9 @@ def geometry_of(config: Any) -> RopeGeometry:
     original = _original_window(text, rope, layer_type)
     for key, number in (("max_position_embeddings", window), (_ORIGINAL, original)):
         if number is not None and (not _number(number) or number % 1):
-            raise ModelError(f"{name} has {key}={short(number)}, which is no number of tokens; write one in config.json.")
+            raise ModelError(
+                f"{name} has {key}={short(number)}, which is no number of tokens; write one in config.json."
+            )
     stated = None if original is None or original == window else int(original)
     return RopeGeometry(
         rotary_dim=_rotary_dim(text, rope, layer_type),
