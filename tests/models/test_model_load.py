@@ -22,8 +22,8 @@ from transformers.utils import logging
 
 from ropewalk.errors import ModelError
 from ropewalk.models import ModelSpec, geometry_of, load, patched, placement, read_geometry, source
-from ropewalk.models.load import read_tokenizer
 from ropewalk.models.foreign import quiet, sentences
+from ropewalk.models.load import read_tokenizer
 from ropewalk.models.placement import torch_device, torch_dtype
 from ropewalk.models.size import read_size
 from ropewalk.rope import Rotation
