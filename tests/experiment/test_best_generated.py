@@ -1,4 +1,4 @@
-"""`generate: best`: once the forced answers are there, the best set and `none` answer by themselves, and nobody else."""
+"""`generate: best`: once the forced answers are there, the best set and `none` answer alone."""
 
 from __future__ import annotations
 
