@@ -65,6 +65,13 @@ def twins(found: Any, asked: dict[str, dict[str, Any]], tokens: int, longest: in
     return apart
 
 
+def farther(apart: dict[str, float | str]) -> list[str]:
+    """Schemes that are farther from their twin than rounding explains, or were not measured."""
+    plain = float(next(nats for name, nats in apart.items() if name.startswith("none")))
+    schemes = {name: nats for name, nats in apart.items() if name != "parts"}
+    return [name for name, nats in schemes.items() if not (isinstance(nats, float) and nats <= TWIN_FACTOR * plain)]
+
+
 def label(row: dict[str, Any]) -> str:
     return " ".join([row["method"], *(f"{k}={v}" for k, v in row["params"].items() if k != "file")])
 
@@ -130,10 +137,7 @@ def main() -> None:
         )
         told(f"{kind} done")
     rows = table(runs, lengths)
-    off_plain = float(apart[next(name for name in apart if name.startswith("none"))])
-    wrong = [
-        n for n, v in apart.items() if n != "parts" and not (isinstance(v, float) and v <= TWIN_FACTOR * off_plain)
-    ]
+    wrong = farther(apart)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "numpy": np.__version__}
     record = {"gpu": gpu, **versions, "wall_s": time.monotonic() - begun, "nats_from_twin": apart, "farther": wrong}
