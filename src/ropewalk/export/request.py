@@ -132,6 +132,7 @@ def request(
             f"ships and send only the last {half} tokens (window/2, as measured) of a longer prompt."
         )
     made = methods.make_params(method, params)
+    _refuse_branches(geometry, method, made, length or geometry.window().length + 1)
     tokens = default_length(geometry, method, made) if length is None else length
     if tokens > LONGEST:
         raise ExportError(f"--length {tokens}: no engine holds a context beyond {LONGEST} tokens; give less.")
@@ -147,6 +148,15 @@ def request(
         checkpoint=checkpoint,
         folding=folding,
     )
+
+
+def _refuse_branches(geometry: RopeGeometry, method: str, params: Params, length: int) -> None:
+    if methods.resolve(geometry, method, params, length).scheme.branches:
+        raise ExportError(
+            f"{method}: tells far tokens other positions than near ones, for which export knows no setting of any "
+            "engine; what comes nearest is a rotation for all distances, such as yarn or the one that `ropewalk tune` "
+            "finds, and in Python `ropewalk.patched(model, scheme)` runs the scheme itself."
+        )
 
 
 def _folding(resolved: Resolved, params: Params) -> Folding | None:
