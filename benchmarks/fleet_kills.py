@@ -71,6 +71,14 @@ def content(out: Path) -> dict[str, Any]:
     return found
 
 
+def apart(found: Any, expected: Any) -> str:
+    """What one holds and the other does not."""
+    if isinstance(found, int):
+        return f"{found} and {expected}"
+    found, expected = list(found), list(expected)
+    return str([[each for each in one if each not in other][:5] for one, other in ((found, expected), (expected, found))])
+
+
 class Faults:
     """Draws faults while a run goes on, in a thread beside its dispatcher."""
 
@@ -259,8 +267,9 @@ def campaign(
             resumed += 1
             sweep(ask(schema.parse(EXPERIMENT, "kills")), out, executor=local.EXECUTOR)
         found = content(out)
+        found["raw"] = {name: data for name, data in found["raw"].items() if name in expected["raw"] or not failed}
         for name, value in expected.items():
-            assert found[name] == value, f"{out}: {name} differs"
+            assert found[name] == value, f"{out}: {name} differs: {apart(found[name], value)}"
         compared += 1
         shutil.rmtree(out)
         print(f"{compared} runs compared, {dict(faults.done)}", file=sys.stderr, flush=True)
@@ -301,10 +310,11 @@ def main() -> None:
             found = campaign(over_processes(faults), faults, args, Path(scratch), None)
         else:
             os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+            os.environ["RAY_preload_python_modules"] = "torch,transformers,ropewalk.execution.on_ray"
             from ray.cluster_utils import Cluster
 
-            cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-            for _ in range(2):
+            cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+            for _ in range(3):
                 cluster.add_node(num_cpus=1)
             found = campaign(over_ray(faults, cluster), faults, args, Path(scratch), cluster.address)
             cluster.shutdown()
