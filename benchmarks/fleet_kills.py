@@ -76,7 +76,9 @@ def apart(found: Any, expected: Any) -> str:
     if isinstance(found, int):
         return f"{found} and {expected}"
     found, expected = list(found), list(expected)
-    return str([[each for each in one if each not in other][:5] for one, other in ((found, expected), (expected, found))])
+    return str(
+        [[each for each in one if each not in other][:5] for one, other in ((found, expected), (expected, found))]
+    )
 
 
 class Faults:
@@ -294,7 +296,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--drivers", type=int, default=0, help="drivers to kill")
-    parser.add_argument("--driver-s", type=float, default=2.0, help="a driver is killed within so many seconds of its beginning")
+    parser.add_argument("--driver-s", type=float, default=2.0, help="seconds that a driver lives, at most")
     parser.add_argument("--most", type=int, default=8, help="faults of one run, at most")
     parser.add_argument("--every", type=float, default=0.3, help="seconds between faults, on average")
     parser.add_argument("--patience", type=float, default=PATIENCE_S)
@@ -309,8 +311,7 @@ def main() -> None:
         if args.what == "processes":
             found = campaign(over_processes(faults), faults, args, Path(scratch), None)
         else:
-            os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-            os.environ["RAY_preload_python_modules"] = "torch,transformers,ropewalk.execution.on_ray"
+            os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_preload_python_modules": "torch,transformers"}
             from ray.cluster_utils import Cluster
 
             cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})

@@ -307,9 +307,9 @@ class TestWorkersThatFail:
         assert "killed by signal SIGKILL" in reply.reason
 
 
-def _worker_rows(out: Path, table: str) -> list[tuple[Any, ...]]:
+def _worker_rows(out: Path, table: str, column: str = "worker") -> list[tuple[Any, ...]]:
     with contextlib.closing(sqlite3.connect(out / "run.sqlite")) as db:
-        return db.execute(f"SELECT worker FROM {table}").fetchall()
+        return db.execute(f"SELECT {column} FROM {table}").fetchall()
 
 
 def test_what_is_stored_is_not_stored_again(copied, base_experiment):
@@ -414,3 +414,25 @@ class TestPairing:
         rows = dict(provenance.table(study.read(out).run).rows)
         assert rows["workers"] == "2"
         assert rows["canary"] == "4 checks of all workers differ by at most 3e-05 nats/token"
+
+
+def test_a_run_gone_on_with_after_two_deaths_is_the_run_left_in_peace(scripted, finished, base_experiment):
+    """The passes that took the place of those that two workers died over are not kept beside them."""
+    chunk: list[Any] = []
+
+    def script(worker, method, args):
+        if (
+            method == "run"
+            and isinstance(args[0].tasks[0], todo.PassTask)
+            and args[0].tasks in (chunk or [args[0].tasks])
+        ):
+            chunk.append(args[0].tasks)
+            return Died("killed by signal SIGKILL") if len(chunk) < 3 else honest
+        return honest
+
+    out, _ = scripted(script)
+    failed = [row[0] for row in _worker_rows(out, "passes", "status") if row[0] == "error"]
+    assert failed
+    assert len(rows(out)["passes"]) > len(rows(finished)["passes"])
+    sweep(ask(schema.parse(base_experiment, "test")), out)
+    assert rows(out) == rows(finished)
