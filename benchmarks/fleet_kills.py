@@ -314,11 +314,13 @@ def main() -> None:
             os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_preload_python_modules": "torch,transformers"}
             from ray.cluster_utils import Cluster
 
-            cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+            cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args={"num_cpus": 0, "include_dashboard": False})
             for _ in range(3):
                 cluster.add_node(num_cpus=1)
-            found = campaign(over_ray(faults, cluster), faults, args, Path(scratch), cluster.address)
-            cluster.shutdown()
+            try:
+                found = campaign(over_ray(faults, cluster), faults, args, Path(scratch), cluster.address)
+            finally:
+                cluster.shutdown()
     print(json.dumps(found, indent=2))
 
 

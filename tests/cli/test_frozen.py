@@ -30,6 +30,8 @@ FROZEN = {
         "--workers",
         "--gpus-per-model",
         "--ray",
+        "--executor",
+        "--patience",
         "--shard",
         "--until",
         "--precision",

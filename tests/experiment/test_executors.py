@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ropewalk.cli.arguments import parse_patience
 from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.execution import local, on_ray, processes
 from ropewalk.execution.dispatch import Died, Dispatcher, Reply
@@ -25,7 +26,7 @@ from ropewalk.execution.executor import Executor, Fleet
 from ropewalk.execution.layout import laid_out
 from ropewalk.execution.lease import Job, leased
 from ropewalk.execution.run import sweep
-from ropewalk.execution.table import EXECUTORS, executor
+from ropewalk.execution.table import EXECUTORS, choose, executor
 from ropewalk.execution.writer import Writer
 from ropewalk.experiment import schema, todo
 from ropewalk.experiment.devices import kind_of
@@ -366,6 +367,16 @@ class TestRefusals:
         assert executor("local") is local.EXECUTOR
         with pytest.raises(ExperimentError, match="executor 'slurm' is unknown; give one of local, processes, ray"):
             executor("slurm")
+        with pytest.raises(ExperimentError, match="--executor local and --ray auto: two ways to run; give one of them"):
+            choose(workers=None, gpus_per_model=1, ray="auto", name="local")
+
+    def test_an_executor_and_a_patience_are_what_was_asked(self):
+        chosen = choose(workers=2, gpus_per_model=1, ray=None, name="processes", **parse_patience("1.5m"))
+        assert (chosen["executor"], chosen["fleet"]) == (processes.EXECUTOR, Fleet(workers=2, patience_s=90.0))
+        assert parse_patience(None) == {}
+        for text in ("0s", "10", "soon", "-1s"):
+            with pytest.raises(ExperimentError, match=f"^--patience '{text}': must be a time of at least 1s"):
+                parse_patience(text)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,21 @@ def parse_until(until: str | None, precision: str | None, budget: str | None) ->
     return {"precision": None if found is None else float(found[1]), "budget_s": budget_s}
 
 
+def parse_patience(text: str | None) -> dict[str, float]:
+    """`--patience 90s` as `patience_s`; empty if it was not given.
+
+    Raises:
+        ExperimentError: no time, or none that a worker needs to say anything.
+    """
+    if text is None:
+        return {}
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)\s*(s|m|h)", text.strip())
+    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if seconds < 1:
+        raise ExperimentError(f"--patience {text!r}: must be a time of at least 1s, such as 90s, 10m or 2h.")
+    return {"patience_s": seconds}
+
+
 def read_experiment(
     file: str, model: str | None = None, lengths: list[str] | None = None, changes: list[str] | None = None
 ) -> tuple[Any, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ropewalk.cli.arguments import parse_bytes, parse_until, read_experiment, read_suite
+from ropewalk.cli.arguments import parse_bytes, parse_patience, parse_until, read_experiment, read_suite
 from ropewalk.cli.options import (
     MEASURE,
     JsonFlag,
@@ -128,6 +128,12 @@ def run(
     ] = None,
     gpus_per_model: Annotated[int, typer.Option(min=1, help="GPUs of each worker, with device_map: auto.")] = 1,
     ray: Annotated[str | None, typer.Option(help="A Ray cluster: auto, local, or its address.")] = None,
+    executor: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who measures: local, processes, ray, or a package's.")
+    ] = None,
+    patience: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Silence after which a worker is ended, at the least; 10m.")
+    ] = None,
     shard: Annotated[str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts; see merge.")] = None,
     until: Annotated[
         str | None, typer.Option(metavar="decided", help="Stop when the best is known; losers leave on the way.")
@@ -143,7 +149,9 @@ def run(
     from ropewalk.execution.shard import Shard
     from ropewalk.execution.table import choose
 
-    chosen = choose(workers=workers, gpus_per_model=gpus_per_model, ray=ray)
+    chosen = choose(
+        workers=workers, gpus_per_model=gpus_per_model, ray=ray, name=executor, **parse_patience(patience)
+    )
     chosen["shard"] = None if shard is None else Shard.parse(shard)
     chosen["until"] = None if stopping is None else Stopping(**stopping)
     several, source = read_suite(file, model, lengths, changes)
