@@ -311,7 +311,7 @@ def main() -> None:
         if args.what == "processes":
             found = campaign(over_processes(faults), faults, args, Path(scratch), None)
         else:
-            os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_preload_python_modules": "torch,transformers"}
+            os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_worker_prestart": "0"}
             from ray.cluster_utils import Cluster
 
             cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args={"num_cpus": 0, "include_dashboard": False})

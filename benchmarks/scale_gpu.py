@@ -53,9 +53,9 @@ LARGE = {
 """What Llama 3.1 8B has other than the 1B."""
 LARGE_EXPERIMENT: dict[str, Any] = {
     "lengths": [2048, 16384],
-    "documents": {"corpus": "builtin", "count": 8},
+    "documents": {"corpus": "builtin", "count": 4},
     "methods": {"yarn": {"factor": [2, 4]}, "linear": {"factor": 2}},
-    "metrics": {"perplexity": {}, "passkey": {"trials": 10}},
+    "metrics": {"perplexity": {}, "passkey": {"trials": 4}},
 }
 
 

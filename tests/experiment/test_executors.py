@@ -278,6 +278,13 @@ class TestWorkersThatFail:
         with pytest.raises(StoreError, match=said):
             scripted(script)
 
+    def test_one_that_does_not_find_the_model_says_so_and_nothing_is_begun(self, scripted, monkeypatch, tmp_path):
+        error = ModelError("model '/here/alone' is no directory and no .gguf file")
+        monkeypatch.setattr(Scripted, "wait", lambda self, _: [(1, Reply(error=error))])
+        with pytest.raises(ModelError, match="^model '/here/alone' is no directory"):
+            scripted(lambda *_: honest)
+        assert not (tmp_path / "run").exists()
+
     def test_one_whose_canary_changes_leaves_nothing_and_the_others_do(
         self, scripted, finished, base_experiment, tmp_path
     ):
