@@ -314,7 +314,9 @@ def main() -> None:
             os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_worker_prestart": "0"}
             from ray.cluster_utils import Cluster
 
-            cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args={"num_cpus": 0, "include_dashboard": False})
+            cluster = Cluster(
+                initialize_head=True, shutdown_at_exit=False, head_node_args={"num_cpus": 0, "include_dashboard": False}
+            )
             for _ in range(3):
                 cluster.add_node(num_cpus=1)
             try:

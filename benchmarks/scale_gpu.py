@@ -65,7 +65,7 @@ def trained_sizes(model: Any) -> None:
 
     As transformers draws them, the first layer drowns the embeddings and each of 32 layers multiplies the rounding of
     those before it: in bfloat16 two ways to compute the same differ by .086 of their size, which says nothing of
-    either. So scaled, 32 layers of width 512 differ by .003 where they differed by .013; losses are near ln(vocabulary).
+    either. So scaled, 32 layers of width 512 differ by .003 where they differed by .013; losses near ln(vocabulary).
     """
     layers = model.model.layers
     for layer in layers:

@@ -145,21 +145,19 @@ def run(
 ) -> None:
     """Run an experiment, or resume it."""
     stopping = parse_until(until, precision, budget)
+    several, source = read_suite(file, model, lengths, changes)
+    experiment: Any = several or read_experiment(file, model, lengths, changes)[0]
     from ropewalk.execution.pace import Stopping
     from ropewalk.execution.shard import Shard
     from ropewalk.execution.table import choose
 
-    chosen = choose(
-        workers=workers, gpus_per_model=gpus_per_model, ray=ray, name=executor, **parse_patience(patience)
-    )
+    chosen = choose(workers=workers, gpus_per_model=gpus_per_model, ray=ray, name=executor, **parse_patience(patience))
     chosen["shard"] = None if shard is None else Shard.parse(shard)
     chosen["until"] = None if stopping is None else Stopping(**stopping)
-    several, source = read_suite(file, model, lengths, changes)
     if several is not None:
         from ropewalk.cli.suites import run_suite
 
         return run_suite(several, source, out, exact, chosen)
-    experiment, source = read_experiment(file, model, lengths, changes)
     _sweep(experiment, source, out, exact, **chosen)
     if shard is None:
         _say_next(out, experiment.lengths[-1])

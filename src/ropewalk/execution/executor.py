@@ -17,7 +17,6 @@ from ropewalk.execution.worker import Result
 from ropewalk.experiment.prepare import Asked
 from ropewalk.experiment.todo import Chunk, Task
 
-
 PATIENCE_S = 600.0
 
 

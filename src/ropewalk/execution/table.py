@@ -25,7 +25,12 @@ def executor(name: str) -> Executor:
 
 
 def choose(
-    *, workers: int | None, gpus_per_model: int, ray: str | None, name: str | None = None, patience_s: float = PATIENCE_S
+    *,
+    workers: int | None,
+    gpus_per_model: int,
+    ray: str | None,
+    name: str | None = None,
+    patience_s: float = PATIENCE_S,
 ) -> dict[str, Any]:
     """`executor` and `fleet` of a sweep, from what the command line says.
 

@@ -12,10 +12,8 @@ from typing import Any
 from ropewalk.errors import ExperimentError, ModelError, RopewalkError, StoreError
 from ropewalk.experiment import schema
 from ropewalk.experiment.schema import Experiment
-from ropewalk.experiment.store import writing
 from ropewalk.files import read_inside, write_whole
 from ropewalk.model_spec import ModelSpec
-from ropewalk.models import source
 
 FILE = "suite.json"
 MOST = 64
@@ -84,6 +82,8 @@ def _list(raw: Mapping[str, Any], key: str, place: str) -> list[Any]:
 
 def _missing(model: Any) -> str:
     """Why a model cannot be measured without a download; empty if it can."""
+    from ropewalk.models import source  # imports torch
+
     spec = ModelSpec.parse(model)
     try:
         return "" if source.is_here(source.find(spec)) else "its weights are not on this machine"
@@ -109,6 +109,8 @@ def begin(suite: Suite, out: Path) -> None:
     Raises:
         StoreError: another suite was.
     """
+    from ropewalk.experiment.store import writing
+
     if exists(out):
         before = read(out)
         for name, experiment in before.experiments.items():
