@@ -281,7 +281,7 @@ class TestWorkersThatFail:
     def test_one_that_does_not_find_the_model_says_so_and_nothing_is_begun(self, scripted, monkeypatch, tmp_path):
         error = ModelError("model '/here/alone' is no directory and no .gguf file")
         monkeypatch.setattr(Scripted, "wait", lambda self, _: [(1, Reply(error=error))])
-        with pytest.raises(ModelError, match="^model '/here/alone' is no directory"):
+        with pytest.raises(ModelError, match=r"^model '/here/alone' is no directory"):
             scripted(lambda *_: honest)
         assert not (tmp_path / "run").exists()
 
