@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-<<<<<<< HEAD
-from ropewalk.cli.arguments import parse_bytes, parse_patience, parse_until, read_experiment, read_suite
-=======
-from ropewalk.cli.arguments import parse_bytes, parse_percent, parse_until, read_experiment
->>>>>>> main
+from ropewalk.cli.arguments import (
+    parse_bytes,
+    parse_patience,
+    parse_percent,
+    parse_until,
+    read_experiment,
+    read_suite,
+)
 from ropewalk.cli.options import (
     MEASURE,
     JsonFlag,
