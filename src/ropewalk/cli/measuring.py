@@ -88,7 +88,9 @@ def plan(
     if several is not None:
         from ropewalk.cli.suites import plan_suite
 
-        return plan_suite(several, out, given, show=show, as_json=as_json)
+        if show or precision is not None:
+            raise ExperimentError(f"{file}: is a suite; --show and --precision take one model, with the key model.")
+        return plan_suite(several, out, given, as_json=as_json)
     experiment, _ = read_experiment(file, model, lengths, changes)
     from ropewalk.experiment import estimate  # imports torch, as the others do
     from ropewalk.experiment import memory as needs

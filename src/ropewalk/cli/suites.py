@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ropewalk.experiment.suite import Suite
 
 
-def plan_suite(suite: Suite, out: Path | None, memory: int | None, *, show: bool, as_json: bool) -> None:
+def plan_suite(suite: Suite, out: Path | None, memory: int | None, *, as_json: bool) -> None:
     """Cells, passes and memory of every model; a probe of one model at a time says times."""
     from ropewalk.experiment import memory as needs
     from ropewalk.experiment.overview import lines, overview
