@@ -41,6 +41,8 @@ FROZEN = {
         "--workers",
         "--gpus-per-model",
         "--ray",
+        "--executor",
+        "--patience",
         "--shard",
         "--until",
         "--precision",

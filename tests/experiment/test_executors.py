@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ropewalk.cli.arguments import parse_patience
 from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.execution import local, on_ray, processes
 from ropewalk.execution.dispatch import Died, Dispatcher, Reply
@@ -25,7 +26,7 @@ from ropewalk.execution.executor import Executor, Fleet
 from ropewalk.execution.layout import laid_out
 from ropewalk.execution.lease import Job, leased
 from ropewalk.execution.run import sweep
-from ropewalk.execution.table import EXECUTORS, executor
+from ropewalk.execution.table import EXECUTORS, choose, executor
 from ropewalk.execution.writer import Writer
 from ropewalk.experiment import schema, todo
 from ropewalk.experiment.devices import kind_of
@@ -277,6 +278,13 @@ class TestWorkersThatFail:
         with pytest.raises(StoreError, match=said):
             scripted(script)
 
+    def test_one_that_does_not_find_the_model_says_so_and_nothing_is_begun(self, scripted, monkeypatch, tmp_path):
+        error = ModelError("model '/here/alone' is no directory and no .gguf file")
+        monkeypatch.setattr(Scripted, "wait", lambda self, _: [(1, Reply(error=error))])
+        with pytest.raises(ModelError, match=r"^model '/here/alone' is no directory"):
+            scripted(lambda *_: honest)
+        assert not (tmp_path / "run").exists()
+
     def test_one_whose_canary_changes_leaves_nothing_and_the_others_do(
         self, scripted, finished, base_experiment, tmp_path
     ):
@@ -307,9 +315,9 @@ class TestWorkersThatFail:
         assert "killed by signal SIGKILL" in reply.reason
 
 
-def _worker_rows(out: Path, table: str) -> list[tuple[Any, ...]]:
+def _worker_rows(out: Path, table: str, column: str = "worker") -> list[tuple[Any, ...]]:
     with contextlib.closing(sqlite3.connect(out / "run.sqlite")) as db:
-        return db.execute(f"SELECT worker FROM {table}").fetchall()
+        return db.execute(f"SELECT {column} FROM {table}").fetchall()
 
 
 def test_what_is_stored_is_not_stored_again(copied, base_experiment):
@@ -366,6 +374,16 @@ class TestRefusals:
         assert executor("local") is local.EXECUTOR
         with pytest.raises(ExperimentError, match="executor 'slurm' is unknown; give one of local, processes, ray"):
             executor("slurm")
+        with pytest.raises(ExperimentError, match="--executor local and --ray auto: two ways to run; give one of them"):
+            choose(workers=None, gpus_per_model=1, ray="auto", name="local")
+
+    def test_an_executor_and_a_patience_are_what_was_asked(self):
+        chosen = choose(workers=2, gpus_per_model=1, ray=None, name="processes", **parse_patience("1.5m"))
+        assert (chosen["executor"], chosen["fleet"]) == (processes.EXECUTOR, Fleet(workers=2, patience_s=90.0))
+        assert parse_patience(None) == {}
+        for text in ("0s", "10", "soon", "-1s"):
+            with pytest.raises(ExperimentError, match=f"^--patience '{text}': must be a time of at least 1s"):
+                parse_patience(text)
 
 
 @pytest.mark.parametrize(
@@ -414,3 +432,25 @@ class TestPairing:
         rows = dict(provenance.table(study.read(out).run).rows)
         assert rows["workers"] == "2"
         assert rows["canary"] == "4 checks of all workers differ by at most 3e-05 nats/token"
+
+
+def test_a_run_gone_on_with_after_two_deaths_is_the_run_left_in_peace(scripted, finished, base_experiment):
+    """The passes that took the place of those that two workers died over are not kept beside them."""
+    chunk: list[Any] = []
+
+    def script(worker, method, args):
+        if (
+            method == "run"
+            and isinstance(args[0].tasks[0], todo.PassTask)
+            and args[0].tasks in (chunk or [args[0].tasks])
+        ):
+            chunk.append(args[0].tasks)
+            return Died("killed by signal SIGKILL") if len(chunk) < 3 else honest
+        return honest
+
+    out, _ = scripted(script)
+    failed = [row[0] for row in _worker_rows(out, "passes", "status") if row[0] == "error"]
+    assert failed
+    assert len(rows(out)["passes"]) > len(rows(finished)["passes"])
+    sweep(ask(schema.parse(base_experiment, "test")), out)
+    assert rows(out) == rows(finished)

@@ -79,14 +79,20 @@ def results(
 @app.command(rich_help_panel=ANSWER, epilog=example("report runs/demo"))
 def report(directory: Path, partial: PartialFlag = False) -> None:
     """Write report.html, report.md and figures/*.png into a run directory; prints their paths."""
+    from ropewalk.experiment import suite
     from ropewalk.experiment.run_data import RunData
     from ropewalk.export import names
     from ropewalk.report.write import report_of
     from ropewalk.terminal import say
 
+    if suite.exists(directory):
+        from ropewalk.cli.suites import report_suite
+
+        return report_suite(directory, partial)
     data = RunData.read(directory)
     say_missing(data.missing)
     say(*report_of(data, partial=partial, targets=names()))
+    return None
 
 
 @app.command(rich_help_panel=ANSWER, epilog=example("index runs"))

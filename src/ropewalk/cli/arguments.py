@@ -116,6 +116,21 @@ def parse_until(until: str | None, precision: str | None, budget: str | None) ->
     return {"precision": percent, "budget_s": budget_s}
 
 
+def parse_patience(text: str | None) -> dict[str, float]:
+    """`--patience 90s` as `patience_s`; empty if it was not given.
+
+    Raises:
+        ExperimentError: no time, or none that a worker needs to say anything.
+    """
+    if text is None:
+        return {}
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)\s*(s|m|h)", text.strip())
+    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if seconds < 1:
+        raise ExperimentError(f"--patience {text!r}: must be a time of at least 1s, such as 90s, 10m or 2h.")
+    return {"patience_s": seconds}
+
+
 def read_experiment(
     file: str, model: str | None = None, lengths: list[str] | None = None, changes: list[str] | None = None
 ) -> tuple[Any, str]:
@@ -124,8 +139,43 @@ def read_experiment(
     Raises:
         RopewalkError: one sentence with key, value and remedy.
     """
-    from ropewalk.experiment import plan, presets, schema
+    from ropewalk.experiment import schema
+
+    raw, text = _read_raw(file, model, lengths, changes)
+    return _checked(schema.parse(raw, file)), text
+
+
+def read_suite(
+    file: str, model: str | None = None, lengths: list[str] | None = None, changes: list[str] | None = None
+) -> tuple[Any, str]:
+    """The suite of a file that names several models, None of one that names one, and its text.
+
+    Raises:
+        RopewalkError: as `read_experiment`.
+    """
+    from ropewalk.experiment import suite
+
+    raw, text = _read_raw(file, model, lengths, changes)
+    if not suite.is_suite(raw):
+        return None, text
+    found = suite.parse(raw, file)
+    for experiment in found.experiments.values():
+        _checked(experiment)
+    return found, text
+
+
+def _checked(experiment: Any) -> Any:
+    from ropewalk.experiment import plan
     from ropewalk.model_spec import ModelSpec
+
+    ModelSpec.parse(experiment.model)
+    plan.configurations(experiment.methods)
+    return experiment
+
+
+def _read_raw(file: str, model: str | None, lengths: list[str] | None, changes: list[str] | None) -> tuple[Any, str]:
+    """What a file holds, with what the command line changes in it, and its text."""
+    from ropewalk.experiment import presets, schema
 
     preset = file.startswith("preset:")
     text = presets.text(file.removeprefix("preset:")) if preset else schema.read(Path(file))
@@ -134,7 +184,4 @@ def read_experiment(
     if isinstance(raw, dict):
         raw |= {key: value for key, value in asked.items() if value is not None}
         raw = replaced(raw, parse_parameters(changes, "--set", "documents.count=2"))
-    experiment = schema.parse(raw, file)
-    ModelSpec.parse(experiment.model)
-    plan.configurations(experiment.methods)
-    return experiment, text
+    return raw, text

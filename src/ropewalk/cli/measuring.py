@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ropewalk.cli.arguments import parse_bytes, parse_percent, parse_until, read_experiment
+from ropewalk.cli.arguments import (
+    parse_bytes,
+    parse_patience,
+    parse_percent,
+    parse_until,
+    read_experiment,
+    read_suite,
+)
 from ropewalk.cli.options import (
     MEASURE,
     JsonFlag,
@@ -77,6 +84,13 @@ def plan(
 ) -> None:
     """Show cells, duplicates, passes, tokens, memory and, from a short probe, time of an experiment not yet run."""
     given = None if memory is None else parse_bytes(memory, "--memory")
+    several, _ = read_suite(file, model, lengths, changes)
+    if several is not None:
+        from ropewalk.cli.suites import plan_suite
+
+        if show or precision is not None:
+            raise ExperimentError(f"{file}: is a suite; --show and --precision take one model, with the key model.")
+        return plan_suite(several, out, given, as_json=as_json)
     experiment, _ = read_experiment(file, model, lengths, changes)
     from ropewalk.experiment import estimate  # imports torch, as the others do
     from ropewalk.experiment import memory as needs
@@ -146,6 +160,12 @@ def run(
     ] = None,
     gpus_per_model: Annotated[int, typer.Option(min=1, help="GPUs of each worker, with device_map: auto.")] = 1,
     ray: Annotated[str | None, typer.Option(help="A Ray cluster: auto, local, or its address.")] = None,
+    executor: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who measures: local, processes, ray, or a package's.")
+    ] = None,
+    patience: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Silence after which a worker is ended, at the least; 10m.")
+    ] = None,
     shard: Annotated[str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts; see merge.")] = None,
     until: Annotated[
         str | None, typer.Option(metavar="decided", help="Stop when the best is known; losers leave on the way.")
@@ -157,17 +177,23 @@ def run(
 ) -> None:
     """Run an experiment, or resume it."""
     stopping = parse_until(until, precision, budget)
-    experiment, source = read_experiment(file, model, lengths, changes)
+    several, source = read_suite(file, model, lengths, changes)
+    experiment: Any = several or read_experiment(file, model, lengths, changes)[0]
     from ropewalk.execution.pace import Stopping
     from ropewalk.execution.shard import Shard
     from ropewalk.execution.table import choose
 
-    chosen = choose(workers=workers, gpus_per_model=gpus_per_model, ray=ray)
+    chosen = choose(workers=workers, gpus_per_model=gpus_per_model, ray=ray, name=executor, **parse_patience(patience))
     chosen["shard"] = None if shard is None else Shard.parse(shard)
     chosen["until"] = None if stopping is None else Stopping(**stopping)
+    if several is not None:
+        from ropewalk.cli.suites import run_suite
+
+        return run_suite(several, source, out, exact, chosen)
     _sweep(experiment, source, out, exact, **chosen)
     if shard is None:
         _say_next(out, experiment.lengths[-1])
+    return None
 
 
 @app.command(rich_help_panel=MEASURE, epilog=example("resume runs/demo"))
@@ -175,12 +201,18 @@ def resume(directory: Path) -> None:
     """Go on with a run that was interrupted, or that lacks cells; needs nothing but its directory."""
     from ropewalk.execution.run import begun
     from ropewalk.execution.table import choose
+    from ropewalk.experiment import suite
 
-    experiment, exact, shard, until = begun(directory)
     chosen = choose(workers=None, gpus_per_model=1, ray=None)
+    if suite.exists(directory):
+        from ropewalk.cli.suites import resume_suite
+
+        return resume_suite(directory, chosen)
+    experiment, exact, shard, until = begun(directory)
     _sweep(experiment, "", directory, exact, shard=shard, until=until, **chosen)
     if shard is None:
         _say_next(directory, experiment.lengths[-1])
+    return None
 
 
 def _say_next(out: Path, longest: int) -> None:

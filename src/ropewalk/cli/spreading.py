@@ -18,10 +18,16 @@ def merge(
 ) -> None:
     """Put the shards of a run together."""
     from ropewalk.execution.merge import merge as together
+    from ropewalk.experiment import suite
 
+    if any(suite.exists(each) for each in directories):
+        from ropewalk.cli.suites import merge_suite
+
+        return merge_suite(directories, out)
     found = together(directories, out)
     say_missing(found.missing)
     err.print(f"{len(found.rows())} cells in {out}", markup=False)
+    return None
 
 
 @app.command(rich_help_panel=MEASURE, epilog=example("status runs/one"))
@@ -29,10 +35,16 @@ def status(directory: Path, as_json: JsonFlag = False) -> None:
     """Say how far a run is, from any terminal, while it goes on."""
     from ropewalk.execution.status import lines
     from ropewalk.execution.status import status as of
+    from ropewalk.experiment import suite
     from ropewalk.terminal import say
 
+    if suite.exists(directory):
+        from ropewalk.cli.suites import status_suite
+
+        return status_suite(directory, as_json)
     found = of(directory)
     if as_json:
         print_json(asdict(found))
     else:
         say(*lines(found))
+    return None

@@ -19,6 +19,22 @@ def verify(
     ] = 0,
 ) -> None:
     """Recompute every reported number from raw outcomes, and with --cells some raw outcomes from the model."""
+    wrong = False
+    from ropewalk.experiment import suite
+
+    for name, run in (suite.members(directory) or {"": directory}).items():
+        if name:
+            print(f"{name}:")
+        bad = _verified(run, cells)
+        wrong = wrong or bad
+    if wrong:
+        raise typer.Exit(1)
+    if not cells:
+        err.print("No pass was run again: --cells K does, with the model and documents that the run names.")
+
+
+def _verified(directory: Path, cells: int) -> bool:
+    """Say how a run holds; whether it does not, or lacks cells."""
     from ropewalk.execution.rerun import verify_passes
     from ropewalk.experiment.missing import Missing
     from ropewalk.experiment.verify import verify_rows
@@ -38,7 +54,4 @@ def verify(
         *notes,
         sep="\n",
     )
-    if wrong or not said or any(missing.cells for missing in said):
-        raise typer.Exit(1)
-    if not cells:
-        err.print("No pass was run again: --cells K does, with the model and documents that the run names.")
+    return bool(wrong) or not said or any(missing.cells for missing in said)

@@ -17,6 +17,8 @@ from ropewalk.execution.worker import Result
 from ropewalk.experiment.prepare import Asked
 from ropewalk.experiment.todo import Chunk, Task
 
+PATIENCE_S = 600.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
@@ -32,7 +34,7 @@ class Fleet:
     workers: int | None = None
     gpus_per_model: int = 1
     address: str | None = None
-    patience_s: float = 600.0
+    patience_s: float = PATIENCE_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

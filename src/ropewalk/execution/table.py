@@ -6,7 +6,7 @@ from typing import Any
 
 from ropewalk.errors import ExperimentError
 from ropewalk.execution import local, on_ray, processes
-from ropewalk.execution.executor import Executor, Fleet
+from ropewalk.execution.executor import PATIENCE_S, Executor, Fleet
 from ropewalk.plugins import plugged_in
 
 EXECUTORS = {each.name: each for each in (local.EXECUTOR, processes.EXECUTOR, on_ray.EXECUTOR)}
@@ -24,12 +24,26 @@ def executor(name: str) -> Executor:
     return known[name]
 
 
-def choose(*, workers: int | None, gpus_per_model: int, ray: str | None) -> dict[str, Any]:
+def choose(
+    *,
+    workers: int | None,
+    gpus_per_model: int,
+    ray: str | None,
+    name: str | None = None,
+    patience_s: float = PATIENCE_S,
+) -> dict[str, Any]:
     """`executor` and `fleet` of a sweep, from what the command line says.
 
     Alone where that is one worker of all that there is, so that nothing has to be started.
+
+    Raises:
+        ExperimentError: no such executor, or more workers than GPUs, or a cluster for an executor that has none.
     """
-    fleet = Fleet(workers=workers, gpus_per_model=gpus_per_model, address=ray)
+    fleet = Fleet(workers=workers, gpus_per_model=gpus_per_model, address=ray, patience_s=patience_s)
+    if name is not None:
+        if ray is not None and name != "ray":
+            raise ExperimentError(f"--executor {name} and --ray {ray}: two ways to run; give one of them.")
+        return {"executor": executor(name), "fleet": fleet}
     if ray is not None:
         return {"executor": executor("ray"), "fleet": fleet}
     gpus = processes.visible()

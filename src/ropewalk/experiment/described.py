@@ -20,6 +20,12 @@ TYPES = {"number": ["number", "string"], "integer": ["integer", "string"], "bool
 """Of a parameter; numbers may be words such as auto."""
 
 
+SUITE = {
+    "models": "In place of model: several, a run each and one page over all.",
+    "where_installed": "Models of a suite that are measured where their weights are on this machine.",
+}
+
+
 def json_schema() -> dict[str, Any]:
     """Every key of an experiment file with its type, default and description.
 
@@ -30,6 +36,10 @@ def json_schema() -> dict[str, Any]:
     definitions.pop("BaseModel", None)
     own: dict[str, Any] = found["properties"]
     own["model"] |= {"anyOf": [{"type": "string"}, _model()]}
+    several = {"type": "array", "items": {"anyOf": own["model"]["anyOf"]}}
+    own |= {name: several | {"description": text} for name, text in SUITE.items()}
+    found["required"].remove("model")
+    found["anyOf"] = [{"required": [name]} for name in ("model", *SUITE)]
     own["documents"] |= {"anyOf": [_source(name) for name in KEYS], "default": {"corpus": "builtin"}}
     own["methods"] |= {"anyOf": [{"type": "array", "items": {"enum": list(registered())}}, _methods()]}
     own["metrics"] = metrics | {"description": own["metrics"]["description"]}

@@ -197,6 +197,11 @@ def parse(raw: Any, place: str) -> Experiment:
         )
     if meant := pasted_scaling({name: raw[name] for name in ("rope_scaling", "rope_parameters") if name in raw}):
         raise ExperimentError(f"{place}: {meant}.")
+    if "models" in raw or "where_installed" in raw:
+        raise ExperimentError(
+            f"{place}: models is a suite, which `ropewalk run` and `ropewalk plan` take; name one model here, with "
+            "the key model."
+        )
     try:
         return _read_files(Experiment.model_validate(dict(raw)))
     except ValidationError as error:

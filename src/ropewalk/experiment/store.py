@@ -208,7 +208,13 @@ class Store:
         self._db.execute(f"INSERT OR REPLACE INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
 
     def delete_failures(self) -> None:
-        """Forget passes and answers that did not end well, so that they are tried again; call inside `transaction`."""
+        """Forget passes and answers that did not end well, so that they are tried again, and shorter passes that were
+        measured in place of one in error, which may end well now; call inside `transaction`."""
+        self._db.execute(
+            "DELETE FROM passes WHERE EXISTS (SELECT 1 FROM passes AS longer WHERE longer.status = 'error' AND "
+            "(longer.fingerprint, longer.document, longer.start, longer.bos) = (passes.fingerprint, passes.document, "
+            "passes.start, passes.bos) AND longer.stop > passes.stop)"
+        )
         self._db.execute("DELETE FROM passes WHERE status != 'ok'")
         self._db.execute("DELETE FROM answers WHERE status != 'ok'")
 
