@@ -218,7 +218,10 @@ def run(package: str, copy: Path, limit_s: float, file: str = "") -> str:
 
 def test_files(package: str, file: str = "") -> list[str]:
     """Files of tests; those that name the module first, simulations, browsers and whole runs, which take long, last."""
-    slow, named = re.compile("calibration|browser|strand|bad_runs|test_files|commands"), re.compile(rf"\b{Path(file).stem}\b")
+    slow, named = (
+        re.compile("calibration|browser|strand|bad_runs|test_files|commands"),
+        re.compile(rf"\b{Path(file).stem}\b"),
+    )
     files = [path for folder in PACKAGES[package] for path in sorted((ROOT / folder).glob("test_*.py"))]
 
     def late(path: Path) -> tuple[bool, bool]:
