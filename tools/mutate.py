@@ -202,7 +202,7 @@ def run(package: str, copy: Path, limit_s: float, file: str = "") -> str:
     Tests that name `file` as a module go first.
     """
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *test_files(package, file)]
+    words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files_of_tests(package, file)]
     with tempfile.TemporaryFile("w+") as output:
         tests = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True)
         try:
@@ -216,7 +216,7 @@ def run(package: str, copy: Path, limit_s: float, file: str = "") -> str:
     return "" if code == 0 else failed[0] if failed else f"pytest's exit code {code}"
 
 
-def test_files(package: str, file: str = "") -> list[str]:
+def files_of_tests(package: str, file: str = "") -> list[str]:
     """Files of tests; those that name the module first, simulations, browsers and whole runs, which take long, last."""
     slow, named = (
         re.compile("calibration|browser|strand|bad_runs|test_files|commands"),

@@ -17,7 +17,6 @@ from ropewalk.stats.intervals import FloatArray, Interval, wilson
 from ropewalk.stats.paired import Paired, mcnemar_exact, paired_difference, paired_ratio
 from ropewalk.stats.pooled import ratio_interval
 
-
 T = TypeVar("T")
 
 
