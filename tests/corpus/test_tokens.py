@@ -99,7 +99,7 @@ def test_no_eos_and_no_other_special_tokens():
 
 def test_a_slow_tokenizer_gives_no_offsets():
     tokens = tokenize(ByT5Tokenizer(), document("ab"))
-    assert (tokens.starts, tokens.ends, tokens.utf8_bytes(), tokens.bytes_upto(2)) == (None, None, None, None)
+    assert (tokens.starts, tokens.ends, tokens.utf8_bytes()) == (None, None, None)
 
 
 def test_a_long_document_makes_no_noise(plain_tokenizer, caplog, monkeypatch):
