@@ -21,7 +21,7 @@ import numpy as np
 
 from ropewalk.corpus import builtin_documents, key_token_mask, tokenize, write_spans
 from ropewalk.execution.keys import find
-from ropewalk.metrics.longppl import KeyRule
+from ropewalk.metrics.key_tokens import KeyRule
 from ropewalk.models import ModelSpec, load
 from ropewalk.scoring import split
 

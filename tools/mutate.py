@@ -191,15 +191,18 @@ def trial(edit: Mutation, copy: Path, limit_s: float) -> str:
     source = path.read_text(encoding="utf-8")
     try:
         path.write_text(edit.apply(source), encoding="utf-8")
-        return run(edit.file.split("/")[1], copy, limit_s)
+        return run(edit.file.split("/")[1], copy, limit_s, edit.file)
     finally:
         path.write_text(source, encoding="utf-8")
 
 
-def run(package: str, copy: Path, limit_s: float) -> str:
-    """The first test of the package that fails on this copy of the source; empty if none does."""
+def run(package: str, copy: Path, limit_s: float, file: str = "") -> str:
+    """The first test of the package that fails on this copy of the source; empty if none does.
+
+    Tests that name `file` as a module go first.
+    """
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *test_files(package)]
+    words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files_of_tests(package, file)]
     with tempfile.TemporaryFile("w+") as output:
         tests = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True)
         try:
@@ -213,11 +216,18 @@ def run(package: str, copy: Path, limit_s: float) -> str:
     return "" if code == 0 else failed[0] if failed else f"pytest's exit code {code}"
 
 
-def test_files(package: str) -> list[str]:
-    """Files of tests; simulations, browsers and whole runs, which take long, at the end."""
-    slow = re.compile("calibration|browser|twins|strand|bad_runs|test_files|commands")
+def files_of_tests(package: str, file: str = "") -> list[str]:
+    """Files of tests; those that name the module first, simulations, browsers and whole runs, which take long, last."""
+    slow, named = (
+        re.compile("calibration|browser|strand|bad_runs|test_files|commands"),
+        re.compile(rf"\b{Path(file).stem}\b"),
+    )
     files = [path for folder in PACKAGES[package] for path in sorted((ROOT / folder).glob("test_*.py"))]
-    return [str(path.relative_to(ROOT)) for path in sorted(files, key=lambda path: bool(slow.search(path.name)))]
+
+    def late(path: Path) -> tuple[bool, bool]:
+        return bool(slow.search(path.name)), not (file and named.search(path.read_text(encoding="utf-8")))
+
+    return [str(path.relative_to(ROOT)) for path in sorted(files, key=late)]
 
 
 def report(results: list[dict[str, object]], total: int) -> str:

@@ -49,7 +49,7 @@ def test_latex_escapes_names(run):
 
 
 def test_the_verbs_say_what_the_command_line_says(run, ropewalk, monkeypatch, base_experiment):
-    monkeypatch.setattr("ropewalk.report.write.png", lambda spec, made: b"")
+    monkeypatch.setattr("ropewalk.report.write.png", lambda drawn: b"")
     recommended = json.loads(ropewalk("recommend", run.directory, "--length", 256, "--json").out)
     assert rw.recommend(run, 256).choice.label == recommended["choice"]["label"]
     assert rw.recommend(run.directory, 256) == rw.recommend(str(run.directory), 256)

@@ -51,7 +51,7 @@ def said_first(ropewalk):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Drawing takes longer than all else here, and says nothing."""
-    monkeypatch.setattr("ropewalk.report.write.png", lambda spec, made: b"")
+    monkeypatch.setattr("ropewalk.report.write.png", lambda drawn: b"")
 
 
 @pytest.mark.parametrize("tenth", range(10))

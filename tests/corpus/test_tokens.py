@@ -45,7 +45,7 @@ def test_bytes_are_those_of_the_text_between(tokenizer, text, data):
     assert covered.sum() == len(text.encode())
     length = data.draw(st.integers(1, len(tokens)))
     expected = len(text[tokens.ends[0] : tokens.ends[length - 1]].encode())
-    assert tokens.bytes_upto(length) == expected == covered[1:length].sum()
+    assert covered[1:length].sum() == expected
 
 
 @unhurried
@@ -68,12 +68,8 @@ def test_bytes_without_and_with_bos(plain_tokenizer, bos_tokenizer):
     text = "🙂 key"
     plain = tokenize(plain_tokenizer, document(text))
     assert plain.utf8_bytes().tolist() == [4, 4]  # an emoji the tokenizer knows, then " key"
-    assert [plain.bytes_upto(length) for length in (1, 2)] == [0, 4]  # the first token is not scored
     bos = tokenize(bos_tokenizer, document(text))
-    assert [bos.bytes_upto(length) for length in (1, 2, 3)] == [0, 4, 8]
-    for length in (0, 3):
-        with pytest.raises(ValueError, match=rf"^length={length} must lie in 1\.\.2, the tokens of 'a'$"):
-            plain.bytes_upto(length)
+    assert bos.utf8_bytes().tolist() == [0, 4, 4]
 
 
 @unhurried
@@ -103,7 +99,7 @@ def test_no_eos_and_no_other_special_tokens():
 
 def test_a_slow_tokenizer_gives_no_offsets():
     tokens = tokenize(ByT5Tokenizer(), document("ab"))
-    assert (tokens.starts, tokens.ends, tokens.utf8_bytes(), tokens.bytes_upto(2)) == (None, None, None, None)
+    assert (tokens.starts, tokens.ends, tokens.utf8_bytes()) == (None, None, None)
 
 
 def test_a_long_document_makes_no_noise(plain_tokenizer, caplog, monkeypatch):

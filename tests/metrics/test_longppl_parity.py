@@ -17,7 +17,8 @@ from ropewalk.execution import keys
 from ropewalk.experiment.cells import measure
 from ropewalk.methods import make_params, resolve
 from ropewalk.metrics import perplexity
-from ropewalk.metrics.longppl import LONGPPL, KeyRule, LongPPL, key_tokens, short_readings, without_bos
+from ropewalk.metrics.key_tokens import KeyRule, key_tokens, short_readings
+from ropewalk.metrics.longppl import LONGPPL, LongPPL, without_bos
 from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow, score, split
 

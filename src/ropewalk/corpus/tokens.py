@@ -101,17 +101,6 @@ class Tokens:
         before = 0 if self.start is None or self.starts is None else bytes_before[self.starts[0]]
         return np.diff(bytes_before[np.maximum.accumulate(self.ends)], prepend=before).astype(np.int32)
 
-    def bytes_upto(self, length: int) -> int | None:
-        """UTF-8 bytes of the text that the scored tokens 1..length-1 cover (token 0 is fed, not scored).
-
-        Raises:
-            ValueError: `length` is not in 1..N.
-        """
-        if not 1 <= length <= len(self):
-            raise ValueError(f"length={length} must lie in 1..{len(self)}, the tokens of {self.document.id!r}")
-        utf8_bytes = self.utf8_bytes()
-        return None if utf8_bytes is None else int(utf8_bytes[1:length].sum())
-
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, document: Document, bos: Bos = "auto") -> Tokens:
     """One document, as `tokenize_all` does."""

@@ -248,10 +248,6 @@ def rounded(one: Rotation, other: Rotation) -> bool:
     )
 
 
-ADDED = {same: "", rounded: ", in frequencies rounded to bfloat16: load it with dtype=, not model.to()"}
-"""To what a hypothesis says, by how near it is."""
-
-
 def _gguf(
     source: str, config: Any, model: str | None, method: str, params: Mapping[str, Any], length: int | None
 ) -> ReadBack:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ropewalk.corpus import KeySpans, Tokens
 from ropewalk.errors import ExperimentError
 from ropewalk.methods import make_params, resolve
-from ropewalk.metrics.longppl import KeyRule, short_readings, spans_of
+from ropewalk.metrics.key_tokens import KeyRule, short_readings, spans_of
 from ropewalk.metrics.readings import Reading
 from ropewalk.models import LoadedModel
 from ropewalk.scheme import Scheme

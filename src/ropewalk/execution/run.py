@@ -150,7 +150,7 @@ class Session:
         fresh = self.store.meta("documents_sha256") is None
         number = self.join(first)
         if fresh:
-            self.report("finding key tokens" if self.asked.experiment.options("longppl") else "reading documents", 0, 0)
+            self.report("finding key tokens" if self.asked.experiment.key_options else "reading documents", 0, 0)
         facts = self.crew.ask("documents") if fresh else None
         if facts is not None:
             spans.keep_documents(self.store, facts)

@@ -17,7 +17,7 @@ from ropewalk.experiment.prepare import Prepared, ready_spans
 from ropewalk.experiment.store import DOCUMENTS, Store
 from ropewalk.experiment.todo import PassTask, Task
 from ropewalk.methods import make_params, resolve
-from ropewalk.metrics.longppl import KeyRule, LongPPL, evaluator_file
+from ropewalk.metrics.key_tokens import KeyRule, evaluator_file
 from ropewalk.models import ModelSpec, load
 from ropewalk.scoring import split
 
@@ -44,13 +44,13 @@ class Facts:
 def of_documents(worker: Worker) -> Facts:
     """Ids, byte counts and key tokens of every document."""
     prepared = worker.prepared
-    longppl: LongPPL | None = prepared.asked.experiment.options("longppl")
-    if longppl is None:
+    asked = prepared.asked.experiment.key_options
+    if asked is None:
         return Facts(arrays=document_arrays(prepared, ()))
     ready = ready_spans(prepared.asked, [tokens.document for tokens in prepared.tokens])
     if ready is not None:
         return Facts(arrays=document_arrays(prepared, ready), key_spans=ready)
-    return _evaluated(worker, longppl)
+    return _evaluated(worker, asked)
 
 
 def keep_documents(store: Store, facts: Facts) -> None:
@@ -79,10 +79,9 @@ def document_arrays(prepared: Prepared, spans: Sequence[KeySpans]) -> dict[str, 
     return arrays
 
 
-def _evaluated(worker: Worker, asked: LongPPL) -> Facts:
+def _evaluated(worker: Worker, asked: Any) -> Facts:
     """The facts with key spans under an evaluator, its losses, and passes that need not be done again."""
     prepared, parts = worker.prepared, worker.parts
-    rule = KeyRule(trunc_len=asked.trunc_len, stride=asked.stride, alpha=asked.alpha, beta=asked.beta)
     evaluator, documents = prepared.model, prepared.tokens
     if asked.evaluator != "self":
         evaluator = load(ModelSpec.parse(asked.evaluator or ""), dtype=prepared.asked.experiment.dtype)
@@ -94,7 +93,7 @@ def _evaluated(worker: Worker, asked: LongPPL) -> Facts:
     passes: list[tuple[Task, Result]] = []
     for index, (own, tokens) in enumerate(zip(prepared.tokens, documents, strict=True)):
         characters = len(own.document.text) if own.ends is None else int(own.ends[longest - 1])
-        spans, losses = keys.find(evaluator, parts, tokens, rule, worker.budget, characters)
+        spans, losses = keys.find(evaluator, parts, tokens, KeyRule.of(asked), worker.budget, characters)
         raw[evaluator_file(index)] = losses
         found.append(spans)
         if asked.evaluator == "self" and (work := _of_plan(prepared, index, len(losses["nll_long"]) + 1)) is not None:

@@ -114,19 +114,19 @@ def ready_spans(asked: Asked, documents: Sequence[Document]) -> tuple[KeySpans, 
     Raises:
         CorpusError: they cannot be read, or there are none for some document.
     """
-    longppl = asked.experiment.options("longppl")
-    if longppl is None or longppl.spans is None:
+    keys = asked.experiment.key_options
+    if keys is None or keys.spans is None:
         return None
-    if longppl.spans == "builtin":
+    if keys.spans == "builtin":
         return builtin_spans(documents, "short" if asked.geometry.window("stack").length <= SHORT_WINDOW else "long")
-    return read_spans(longppl.spans, documents)
+    return read_spans(keys.spans, documents)
 
 
 def _require_key_source(asked: Asked) -> None:
     """Refuse missing spans, or an evaluator that cannot be, before any weights are read."""
-    longppl, count = asked.experiment.options("longppl"), asked.experiment.documents.get("count")
-    if longppl is not None and longppl.evaluator not in (None, "self"):
-        evaluator = ModelSpec.parse(longppl.evaluator)
+    keys, count = asked.experiment.key_options, asked.experiment.documents.get("count")
+    if keys is not None and keys.evaluator not in (None, "self"):
+        evaluator = ModelSpec.parse(keys.evaluator)
         read_geometry(evaluator)
         find(evaluator)  # a directory has to hold weights
     ready_spans(asked, asked.documents if count is not None else asked.documents[:1])

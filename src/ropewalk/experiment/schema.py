@@ -167,6 +167,11 @@ class Experiment(_Section):
         every = ((metric, getattr(self.metrics, name, None)) for name, metric in registered().items())
         return [(metric, options) for metric, options in every if options is not None]
 
+    @property
+    def key_options(self) -> Any:
+        """The options of the metric that is made of key tokens; None if none is asked for."""
+        return next((options for metric, options in self.asked() if "key" in metric.arrays), None)
+
     def options(self, metric: str) -> Any:
         """The options of one metric; None if it is not asked for."""
         return getattr(self.metrics, metric, None)

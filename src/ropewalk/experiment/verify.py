@@ -25,7 +25,7 @@ from ropewalk.experiment.prepare import geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.run_data import RunData
 from ropewalk.experiment.store import DOCUMENTS, Store, canonical, sound
-from ropewalk.metrics.longppl import KeyRule, evaluator_file, spans_of
+from ropewalk.metrics.key_tokens import KeyRule, evaluator_file, spans_of
 from ropewalk.scheme import Scheme
 
 
@@ -137,10 +137,10 @@ def _close(stored: Mapping[str, Any], expected: dict[str, Any]) -> bool:
 
 def _keys(raw: Raw) -> Iterator[Mismatch]:
     """Key spans out of the evaluator's losses."""
-    longppl, evaluator = raw.experiment.options("longppl"), raw.store.meta("evaluator")
-    if longppl is None or evaluator is None:
+    asked, evaluator = raw.experiment.key_options, raw.store.meta("evaluator")
+    if asked is None or evaluator is None:
         return
-    rule = KeyRule(trunc_len=longppl.trunc_len, stride=longppl.stride, alpha=longppl.alpha, beta=longppl.beta)
+    rule = KeyRule.of(asked)
     for index, stored in enumerate(raw.store.meta("key_spans")):
         name = evaluator_file(index)
         found = [list(span) for span in spans_of(raw.store.read_arrays(name, evaluator["files"][name]), rule)]

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from ropewalk.errors import MethodError, short
 from ropewalk.files import read_regular
+from ropewalk.methods.file_content import FileContent
 from ropewalk.methods.parameters import Kind, Number, Numbers
 from ropewalk.rope import RopeGeometry, Rotation
 
@@ -65,32 +66,21 @@ class Divisors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RotationFile(Kind):
-    """The content of a JSON file, or in what a user writes its path: `inline` reads it, and nothing later does, so that
-    a file that changes is another value and what others recorded opens none."""
+class RotationFile(FileContent):
+    """What the file of a searched rotation holds."""
 
-    type = "file"
+    method = "searched"
+    made = Divisors
     range = "the path of a JSON file, or its content as a mapping"
     annotation = InstanceOf[Divisors]
 
     @override
-    def admit(self, value: object) -> Divisors:
-        if isinstance(value, str) and value:
-            raise MethodError(
-                f"searched: file={short(value)} names a file, and only an experiment file or an argument may; give its "
-                "content."
-            )
-        return content(value, "file") if isinstance(value, Mapping) else Kind.admit(self, value)
+    def content(self, raw: Mapping[Any, Any], place: str) -> Divisors:
+        return content(raw, place)
 
     @override
-    def plain(self, value: Any) -> Any:
-        return value.plain() if isinstance(value, Divisors) else value
-
-    @override
-    def inline(self, value: object) -> object:
-        if isinstance(value, list):
-            return [self.inline(each) for each in value]
-        return content(_read(value), value).plain() if isinstance(value, str) and value else value
+    def read(self, name: str) -> Divisors:
+        return content(_read(name), name)
 
 
 def _read(name: str) -> object:

@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from ropewalk.errors import MethodError, short
 from ropewalk.files import read_regular
-from ropewalk.methods.parameters import Kind
+from ropewalk.methods.file_content import FileContent
 from ropewalk.rope import Rotation
 from ropewalk.scheme import Gains
 
@@ -68,31 +68,21 @@ class Tuning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TunedFile(Kind):
-    """The content of such a file, or in what a user writes its path: `inline` reads it, and nothing later does."""
+class TunedFile(FileContent):
+    """What a tuned file holds."""
 
-    type = "file"
+    method = "tuned"
+    made = Tuning
     range = "the path of a .safetensors file, or its content as a mapping"
     annotation = InstanceOf[Tuning]
 
     @override
-    def admit(self, value: object) -> Tuning:
-        if isinstance(value, str) and value:
-            raise MethodError(
-                f"tuned: file={short(value)} names a file, and only an experiment file or an argument may; give its "
-                "content."
-            )
-        return content(value, "file") if isinstance(value, Mapping) else Kind.admit(self, value)
+    def content(self, raw: Mapping[Any, Any], place: str) -> Tuning:
+        return content(raw, place)
 
     @override
-    def plain(self, value: Any) -> Any:
-        return value.plain() if isinstance(value, Tuning) else value
-
-    @override
-    def inline(self, value: object) -> object:
-        if isinstance(value, list):
-            return [self.inline(each) for each in value]
-        return read(Path(value)).plain() if isinstance(value, str) and value else value
+    def read(self, name: str) -> Tuning:
+        return read(Path(name))
 
 
 def read(path: Path) -> Tuning:

@@ -8,15 +8,12 @@ models that lean on it pay for (strand: 289.1 instead of 273.2); `without_bos` i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from ropewalk.corpus.spans import merge_adjacent
 from ropewalk.metrics.metric import Documents, Metric, OfDocument, Options, Remark, Sample
 from ropewalk.metrics.perplexity import whole
 from ropewalk.metrics.readings import Reading
@@ -55,54 +52,9 @@ class LongPPL(Options):
         return self
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRule:
-    """How key tokens are found: short contexts of trunc_len to trunc_len + stride - 1 tokens; thresholds in nats."""
-
-    trunc_len: int = 4096
-    stride: int = 1024
-    alpha: float = 2.0
-    beta: float = -2.0
-
-
-def short_readings(length: int, rule: KeyRule) -> tuple[Reading, ...]:
-    """Truncated windows over a document of `length` tokens; the first trunc_len tokens are never scored.
-
-    As in the reference no BOS is put in front of a window.
-    """
-    readings = []
-    for start in range(0, length - rule.trunc_len, rule.stride):
-        low = start + rule.trunc_len
-        readings.append(Reading(start=start, low=low, high=min(low + rule.stride, length)))
-    return tuple(readings)
-
-
 def without_bos(length: int) -> tuple[Reading, ...]:
     """How the package scores a document of `length` tokens that begins with a BOS: one pass that leaves it out."""
     return (Reading(start=1, low=2, high=length),)
-
-
-def key_tokens(nll_long: NDArray[np.float32], nll_short: NDArray[np.float32], rule: KeyRule) -> NDArray[np.bool_]:
-    """Which tokens are key, bool `[T]` (token 0 never is).
-
-    Args:
-        nll_long: float32 `[T - 1]`, the evaluator's losses with the whole context.
-        nll_short: float32 `[T - 1]`, those with a short context; NaN where no short context was scored.
-        rule: the thresholds.
-    """
-    long, short = nll_long.astype(np.float64), nll_short.astype(np.float64)
-    return np.concatenate([[False], (short - long > rule.alpha) & (long < -rule.beta)])
-
-
-def evaluator_file(document: int) -> str:
-    """Where a run keeps what `find` returns beside the spans."""
-    return f"evaluator/{document}.safetensors"
-
-
-def spans_of(arrays: Mapping[str, NDArray[Any]], rule: KeyRule) -> tuple[tuple[int, int], ...]:
-    """Key spans in characters out of what `find` returns with them: the evaluator's losses and offsets."""
-    key = key_tokens(arrays["nll_long"], arrays["nll_short"], rule)
-    return merge_adjacent(arrays["starts"][key], arrays["ends"][key])
 
 
 def asks(column: Column, options: LongPPL, length: int, longest: int) -> Documents:

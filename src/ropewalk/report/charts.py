@@ -12,8 +12,6 @@ from ropewalk.report.palette import Style
 from ropewalk.report.points import Point
 
 RATIO = ("ratio", "low", "high")
-LAYER = 12
-"""Pixels of a layer in a map of gains."""
 STRETCHES = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024)
 NARROW = "width < 420 ? replace(datum.label, /^\\S+ /, '') : datum.label"
 """On a narrow screen the name of a step goes without its method, which mark and colour tell."""

@@ -116,7 +116,8 @@ def recommend(
     def candidates(labels: Sequence[str]) -> tuple[Candidate, ...]:
         return tuple(_candidate(run, block, name, costs) for name in labels)
 
-    ahead = [name for name in _ranked(block) if _loss(block, name) < _loss(block, label)]
+    losses = dict(zip(block.labels, block.losses_C.tolist(), strict=True))
+    ahead = [name for name in _ranked(block) if losses[name] < losses[label]]
     same = _same_rotation(run, label, length)
     return Recommendation(
         target=target,
@@ -275,10 +276,6 @@ def value_of(block: Block, label: str) -> Interval:
     """A configuration's value as the results table shows it (perplexity, bits per byte, a share), with its interval."""
     interval = block.interval(label)
     return interval.exp() if block.column.is_ratio else interval
-
-
-def _loss(block: Block, label: str) -> float:
-    return float(block.losses_C[block.labels.index(label)])
 
 
 def _ranked(block: Block) -> list[str]:

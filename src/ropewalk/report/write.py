@@ -20,6 +20,7 @@ from ropewalk.report.markdown import markdown
 from ropewalk.report.marks import Spec, inline
 from ropewalk.report.page import page
 from ropewalk.report.provenance import model_name
+from ropewalk.report.raster import flat
 from ropewalk.report.theme import picture_config
 
 FIGURES = "figures"
@@ -58,10 +59,11 @@ def save(made: Content, directory: Path) -> list[Path]:
     Raises:
         StoreError: they cannot be written.
     """
+    drawn = {name: svg(spec, picture_config(made.styles)) for name, spec in drawings(made).items()}
     pictures = {
-        f"{FIGURES}/{name}.{kind}": draw(spec, made)
-        for name, spec in drawings(made).items()
-        for kind, draw in (("png", png), ("svg", svg), ("pdf", pdf))
+        f"{FIGURES}/{name}.{kind}": draw(picture)
+        for name, picture in drawn.items()
+        for kind, draw in (("png", png), ("svg", str.encode), ("pdf", vl_convert.svg_to_pdf))
     }
     names = ["report.html", "report.md", *(name for name in pictures if name.endswith(".png"))]
     texts = {"report.html": page(made), "report.md": markdown(made, names)}
@@ -113,19 +115,14 @@ def _legends(value: Any, expression: str) -> Any:
     return found | {"legend": found["legend"] | {"labelExpr": expression}} if found.get("legend") else found
 
 
-def png(spec: Spec, made: Content) -> bytes:
-    """A picture of a chart with its legend, at 200 dots per inch."""
-    return to_png(spec, picture_config(made.styles))
+def svg(spec: Spec, config: Any) -> str:
+    """A chart drawn with its legend; control codes in its texts, which the library refuses to draw, as escapes."""
+    return vl_convert.vegalite_to_svg(_visible(spec), config=_visible(config))
 
 
-def svg(spec: Spec, made: Content) -> bytes:
-    """The same as vectors, for pages."""
-    return vl_convert.vegalite_to_svg(_visible(spec), config=_visible(picture_config(made.styles))).encode()
-
-
-def pdf(spec: Spec, made: Content) -> bytes:
-    """The same as vectors, for papers."""
-    return vl_convert.vegalite_to_pdf(_visible(spec), config=_visible(picture_config(made.styles)))
+def png(drawn: str) -> bytes:
+    """The pixels of an SVG, at 200 dots per inch."""
+    return vl_convert.svg_to_png(flat(drawn), ppi=DPI)
 
 
 def require_drawing() -> None:
@@ -136,11 +133,6 @@ def require_drawing() -> None:
             f"charts: the library that draws them reserves {ADDRESSES // 1024} kB of addresses (not of memory), and "
             f"ulimit -v grants {limit // 1024}; lift that limit for this command."
         )
-
-
-def to_png(spec: Spec, config: Any) -> bytes:
-    """A chart drawn; control codes in its texts, which the library refuses to draw, as escapes."""
-    return vl_convert.vegalite_to_png(_visible(spec), ppi=DPI, config=_visible(config))
 
 
 def _visible(value: Any) -> Any:

@@ -117,8 +117,8 @@ def checked(experiment: Experiment, request: Request, loaded: LoadedModel | None
                 f"search.probe_lengths: {length} is none of the lengths from the window to the searched one; choose "
                 f"from {', '.join(map(str, probed))}."
             )
-    longppl = experiment.options("longppl")
-    if section.weights.keys > 0 and (longppl is None or longppl.spans is None):
+    keys = experiment.key_options
+    if section.weights.keys > 0 and (keys is None or keys.spans is None):
         raise ExperimentError("search.weights.keys counts key tokens; add longppl: {spans: builtin} to metrics.")
     return known
 

@@ -11,7 +11,7 @@ from ropewalk.report import charts
 from ropewalk.report.marks import POINTS, Spec, inline
 from ropewalk.report.palette import Style, styles
 from ropewalk.report.theme import picture_config
-from ropewalk.report.write import to_png
+from ropewalk.report.write import png, svg
 from ropewalk.rope import RopeGeometry, Rotation
 from ropewalk.searching.verdict import WINNER
 
@@ -59,7 +59,7 @@ def picture(parts: Mapping[str, Spec], looks: Mapping[str, Style]) -> bytes:
     whole = {"$schema": next(iter(parts.values()))["$schema"], "vconcat": views}
     whole["params"] = [{"name": "shown", "value": list(looks)}]
     whole["resolve"] = {"legend": {"color": "independent", "shape": "independent"}}
-    return to_png(whole, picture_config(looks))
+    return png(svg(whole, picture_config(looks)))
 
 
 def _part(spec: Spec) -> Spec:

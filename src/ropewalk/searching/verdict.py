@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ropewalk.metrics.longppl import LONGPPL
+from ropewalk.metrics import of_keys
 from ropewalk.metrics.perplexity import PERPLEXITY
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.clusters import clustered
@@ -120,7 +120,7 @@ def keys_block(
     sums = np.array([[float(each[i][chosen[i]].astype(np.float64).sum()) for i in kept] for each in losses.values()])
     of_kept = tuple(units[i] for i in kept)
     found = Block(
-        column=LONGPPL,
+        column=of_keys(),
         lengths=(high,),
         labels=tuple(losses),
         units=of_kept,

@@ -57,10 +57,10 @@ def best_set(block: Block, alpha: float = 0.05) -> BestSet:
     """
     if not block.labels or not block.units:
         return BestSet(winner=None, members=(), excluded=(), distinct=0, n=len(block.units), alpha=alpha)
-    groups = _identical(block)
-    apart = block.only([block.labels[group[0]] for group in groups])
-    kept, left = step_down(apart.losses_C, pairwise_p(apart), alpha * block.share)
-    members = sorted((i for g in kept for i in groups[g]), key=lambda i: (block.losses_C[i], i))
+    groups, order = block.once(_leaving)
+    left = [(g, p) for g, p in order if p <= alpha * block.share]
+    gone, losses_C = {g for g, _ in left}, block.losses_C
+    members = sorted((i for g, own in enumerate(groups) if g not in gone for i in own), key=lambda i: (losses_C[i], i))
     return BestSet(
         winner=block.labels[members[0]],
         members=tuple(block.labels[i] for i in members),
@@ -71,9 +71,16 @@ def best_set(block: Block, alpha: float = 0.05) -> BestSet:
     )
 
 
+def _leaving(block: Block) -> tuple[list[list[int]], list[tuple[int, float]]]:
+    """Configurations grouped by equal outcomes, and the order in which groups would leave at any alpha."""
+    groups = block.once(_identical)
+    apart = block.only([block.labels[group[0]] for group in groups])
+    return groups, step_down(apart.losses_C, pairwise_p(apart), 1.0)[1]
+
+
 def distinct(block: Block) -> int:
     """Different measurements among the configurations; equal outcomes are one."""
-    return len(_identical(block))
+    return len(block.once(_identical))
 
 
 def step_down(losses_C: FloatArray, p_CC: FloatArray, alpha: float) -> tuple[list[int], list[tuple[int, float]]]:

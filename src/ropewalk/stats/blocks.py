@@ -5,9 +5,10 @@ Shape legend: C configurations, N units (documents or trials).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from ropewalk.stats.column import Column
 from ropewalk.stats.intervals import FloatArray, Interval, wilson
 from ropewalk.stats.paired import Paired, mcnemar_exact, paired_difference, paired_ratio
 from ropewalk.stats.pooled import ratio_interval
+
+T = TypeVar("T")
 
 
 def _none_left_out() -> Mapping[str, str]:
@@ -54,6 +57,8 @@ class Block:
     between: float | None = None
     groups: tuple[str, ...] = ()
     _places: Mapping[str, int] = field(init=False, repr=False)
+    _pairs: dict[tuple[str, str, float], Paired] = field(init=False, repr=False, default_factory=dict)
+    _once: dict[Callable[..., Any], Any] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_places", {label: place for place, label in enumerate(self.labels)})
@@ -112,6 +117,18 @@ class Block:
 
     def paired(self, label: str, reference: str, confidence: float = 0.95) -> Paired:
         """label against reference: a ratio of perplexities, else a difference."""
+        asked = label, reference, confidence
+        if asked not in self._pairs:
+            self._pairs[asked] = self._paired(*asked)
+        return self._pairs[asked]
+
+    def once(self, made: Callable[[Block], T]) -> T:
+        """What a function makes of this block, made once: a block never changes."""
+        if made not in self._once:
+            self._once[made] = made(self)
+        return self._once[made]
+
+    def _paired(self, label: str, reference: str, confidence: float) -> Paired:
         numerators_N, denominators_N = self.row(label)
         others_N, other_denominators_N = self.row(reference)
         if self.counts:
@@ -128,7 +145,7 @@ class Block:
         """The same block with these configurations alone, in the order given; those it lacks are skipped."""
         index = [self._places[label] for label in labels if label in self._places]
         kept = set(labels)
-        return Block(
+        part = Block(
             column=self.column,
             lengths=self.lengths,
             labels=tuple(self.labels[i] for i in index),
@@ -141,6 +158,8 @@ class Block:
             between=self.between,
             groups=self.groups,
         )
+        object.__setattr__(part, "_pairs", self._pairs)  # of the same rows
+        return part
 
     def by_group(self) -> dict[str, Block]:
         """The units of each group alone, in the order of the run."""

@@ -113,7 +113,11 @@ class Measured:
     def block(self, metric: str, length: int) -> Block | None:
         """Raw outcomes of all configurations except `truncate`, or None."""
         block = self.blocks.get((metric, length))
-        return block and block.only([label for label in block.labels if label != TRUNCATE])
+        return block and block.once(_but_truncate)
+
+
+def _but_truncate(block: Block) -> Block:
+    return block.only([label for label in block.labels if label != TRUNCATE])
 
 
 def measured(

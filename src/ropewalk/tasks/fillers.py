@@ -26,9 +26,6 @@ KINDS = 60
 """Coined words of one stream."""
 
 
-ENDS = r"(?<=[.!?])(?<!Mr\.)(?<!Mrs\.)(?<!Dr\.)(?<!St\.)\s+"
-"""Where a sentence ends."""
-
 SHORT, LONG = 20, 120
 """Characters of a sentence: among longer ones needles could not stand near the depths that are asked for."""
 
