@@ -68,8 +68,8 @@ def sweep(
     """Run or resume a sweep; the arguments are the keys of the experiment file.
 
     A `LoadedModel`, or a model of transformers with its `tokenizer`, is measured as it is in memory (`dtype` then only
-    goes into the record). `progress` is called with what is done, tokens done, tokens in all. `reuse` is another run of the
-    same model, of which what it has measured already is taken.
+    goes into the record). `progress` is called with what is done, tokens done, tokens in all. `reuse` is another run
+    of the same model, of which what it has measured already is taken.
 
     Raises:
         RopewalkError: one sentence naming the argument, its value and the remedy.

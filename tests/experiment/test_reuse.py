@@ -125,10 +125,12 @@ class TestOtherTexts:
         assert found.meta["reused"][0]["passes"] > 0
         assert verify_passes(found.directory, 8, seed=1)[1] == []
 
-    def test_a_longer_grid_measures_longer_passes(self, experiment, finished, measured, tmp_path):
+    def test_a_longer_grid_measures_no_pass_again(self, experiment, finished, measured, tmp_path):
         asked = experiment(metrics={"perplexity": {}}, lengths=[192, 256, 320])
         found = run(asked, tmp_path / "grown", reuse=finished)
-        assert {task.stop for task in measured} == {320}
+        old = {(row["fingerprint"], row["start"], row["stop"]) for row in Run.open(finished).meta["passes"]}
+        assert {(task.fingerprint, task.feed.start, task.stop) for task in measured} & old == set()
+        assert max(task.stop for task in measured) == 320
         assert verify_rows(found.directory)[1] == []
 
     def test_a_shorter_grid_takes_no_pass_beyond_it(self, experiment, finished, tmp_path):

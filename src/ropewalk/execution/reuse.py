@@ -135,7 +135,8 @@ class Other:
         found = self.raw.index.answers.get((task.fingerprint, request))
         if found is None or found.status != "ok":
             return None
-        answer, nll = (None if values is None else list(values) for values in (found.answer, found.nll))
+        answer = None if found.answer is None else list(found.answer)
+        nll = None if found.nll is None else list(found.nll)
         said = Said(answer=answer, predicted=list(found.predicted), nll=nll, text=found.text)
         return (task.fingerprint, request), task, said
 
