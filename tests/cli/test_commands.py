@@ -117,7 +117,10 @@ class TestRotation:
             ),
             (("linear", "--length", 0, *GEOMETRY, "-p", "factor=2"), "Invalid value for '--length': "),
             (("linear", "--length", "x", *GEOMETRY, "-p", "factor=2"), "Invalid value for '--length'"),
-            (("linear", *GEOMETRY, "-p", "factor=2"), "Missing option '--length'; add it, `ropewalk rotation --help` shows how."),
+            (
+                ("linear", *GEOMETRY, "-p", "factor=2"),
+                "Missing option '--length'; add it, `ropewalk rotation --help` shows how.",
+            ),
         ],
     )
     def test_refusals(self, refused, arguments, expected):
