@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test docs zoo engines lint types install browser audit clean
+.PHONY: demo test docs wheel zoo engines lint types install browser audit clean
 
 install: $(STAMP)
 
@@ -25,6 +25,13 @@ docs: $(STAMP)  # docs/experiment.md from the schema, and the site in build/site
 	$(BIN)/python tools/experiment_keys.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/mkdocs build --quiet --strict
+
+wheel:  # built, installed in a fresh environment, its demo run there (some 2 GB, 3 minutes)
+	rm -rf build/wheel && $(PYTHON) -m venv build/wheel/fresh
+	build/wheel/fresh/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	build/wheel/fresh/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt build/wheel/*.whl
+	cd build/wheel && env -u PYTHONPATH fresh/bin/ropewalk demo --out demo
+	ls -l build/wheel/*.whl
 
 zoo: $(STAMP)  # every rope architecture of the installed transformers, into docs/models.md
 	$(BIN)/python tools/zoo.py

@@ -63,18 +63,21 @@ def sweep(
     seed: int = 0,
     exact: bool = False,
     progress: Progress | None = None,
+    reuse: Run | str | Path | None = None,
 ) -> Run:
     """Run or resume a sweep; the arguments are the keys of the experiment file.
 
     A `LoadedModel`, or a model of transformers with its `tokenizer`, is measured as it is in memory (`dtype` then only
-    goes into the record). `progress` is called with what is done, tokens done, tokens in all.
+    goes into the record). `progress` is called with what is done, tokens done, tokens in all. `reuse` is another run
+    of the same model, of which what it has measured already is taken.
 
     Raises:
         RopewalkError: one sentence naming the argument, its value and the remedy.
     """
     with _in_memory(model, tokenizer) as found:
         experiment, loaded = _experiment("sweep", found, methods, lengths, documents, metrics, dtype, window, seed)
-        run = running.sweep(ask(experiment, loaded), Path(out), exact=exact, progress=progress)
+        other = None if reuse is None else _directory(reuse)
+        run = running.sweep(ask(experiment, loaded), Path(out), exact=exact, progress=progress, reuse=other)
     return Run(data=run.data)
 
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from typing_extensions import override
 
@@ -49,8 +49,17 @@ def run_app(app: typer.Typer, err: Console) -> int:
         if not hasattr(error, "format_message"):
             raise
         if error.format_message():  # empty where help was printed instead
-            err.print(f"ropewalk: {error.format_message()}", markup=False, soft_wrap=True)
+            err.print(f"ropewalk: {_usage(error)}", markup=False, soft_wrap=True)
         return 2
+
+
+def _usage(error: Any) -> str:
+    """What typer says of an argument, with the value and the way out where it leaves them out."""
+    said = str(error.format_message()).replace("Value error, ", "").replace("Input should be", "must be")
+    if said.startswith("Missing "):
+        verb = error.ctx.command_path if getattr(error, "ctx", None) else "ropewalk COMMAND"
+        return f"{said.rstrip('.')}; add it, `{verb} --help` shows how."
+    return said.replace(" is not one of ", ": must be one of ")
 
 
 def say(*lines: object) -> None:
@@ -69,7 +78,7 @@ class Speed(ProgressColumn):
     """Units a second over the last half minute."""
 
     def __init__(self, unit: str) -> None:
-        super().__init__()
+        super().__init__(table_column=Column(no_wrap=True))
         self.unit = unit
 
     @override
@@ -84,7 +93,7 @@ def progress(err: Console, unit: str = "tokens") -> Iterator[Report]:
     """Live progress with time left on a terminal; a line per tenth elsewhere."""
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=8),
         TextColumn("{task.percentage:3.0f} %"),
         *([] if unit == "seconds" else [Speed(unit)]),
         TimeElapsedColumn(),

@@ -117,7 +117,10 @@ class TestRotation:
             ),
             (("linear", "--length", 0, *GEOMETRY, "-p", "factor=2"), "Invalid value for '--length': "),
             (("linear", "--length", "x", *GEOMETRY, "-p", "factor=2"), "Invalid value for '--length'"),
-            (("linear", *GEOMETRY, "-p", "factor=2"), "Missing option '--length'."),
+            (
+                ("linear", *GEOMETRY, "-p", "factor=2"),
+                "Missing option '--length'; add it, `ropewalk rotation --help` shows how.",
+            ),
         ],
     )
     def test_refusals(self, refused, arguments, expected):
@@ -269,7 +272,7 @@ class TestRun:
             (("preset:demo", "--lengths", "0"), "--lengths 0: must be whole numbers of tokens, such as 2048,4096"),
             (("preset:demo", "--lengths", "64,64"), "preset:demo: lengths=[64, 64]: holds the same length twice"),
             (("preset:demo", "--model", "/no/such"), "model '/no/such' is no directory and no .gguf file; "),
-            ((), "Missing argument 'file'."),
+            ((), "Missing argument 'file'; add it, `ropewalk run --help` shows how."),
             (("a", "b"), "Got unexpected extra argument"),
             (("a", "--xyz"), "No such option: --xyz"),
         ],

@@ -183,7 +183,10 @@ def compare(directory_a: Path, directory_b: Path, as_json: JsonFlag = False) -> 
         return print_json(compared_json(found))
     say(*compared_lines(found))
     shown = compared_table(found)
-    columns = (Column(name, justify="right" if name in shown.numeric else "left") for name in shown.columns)
+    columns = (
+        Column(name, justify="right" if name in shown.numeric else "left", no_wrap=name == "configuration")
+        for name in shown.columns
+    )
     table = Table(*columns, box=None, pad_edge=False)
     for row in shown.rows:
         table.add_row(*(escape(visible(text)) for text in row))

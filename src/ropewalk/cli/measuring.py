@@ -174,6 +174,9 @@ def run(
         str | None, typer.Option(metavar="PERCENT", help="With --until: also stop when all intervals reach no further.")
     ] = None,
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="With --until: begin no round beyond it.")] = None,
+    reuse: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Take what another run of this model has measured already.")
+    ] = None,
 ) -> None:
     """Run an experiment, or resume it."""
     stopping = parse_until(until, precision, budget)
@@ -189,7 +192,10 @@ def run(
     if several is not None:
         from ropewalk.cli.suites import run_suite
 
+        if reuse is not None:
+            raise ExperimentError(f"--reuse {reuse}: takes passes of one model's run, and {file} is a suite; leave it out.")
         return run_suite(several, source, out, exact, chosen)
+    chosen["reuse"] = reuse
     _sweep(experiment, source, out, exact, **chosen)
     if shard is None:
         _say_next(out, experiment.lengths[-1])
@@ -224,6 +230,13 @@ def _say_next(out: Path, longest: int) -> None:
         err.print(f"next: {shlex.join(['ropewalk', *command])}  # {what}", markup=False)
 
 
+def _taken(meta: Any, reuse: Path) -> str:
+    """How much of a run was measured by the other ones that it was told to take from."""
+    total, records = {"passes": len(meta["passes"]), "answers": meta["answers"]}, meta.get("reused", ())
+    said = (f"{sum(each[name] for each in records):,} of {total[name]:,} {name}" for name in total)
+    return f"{' and '.join(said)} were measured before, in {reuse}"
+
+
 def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) -> Run:
     from ropewalk.execution.run import sweep
     from ropewalk.experiment.prepare import ask
@@ -242,6 +255,8 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) 
     rows = found.labelled_rows()
     failed = [row for row in rows if row["status"] in ("error", "out_of_memory")]
     err.print(f"{len(rows)} cells in {out}", markup=False)
+    if (reuse := chosen.get("reuse")) is not None:
+        err.print(_taken(found.meta, reuse), markup=False)
     if chosen.get("until") is not None:
         err.print(visible(said_of(found.meta["decided"])), markup=False)
     for row in failed[:5]:

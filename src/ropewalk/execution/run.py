@@ -19,6 +19,7 @@ from ropewalk.execution import canary, local, spans
 from ropewalk.execution.executor import Crew, Done, Executor, Fleet, Joined
 from ropewalk.execution.lease import Opening
 from ropewalk.execution.pace import Pace, Stopping
+from ropewalk.execution.reuse import Other, take
 from ropewalk.execution.shard import Shard, belongs, share
 from ropewalk.execution.writer import Writer, add_worker, now
 from ropewalk.experiment import deciding, todo
@@ -51,6 +52,7 @@ def sweep(
     fleet: Fleet = ALONE,
     shard: Shard | None = None,
     until: Stopping | None = None,
+    reuse: Path | None = None,
 ) -> Run:
     """Run or resume an experiment in a directory.
 
@@ -64,9 +66,11 @@ def sweep(
         fleet: how many, and where.
         shard: the part of the plan to measure; `merge` puts all parts together.
         until: when to stop; None to measure everything.
+        reuse: another run of the same model, whose passes and answers are taken where they are those asked for.
 
     Raises:
-        RopewalkError: see `ask`; also if `out` belongs to another experiment or is in use.
+        RopewalkError: see `ask`; also if `out` belongs to another experiment or is in use, or `reuse` measured
+            otherwise.
     """
     report = progress or (lambda what, done, total: None)
     identity = _identity(asked, exact, shard, until)
@@ -74,16 +78,20 @@ def sweep(
     if Store.exists(out):
         with locked(out):  # rather now than after the model is loaded
             pass
-    report("loading the model", 0, 0)
-    with executor.crew(asked, exact, fleet) as crew:
+    with contextlib.ExitStack() as held:
+        other = None if reuse is None else held.enter_context(Other.opened(reuse, out, exact=exact))
+        report("loading the model", 0, 0)
+        crew = held.enter_context(executor.crew(asked, exact, fleet))
         first = crew.first()
+        if other is not None:
+            other.require_alike(first.opening)
         with locked(out):
             _require_ours(out, identity)
             store = Store.open_run(out) if Store.exists(out) else Store.create(out)
             try:
                 _require_records(store)
                 _begin(store, asked, first.opening, identity, source, until)
-                Session(store, asked, crew, report, shard, until).run(first)
+                Session(store, asked, crew, report, shard, until).run(first, other)
             finally:
                 store.close()
                 with contextlib.suppress(OSError):  # without it a damaged run cannot be told from a bug, and no more
@@ -144,8 +152,8 @@ class Session:
         writer.raw.decide()
         return []
 
-    def run(self, first: Joined) -> None:
-        """Do everything that the plan asks for and the store does not hold."""
+    def run(self, first: Joined, other: Other | None = None) -> None:
+        """Do everything that the plan asks for and neither the store nor another run holds."""
         started = time.monotonic()
         fresh = self.store.meta("documents_sha256") is None
         number = self.join(first)
@@ -167,6 +175,9 @@ class Session:
         if self.shard is not None:
             self.share = share(self.crew.ask("layout", every, self.shard.count), self.shard)
             total = sum(chunk.tokens for chunk in self.left(plan, todo.Index()))
+        if other is not None:
+            writer.expect(chunks := self.left(plan, writer.index))
+            take(other, writer, chunks)
         done = total - sum(chunk.tokens for chunk in self.left(plan, writer.index))
         while chunks := self.next(plan, writer):
             writer.expect(chunks if writer.raw.state is None else ())

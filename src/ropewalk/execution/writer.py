@@ -25,12 +25,12 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def add_worker(store: Store, facts: Mapping[str, Any]) -> int:
-    """Record who measures; returns the number that its outcomes carry."""
+def add_worker(store: Store, facts: Mapping[str, Any], started_at: str | None = None) -> int:
+    """Record who measures, or measured since another time than now; returns the number that its outcomes carry."""
     with store.transaction():
         number = store.count("workers") + 1
         values = {**facts, "versions": canonical(facts["versions"])}
-        store.insert("workers", {"worker": number, **values, "started_at": now()})
+        store.insert("workers", {"worker": number, **values, "started_at": started_at or now()})
     return number
 
 

@@ -112,12 +112,17 @@ class Raw:
         """The pass that serves a reading; its failure if the pass that ends where it does failed; None if that was
         not tried yet."""
         feed = Feed(fingerprint=fingerprint, start=reading.start, bos=reading.bos)
-        passes = self.index.passes.get((feed, document), {})
-        for stop, outcome in sorted(passes.items()):
-            if stop >= reading.high and outcome.status == "ok":
-                return self._array(str(outcome.file), str(outcome.sha256), stop - reading.start - 1)
-        outcome = passes.get(reading.high)
+        if (found := self.served(feed, document, reading.high)) is not None:
+            return found[1]
+        outcome = self.index.passes.get((feed, document), {}).get(reading.high)
         return None if outcome is None or outcome.status == "ok" else failed(outcome.status, str(outcome.reason))
+
+    def served(self, feed: Feed, document: int, high: int) -> tuple[int, NDArray[np.float32]] | None:
+        """The shortest good pass that reaches token `high`: where it ends, and its losses."""
+        for stop, outcome in sorted(self.index.passes.get((feed, document), {}).items()):
+            if stop >= high and outcome.status == "ok":
+                return stop, self._array(str(outcome.file), str(outcome.sha256), stop - feed.start - 1)
+        return None
 
     def _array(self, file: str, digest: str, size: int) -> NDArray[np.float32]:
         if file not in self._arrays:

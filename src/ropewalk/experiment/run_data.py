@@ -126,6 +126,7 @@ def _meta(store: Store, raw: Raw, plan: Plan) -> dict[str, Any]:
     found = {key: store.meta(key) for key in keys}
     workers = store.workers()
     found |= {"documents": store.documents(), "workers": workers, "passes": store.table("passes")}
+    found |= {"answers": len(raw.index.answers)}
     if workers:
         found |= {name: workers[0][name] for name in ("attention", "versions")}
     found |= {"experiment": found["identity"]["experiment"], "duplicates": plan.duplicates()}

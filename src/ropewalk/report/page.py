@@ -34,7 +34,7 @@ GLYPHS = {
     "triangle-down": "▼",
     "triangle-right": "▶\ufe0e",
     "triangle-left": "◀\ufe0e",
-    HOURGLASS: "⧗",
+    HOURGLASS: "⋈",
     HOUSE: "⌂",
     STAR: "★",
     BAR: "▮",

@@ -30,6 +30,7 @@ def table(run: Measured) -> Table:
         "dtype": model.get("dtype"),
         "device": model.get("device"),
         "workers": _workers(meta),
+        "measured before": _reused(meta),
         "canary": _canary(meta),
         "attention": meta.get("attention"),
         "left out": "; ".join(meta.get("left_out") or ()),
@@ -50,6 +51,14 @@ def _workers(meta: Mapping[str, Any]) -> str | None:
     """How many measured, where there was more than one."""
     found = meta.get("workers") or ()
     return f"{len(found)}" if len(found) > 1 else None
+
+
+def _reused(meta: Mapping[str, Any]) -> str:
+    """What was taken from other runs, and from which."""
+    return "; ".join(
+        f"{each['passes']:,} passes and {each['answers']:,} answers in the run {each['run']}, begun {each['started']}"
+        for each in meta.get("reused") or ()
+    )
 
 
 def _canary(meta: Mapping[str, Any]) -> str | None:
