@@ -2,8 +2,13 @@
 
     python benchmarks/engines.py PYTHON vllm|mlx [MODEL ...]
 
-PYTHON is that of an environment with vLLM's CPU build or with mlx-lm (`make engines` makes them). Every model, random but
-for strand, under every method that goes out to the engine, in one process of it a model. Prints a table of Markdown.
+PYTHON is that of an environment with vLLM's CPU build or with mlx-lm (`make engines` makes both). Every model, random
+but for strand, under every method that goes out to the engine, in one process of it a model.
+Prints a table of Markdown.
+
+    python benchmarks/engines.py roundings [MODEL ...]
+
+How far a token moves when each frequency moves by one unit in the last place of float32: no engine can be held to less.
 """
 
 from __future__ import annotations
@@ -31,7 +36,8 @@ from ropewalk.export import ENGINES
 from ropewalk.export.checkpoint import describe
 from ropewalk.export.reference import losses
 from ropewalk.export.request import Request, request
-from ropewalk.models import ModelSpec, load
+from ropewalk.models import LoadedModel, ModelSpec, load
+from ropewalk.rope import Rotation
 from ropewalk.scheme import Scheme
 
 MODELS = ("strand", "llama", "qwen2", "qwen3", "phi3", "mistral", "gemma3", "gpt_neox")
@@ -96,11 +102,19 @@ SCRIPTS = {"vllm": VLLM, "mlx": MLX}
 
 
 def main() -> None:
-    """A row per method, a column per model."""
+    """What is asked for."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    if sys.argv[1] == "roundings":
+        roundings(*sys.argv[2:])
+    else:
+        table()
+
+
+def table() -> None:
+    """A row per method, a column per model."""
     python, target, names = Path(sys.argv[1]), sys.argv[2], sys.argv[3:] or MODELS
     cells: dict[str, dict[str, str]] = {method: {} for method in METHODS}
     version = ""
@@ -114,12 +128,41 @@ def main() -> None:
         print(f"| {method} | " + " | ".join(row[name] for name in names) + " |")
 
 
+def roundings(*names: str) -> None:
+    """The largest difference of a token with every frequency one float32 lower, higher, and either by chance."""
+    print("| model | method | lower | higher | either |\n|---|---|---|---|---|")
+    for name in names or MODELS:
+        with tempfile.TemporaryDirectory() as scratch:
+            spec = ModelSpec(id="strand" if name == "strand" else str(saved(name, Path(scratch) / "model")))
+            found, loaded = describe(spec), load(spec, dtype="float32")
+            ids = _ids(loaded)
+            for method in ("none", "yarn"):
+                asked = request(found.geometry, method, METHODS[method], LENGTH, found.checkpoint)
+                exact, *moved = losses(loaded.model, ids, (Scheme(rotation=asked.rotation), *_moved(asked.rotation)))
+                said = " | ".join(f"{np.abs(each - exact).max():.1g}" for each in moved)
+                print(f"| {name} | {method} | {said} |", flush=True)
+
+
+def _moved(rotation: Rotation) -> list[Scheme]:
+    own = rotation.inv_freq.astype(np.float32)
+    lower, higher = (np.nextafter(own, np.float32(end)) for end in (0, np.inf))
+    either = np.where(np.random.default_rng(1).random(own.size) < 0.5, lower, higher)
+    return [
+        Scheme(rotation=Rotation(inv_freq=each.astype(np.float64), attention_factor=rotation.attention_factor))
+        for each in (lower, higher, either)
+    ]
+
+
+def _ids(loaded: LoadedModel) -> Any:
+    vocabulary = loaded.model.get_input_embeddings().weight.shape[0]
+    return np.random.default_rng(0).integers(3, vocabulary, LENGTH).astype(np.int32)
+
+
 def one(python: Path, target: str, name: str, scratch: Path, cells: dict[str, dict[str, str]]) -> str | None:
     """Fill a model's column; the engine's version."""
     spec = ModelSpec(id="strand" if name == "strand" else str(saved(name, scratch / "model")))
     found, loaded = describe(spec), load(spec, dtype="float32")
-    vocabulary = loaded.model.get_input_embeddings().weight.shape[0]
-    ids = np.random.default_rng(0).integers(3, vocabulary, LENGTH).astype(np.int32)
+    ids = _ids(loaded)
     cases, schemes = {}, {}
     for method, params in METHODS.items():
         try:

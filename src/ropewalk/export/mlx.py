@@ -42,6 +42,8 @@ def configure(asked: Request) -> Export:
     if asked.checkpoint.model_type == "phi3" and scaling is not None:
         scaling = scaling | {"type": scaling["rope_type"]}
     config = hf.text_config(asked, rope) | {"rope_theta": rope["rope_theta"], "rope_scaling": scaling}
+    if asked.checkpoint.model_type == "gpt_neox" and "partial_rotary_factor" in rope:
+        config["rotary_pct"] = rope["partial_rotary_factor"]  # which mlx-lm has no default for
     if scaling is not None and rope["rope_type"] == "longrope":
         config |= _context(asked, rope)
     return Export(
