@@ -26,6 +26,7 @@ from scipy import special
 
 from ropewalk.report.costs import short_costs
 from ropewalk.report.ranking import by_method
+from ropewalk.report.study import known
 from ropewalk.stats.best import best_set
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.compare import compare_to
@@ -40,6 +41,7 @@ SEED = 31337
 DOCUMENTS = (8, 16, 32)
 WINDOW = 2048
 TOKENS = 512.0
+TAIL = known()["tail"]
 Rng = np.random.Generator
 Draw = Callable[[Rng, int, int], np.ndarray]
 Claim = Callable[[Draw, Rng, int], bool]
@@ -75,7 +77,7 @@ DESIGNS: dict[str, Draw] = {f.__name__: f for f in (symmetric, skewed, contamina
 def outcomes(values: np.ndarray, labels: list[str], length: int = 4 * WINDOW) -> Block:
     """Losses around 2.5 nats, with what all configurations share of a document."""
     return Block(
-        metric="tail",
+        column=TAIL,
         lengths=(length,),
         labels=tuple(labels),
         units=tuple(map(str, range(values.shape[1]))),
@@ -95,7 +97,7 @@ def run_of(blocks: list[Block]) -> Measured:
         Row(
             method=label.split()[0],
             label=label,
-            params={},
+            asked={},
             length=each.lengths[0],
             metric="tail",
             value=math.exp(value),
@@ -113,6 +115,7 @@ def run_of(blocks: list[Block]) -> Measured:
         rows=tuple(rows),
         blocks={("tail", each.lengths[0]): each for each in blocks},
         meta={"geometry": {"window": WINDOW, "window_source": "max_position_embeddings"}},
+        columns={TAIL.name: TAIL},
     )
 
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 from claims import DESIGNS, Draw, names
+from scipy import special
 
 from ropewalk.report.study import known
 from ropewalk.stats.best import best_set, step_down
 from ropewalk.stats.blocks import Block
-from ropewalk.stats.clusters import between
 from ropewalk.stats.policy import Outcomes
 from ropewalk.stats.sequential import Look, Standing, judge, looks
 
@@ -36,12 +36,12 @@ Run = tuple[set[str], int]
 Rule = Callable[[Outcomes, int, int], Run]
 
 
-def values(found: np.ndarray, labels: tuple[str, ...]) -> Outcomes:
-    """Mean losses `[C, N, W]`."""
+def values(found: np.ndarray, labels: tuple[str, ...], metric: str = "tail") -> Outcomes:
+    """Mean losses, or passkeys found, `[C, N, W]`."""
     units = tuple(map(str, range(found.shape[1])))
     ones = np.ones_like(found)
     return Outcomes(
-        column=COLUMNS["tail"], length=8192, labels=labels, units=units, numerators_CNW=found, denominators_CNW=ones
+        column=COLUMNS[metric], length=8192, labels=labels, units=units, numerators_CNW=found, denominators_CNW=ones
     )
 
 
@@ -77,7 +77,14 @@ def e_processes(run: Outcomes, n: int, w: int) -> Run:
 
 
 def e_values(block: Block) -> np.ndarray:
-    """`[C, C]` of 1 / E: `E = sqrt(c/(n + c)) (1 - n s/(n + c))^(-n/2)`, `s = S^2/(n V)` (Lai 1976; Wang & Ramdas)."""
+    """`[C, C]` of 1 / E: `E = sqrt(c/(n + c)) (1 - n s/(n + c))^(-n/2)`, `s = S^2/(n V)` (Lai 1976; Wang & Ramdas).
+
+    Of passkeys the Beta(1/2, 1/2) mixture over the share of discordant trials that one of two finds.
+    """
+    if block.counts:
+        only_CC = block.numerators_CN @ (1 - block.numerators_CN).T
+        both_CC = special.betaln(only_CC + 0.5, only_CC.T + 0.5) - special.betaln(0.5, 0.5)
+        return np.minimum(1.0, np.exp(-both_CC - (only_CC + only_CC.T) * np.log(2)))
     x_CN = block.numerators_CN / block.denominators_CN
     n = x_CN.shape[1]
     apart_CCN = x_CN[:, None] - x_CN[None]
@@ -95,7 +102,7 @@ def passkeys_err(rng: np.random.Generator, c: int, n: int) -> bool:
     shared_N = rng.random(n)
     found = np.where(rng.random((c, n)) < 0.5, shared_N, rng.random((c, n))) < 0.7
     standing = Standing(running=tuple(names(c)))
-    for look in looks(n, first=8):
+    for look in looks(n):
         block = Block(
             column=COLUMNS["passkey"],
             lengths=(8192,),
@@ -140,7 +147,25 @@ def _rate(draw: Draw, c: int, n: int, runs: int, *, apart: bool) -> float:
 def replayed(path: Path, runs: int) -> Iterator[str]:
     """Orders of documents: passes saved, best sets, false alarms."""
     with np.load(path) as stored:
-        labels, metrics = stored["labels"], {name: stored[name] for name in ("tail", "perplexity")}
+        own = stored["labels"] != "truncate"
+        labels, metrics = stored["labels"][own], {name: stored[name][own] for name in ("tail", "perplexity")}
+        trials = stored["passkey"][own][:, :, None] if "passkey" in stored else None
+    yield from _of_losses(metrics, labels, runs)
+    if trials is not None:
+        yield from _of_passkeys(trials, labels, runs)
+
+
+def _of_passkeys(found_CNW: np.ndarray, labels: np.ndarray, runs: int) -> Iterator[str]:
+    who = tuple(labels)
+    yield f"\npasskeys, {len(who)} configurations, {found_CNW.shape[1]} trials"
+    yield "| trials | rule | trials saved | left over | as in all of them |"
+    yield "|---|---|---|---|---|"
+    for n in (20, 40):
+        for name, rule in RULES.items():
+            yield f"| {n} | {name} | {' | '.join(_replay(rule, found_CNW, who, n, 1, runs, 'passkey')[:-1])} |"
+
+
+def _of_losses(metrics: dict[str, np.ndarray], labels: np.ndarray, runs: int) -> Iterator[str]:
     for metric, found_CDW in metrics.items():
         _, first = np.unique(found_CDW.reshape(len(labels), -1).round(9), axis=0, return_index=True)
         own = np.sort(first)
@@ -149,44 +174,34 @@ def replayed(path: Path, runs: int) -> Iterator[str]:
         yield "| documents x windows | rule | passes saved | left over | as in all of them | false alarms |"
         yield "|---|---|---|---|---|---|"
         windows = found_CDW.shape[2]
-        for n, w in ((8, 1), (16, 1), (8, 4), (16, 4), (8, windows)):
+        for n, w in ((8, 1), (12, 1), (16, 1), (17, 1), (8, 4), (16, 4), (8, windows)):
             for name, rule in RULES.items():
                 yield f"| {n} x {w} | {name} | {' | '.join(_replay(rule, found_CDW, who, n, w, runs))} |"
-        yield _gained(found_CDW)
 
 
-def _replay(rule: Rule, found_CDW: np.ndarray, who: tuple[str, ...], n: int, w: int, runs: int) -> list[str]:
+def _replay(
+    rule: Rule, found_CDW: np.ndarray, who: tuple[str, ...], n: int, w: int, runs: int, metric: str = "tail"
+) -> list[str]:
     rng = np.random.default_rng([SEED, n, w])
     documents, windows = found_CDW.shape[1:]
-    best = who[int(found_CDW.mean(axis=(1, 2)).argmin())]
+    best = who[int((found_CDW if metric == "tail" else -found_CDW).mean(axis=(1, 2)).argmin())]
     saved, sizes, holds, alarms = [], [], [], []
     for _ in range(runs):
         order, spread = rng.permutation(documents)[:n], rng.permutation(windows)[:w]
         part = found_CDW[:, order][:, :, spread]
-        kept, read = rule(values(part, who), n, w)
+        kept, read = rule(values(part, who, metric), n, w)
         saved.append(1 - read / (n * w * len(who)))
         sizes.append(len(kept))
         holds.append(best in kept)
-        level = part - found_CDW.mean(axis=(1, 2), keepdims=True)
-        alarms.append(len(rule(values(level, who), n, w)[0]) < len(who))
-    return [f"{np.mean(saved):.2f}", f"{np.mean(sizes):.1f}", f"{np.mean(holds):.2f}", f"{np.mean(alarms):.3f}"]
-
-
-def _gained(found_CDW: np.ndarray) -> str:
-    """Over all pairs, medians: share of variance between documents, and widths of intervals with windows over one."""
-    c, windows = found_CDW.shape[0], found_CDW.shape[2]
-    pairs = [(i, j) for i in range(c) for j in range(i)]
-    share = [between(found_CDW[i] - found_CDW[j]).share.value for i, j in pairs]
-    text = f"share of variance between documents {np.median(share):.2f}; widths against one window:"
-    for w in (2, 4, windows):
-        rng, ratios = np.random.default_rng(SEED), []
-        for i, j in pairs:
-            apart_DW = found_CDW[i] - found_CDW[j]
-            single = apart_DW.var(axis=0, ddof=1).mean()
-            some = np.mean([apart_DW[:, rng.permutation(windows)[:w]].mean(axis=1).var(ddof=1) for _ in range(8)])
-            ratios.append(np.sqrt(some / single))
-        text += f" {w} windows {np.median(ratios):.2f}"
-    return text
+        if metric == "tail":
+            level = part - found_CDW.mean(axis=(1, 2), keepdims=True)
+            alarms.append(len(rule(values(level, who), n, w)[0]) < len(who))
+    return [
+        f"{np.mean(saved):.2f}",
+        f"{np.mean(sizes):.1f}",
+        f"{np.mean(holds):.2f}",
+        f"{np.mean(alarms or [0.0]):.3f}",
+    ]
 
 
 def main() -> None:

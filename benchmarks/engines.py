@@ -194,6 +194,8 @@ def _overrides(target: str, asked: Request) -> dict[str, Any]:
 def saved(name: str, directory: Path) -> Path:
     """A random checkpoint with heads as wide as engines want them."""
     wide = {key: value for key, value in WIDE.items() if key != "head_dim" or name not in ("gpt_neox",)}
+    if name == "gpt_neox":
+        wide["intermediate_size"] = 4 * WIDE["hidden_size"]  # which mlx-lm takes for granted
     model = tiny_models._class_of(name)(tiny_models.config_of(name, **wide)).eval()
     model.save_pretrained(directory)
     tiny_models.tokenizer().save_pretrained(directory)

@@ -71,7 +71,7 @@ def test_over_all_looks_no_more_errors_than_stated(draw) -> None:
 
 def test_who_left_stays_out_with_the_documents_it_had() -> None:
     rng = np.random.default_rng(SEED)
-    values = 2 + np.r_[0, 0, 0, 5, 5, 0.3][:, None] + 0.05 * rng.standard_normal((6, 16))
+    values = 2 + np.r_[0, 0, 0, 5, 5, 0.12][:, None] + 0.05 * rng.standard_normal((6, 16))
     found = replay(values)
     assert set(found.running) == {"0", "1", "2"}
     gone = {left.label: left for left in found.left}

@@ -79,6 +79,11 @@ class Scene:
     probed: tuple[int, ...]
 
     @property
+    def windows(self) -> int:
+        """Of each document."""
+        return len(self.prepared.tokens) // len({tokens.document.id for tokens in self.prepared.tokens})
+
+    @property
     def lengths(self) -> tuple[int, ...]:
         """Judged: those of the file, and the searched one."""
         return tuple(self.prepared.asked.experiment.lengths)

@@ -26,7 +26,8 @@ class Bench:
 
     Attributes:
         batch: positions per forward pass.
-        documents: token ids, int32 `[T]` each.
+        documents: token ids, int32 `[T]` each; of several windows one after the other.
+        windows: of each document.
         keys: which scored tokens are key, bool `[T - 1]` per document; empty if they do not count.
         trials: probes by length; empty if they do not count.
     """
@@ -35,6 +36,7 @@ class Bench:
     parts: Split
     batch: int
     documents: tuple[NDArray[np.int32], ...]
+    windows: int = 1
     keys: tuple[NDArray[np.bool_], ...] = ()
     trials: Mapping[int, Sequence[Forced]] = field(default_factory=dict)
 
@@ -69,7 +71,7 @@ class Bench:
     def outcomes(
         self, rotations: Sequence[Rotation | Scheme], window: int, short: Sequence[int], leaves: Leaves | None = None
     ) -> list[Outcome | str]:
-        """What each rotation did; a reason where it has no losses.
+        """What each rotation did, a document's windows as one mean; a reason where it has no losses.
 
         Args:
             rotations: the candidates.
@@ -79,10 +81,12 @@ class Bench:
         """
         grown: list[Outcome | str] = [Outcome(long_D=(), short_DL=()) for _ in rotations]
         running = list(range(len(rotations)))
-        for document in range(len(self.documents)):
-            for index, nll in zip(running, self.losses([rotations[i] for i in running], document), strict=True):
-                grown[index] = self._grow(grown[index], nll, document, window, short)
-            more = document < len(self.documents) - 1 or self.trials
+        for first in range(0, len(self.documents), self.windows):
+            rows = range(first, first + self.windows)
+            losses = zip(*(self.losses([rotations[i] for i in running], row) for row in rows), strict=True)
+            for index, each in zip(running, losses, strict=True):
+                grown[index] = self._grow(grown[index], each, rows, window, short)
+            more = rows.stop < len(self.documents) or self.trials
             running = [i for i in running if _runs(grown[i], leaves if more else None)]
         if self.trials:
             for index, answers in zip(running, self.answers([rotations[i] for i in running]), strict=True):
@@ -92,22 +96,24 @@ class Bench:
     def _grow(
         self,
         outcome: Outcome | str,
-        nll: NDArray[np.float32] | Failure,
-        document: int,
+        losses: Sequence[NDArray[np.float32] | Failure],
+        rows: Sequence[int],
         window: int,
         short: Sequence[int],
     ) -> Outcome | str:
         assert isinstance(outcome, Outcome)
-        if isinstance(nll, Failure):
-            return nll.reason
-        values = nll.astype(np.float64)
+        failed = next((each.reason for each in losses if isinstance(each, Failure)), None)
+        if failed is not None:
+            return failed
+        values_WT = np.stack([each for each in losses if isinstance(each, np.ndarray)]).astype(np.float64)
         keys = outcome.keys_D
         if self.keys:
-            beyond = values[window - 1 :][self.keys[document][window - 1 : len(values)]]
+            masks_WT = np.stack([self.keys[row][: values_WT.shape[1]] for row in rows])
+            beyond = values_WT[:, window - 1 :][masks_WT[:, window - 1 :]]
             keys = (*keys, (float(beyond.sum()), len(beyond)))
         return Outcome(
-            long_D=(*outcome.long_D, float(values[window - 1 :].mean())),
-            short_DL=(*outcome.short_DL, tuple(float(values[: n - 1].mean()) for n in short)),
+            long_D=(*outcome.long_D, float(values_WT[:, window - 1 :].mean())),
+            short_DL=(*outcome.short_DL, tuple(float(values_WT[:, : n - 1].mean()) for n in short)),
             keys_D=keys,
         )
 

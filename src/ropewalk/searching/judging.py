@@ -31,6 +31,7 @@ def search_bench(scene: Scene, parts: Split) -> Bench:
         parts=parts,
         batch=batch_tokens(scene.prepared.model.model, length),
         documents=tuple(each.ids[:length] for each in tokens),
+        windows=scene.windows,
         keys=_some(scene, _key_masks(scene, tokens)) if scene.goal.keys > 0 else (),
         trials=_probes(scene, scene.probed, count, scene.parts.search_seed, tokens[0]),
     )
@@ -46,6 +47,7 @@ def judge_bench(scene: Scene, parts: Split) -> Bench:
         parts=parts,
         batch=batch_tokens(scene.prepared.model.model, longest),
         documents=tuple(each.ids[:longest] for each in tokens),
+        windows=scene.windows,
         keys=_key_masks(scene, tokens) if scene.goal.keys > 0 else (),
         trials=_probes(scene, scene.lengths, count, scene.parts.judge_seed, tokens[0]),
     )

@@ -115,7 +115,7 @@ def result(
         "family": {"name": scene.section.family, "coordinates": list(scene.family.names)},
         "evaluations": {h.label: len(h.candidates) for h in hunted} | {"named": len(named)},
         "wall_s": sum(h.wall_s for h in hunted),
-        "saving": saving([len(c.outcome.long_D) for c in every], len(scene.parts.search)),
+        "saving": saving([len(c.outcome.long_D) for c in every], len(scene.parts.search) // scene.windows),
         "saving_probes": saving([bool(c.outcome.retrieval_P) for c in every], 1) if scene.goal.probes else None,
         "winner": candidate(winner) | {"named": winner.label},
         "named": {method: candidate(each) | {"label": each.label} for method, each in best.items()},

@@ -165,7 +165,7 @@ def _hunt(
         goal=scene.goal,
         unscaled=next(c.outcome for c in known.values() if c.label == UNSCALED),
         first=Rival(outcome=leader.outcome, score=leader.score),
-        documents=len(scene.parts.search),
+        documents=len(scene.parts.search) // scene.windows,
         sampler=scene.section.sampler,
         seed=request.seed + index,
     )

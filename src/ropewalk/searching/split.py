@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ ATTEMPTS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Indices of documents, and seeds of probes, on each side."""
+    """Indices of documents, or of the windows of each, and seeds of probes, on each side."""
 
     search: tuple[int, ...]
     judge: tuple[int, ...]
@@ -27,8 +27,13 @@ class Parts:
 
     def plain(self, documents: Sequence[Document]) -> dict[str, Any]:
         """As JSON values, documents by id."""
-        named = {side: [documents[i].id for i in getattr(self, side)] for side in ("search", "judge")}
+        named = {side: unique([documents[i].id for i in getattr(self, side)]) for side in ("search", "judge")}
         return asdict(self) | named
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """Each name once, in the order of their first."""
+    return list(dict.fromkeys(names))
 
 
 def split(
@@ -42,8 +47,10 @@ def split(
 ) -> Parts:
     """Deal documents to both sides in turn, kind by kind, so that both have some of each; draw disjoint probes.
 
+    All windows of a document go to one side: what is found and what judges it share no document.
+
     Args:
-        documents: those that fill the longest length.
+        documents: those that fill the longest length, one after the other as often as it has windows.
         seed: of the experiment: the judge's probes are those that a sweep of the same file uses.
         lengths: of the probes.
         probes: per length of the search.
@@ -54,21 +61,18 @@ def split(
     Raises:
         ExperimentError: too few documents, or so many probes that they cannot be apart.
     """
-    if len({document.id for document in documents}) < len(documents):
+    kind = {document.id: document.kind for document in documents}
+    if len(kind) < 2 * LEAST:
         raise ExperimentError(
-            "documents.windows: what is found and what judges it must share no document, and here every document is "
-            "read once; leave windows out, or set it to 1."
-        )
-    if len(documents) < 2 * LEAST:
-        raise ExperimentError(
-            f"documents: {len(documents)} of at least {length} tokens cannot be split into {LEAST} to search on and "
+            f"documents: {len(kind)} of at least {length} tokens cannot be split into {LEAST} to search on and "
             f"{LEAST} to judge on; give {2 * LEAST} or more, or a smaller --length."
         )
-    kinds = list(dict.fromkeys(document.kind for document in documents))
-    order = sorted(range(len(documents)), key=lambda i: (kinds.index(documents[i].kind), i))
+    kinds = unique(kind.values())
+    order = sorted(kind, key=lambda name: kinds.index(kind[name]))
+    search = set(order[0::2])
     return Parts(
-        search=tuple(sorted(order[0::2])),
-        judge=tuple(sorted(order[1::2])),
+        search=tuple(i for i, each in enumerate(documents) if each.id in search),
+        judge=tuple(i for i, each in enumerate(documents) if each.id not in search),
         search_seed=_apart(seed, lengths, probes, trials, keys) if keys else seed + 1,
         judge_seed=seed,
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ropewalk.metrics.longppl import LONGPPL
 from ropewalk.metrics.perplexity import PERPLEXITY
 from ropewalk.stats.blocks import Block
+from ropewalk.stats.clusters import clustered
 from ropewalk.stats.column import Column
 from ropewalk.stats.paired import Paired
 
@@ -86,11 +87,14 @@ def _plain(paired: Paired) -> dict[str, Any]:
 def losses_block(
     losses: Mapping[str, Sequence[NDArray[np.float32]]], units: Sequence[str], low: int, high: int
 ) -> Block:
-    """Perplexity over the tokens low..high-1 of every document; losses float32 `[T - 1]` by label and document."""
+    """Perplexity over the tokens low..high-1 of every document; losses float32 `[T - 1]` by label and window.
+
+    `units` name the document of each window.
+    """
     sums = np.array(
         [[float(nll[low - 1 : high - 1].astype(np.float64).sum()) for nll in each] for each in losses.values()]
     )
-    return Block(
+    found = Block(
         column=PERPLEXITY,
         lengths=(high,),
         labels=tuple(losses),
@@ -98,6 +102,7 @@ def losses_block(
         numerators_CN=sums,
         denominators_CN=np.full_like(sums, high - low),
     )
+    return clustered(found, units)
 
 
 def keys_block(
@@ -107,20 +112,22 @@ def keys_block(
     low: int,
     high: int,
 ) -> Block | None:
-    """Perplexity of the key tokens among low..high-1; masks bool `[T - 1]` by document. None without any."""
+    """Perplexity of the key tokens among low..high-1; masks bool `[T - 1]` by window. None without any."""
     chosen = [np.flatnonzero(mask[low - 1 : high - 1]) + low - 1 for mask in masks]
     kept = [i for i, places in enumerate(chosen) if places.size]
     if not kept:
         return None
     sums = np.array([[float(each[i][chosen[i]].astype(np.float64).sum()) for i in kept] for each in losses.values()])
-    return Block(
+    of_kept = tuple(units[i] for i in kept)
+    found = Block(
         column=LONGPPL,
         lengths=(high,),
         labels=tuple(losses),
-        units=tuple(units[i] for i in kept),
+        units=of_kept,
         numerators_CN=sums,
         denominators_CN=np.tile(np.array([float(chosen[i].size) for i in kept]), (len(sums), 1)),
     )
+    return clustered(found, of_kept)
 
 
 def found_block(column: Column, found: Mapping[str, Sequence[bool]], length: int) -> Block:

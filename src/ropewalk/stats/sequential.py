@@ -27,8 +27,8 @@ FIRST = 4
 """Units at the first look, or a quarter of all: a rare failure that few documents do not show makes a configuration
 look better than it is (docs/statistics.md)."""
 GROWTH = 1.25
-EARLY = 0.25
-"""Share of all looks before the last, once for documents and once for windows."""
+EARLY = 0.5
+"""Share of all looks before the last; halved between those of documents and those of windows where both are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +81,10 @@ def looks(units: int, windows: int = 1, *, first: int = FIRST) -> tuple[Look, ..
     """
     if units < 1 or windows < 1:
         raise ValueError(f"looks need units={units!r} >= 1 and windows={windows!r} >= 1")
-    early = [(n, 1) for n in _grown(max(first, units // 4), units)]
-    rounds = [(units, w) for w in _doubled(windows)]
-    parts = [Look(units=n, windows=w, share=EARLY / len(part)) for part in (early, rounds) for n, w in part]
-    spent = EARLY * (bool(early) + bool(rounds))
-    return (*parts, Look(units=units, windows=windows, share=1 - spent))
+    parts = [[(n, 1) for n in _grown(max(first, units // 4), units)], [(units, w) for w in _doubled(windows)]]
+    parts = [part for part in parts if part]
+    early = [Look(units=n, windows=w, share=EARLY / len(parts) / len(part)) for part in parts for n, w in part]
+    return (*early, Look(units=units, windows=windows, share=1 - EARLY * bool(parts)))
 
 
 def judge(standing: Standing, block: Block, look: Look, alpha: float = 0.05) -> Standing:

@@ -83,6 +83,12 @@ class Tuning:
     material: Material
 
     @property
+    def documents(self) -> tuple[int, int]:
+        """Tuned on, and judged on."""
+        parts, windows = self.scene.parts, self.scene.windows
+        return len(parts.search) // windows, len(parts.judge) // windows
+
+    @property
     def bos_id(self) -> int | None:
         return self.material.bos_id
 
@@ -158,8 +164,9 @@ def _what(model: Any, asked: str | None, turns: Turning) -> str:
 def _material(scene: Scene, request: Request) -> Material:
     prepared = scene.prepared
     asked, tokenizer = scene.probing, prepared.model.tokenizer
-    chosen = [prepared.tokens[i].document for i in scene.parts.search]
-    tokens = tokenize_all(tokenizer, chosen, bos=False, upto=REACH * request.length)
+    chosen = {document.id: document for document in (prepared.tokens[i].document for i in scene.parts.search)}
+    reach = REACH * request.length if scene.windows == 1 else None
+    tokens = tokenize_all(tokenizer, list(chosen.values()), bos=False, upto=reach)
     banned: set[str] = set()
     if asked is not None:
         count, seed = asked.probes.count(asked.options), scene.parts.judge_seed

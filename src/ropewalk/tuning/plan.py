@@ -79,7 +79,7 @@ def plan(
     tokens = _tokens(tuning)
     return Plan(
         what=tuning.what,
-        documents=(len(tuning.scene.parts.search), len(tuning.scene.parts.judge)),
+        documents=tuning.documents,
         weights_bytes=weight_bytes(size),
         step_bytes=memory.step_bytes(size, request.length),
         device=size.device,
