@@ -46,8 +46,16 @@ $(ENGINES)/.installed:
 	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check 'llama-cpp-python[server]==0.3.36'
 	touch $@
 
-engines: $(STAMP) $(ENGINES)/.installed  # real engines on a CPU, in an environment of their own (2.6 GB): docs/results/engines.md
-	$(BIN)/python benchmarks/engines.py $(ENGINES_PYTHON)
+MLX := build/mlx
+
+$(MLX)/.installed:
+	$(PYTHON) -m venv $(MLX)
+	$(MLX)/bin/python -m pip install --quiet --disable-pip-version-check 'mlx[cpu]==0.32.4' mlx-lm==0.32.2
+	touch $@
+
+engines: $(STAMP) $(ENGINES)/.installed $(MLX)/.installed  # real engines on a CPU, in an environment of their own (2.6 GB): docs/results/engines.md
+	$(BIN)/python benchmarks/engines.py $(ENGINES_PYTHON) vllm
+	$(BIN)/python benchmarks/engines.py $(MLX)/bin/python mlx
 	$(BIN)/python benchmarks/diagnose.py live $(ENGINES_PYTHON) vllm
 	$(BIN)/python benchmarks/diagnose.py live $(ENGINES_PYTHON) llama.cpp
 

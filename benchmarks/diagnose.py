@@ -3,7 +3,7 @@
     python benchmarks/diagnose.py matrix      faults x five models, stock transformers behind a server
     python benchmarks/diagnose.py healthy     twenty servers without a fault: other methods, models, roundings
     python benchmarks/diagnose.py time        a whole diagnosis with strand and with SmolLM2
-    python benchmarks/diagnose.py live PYTHON vllm|llama.cpp   the same faults in an engine that PYTHON has
+    python benchmarks/diagnose.py live PYTHON vllm|llama.cpp [MODEL ...]   the same faults in an engine that PYTHON has
 
 Prints a table of Markdown each.
 """
@@ -16,7 +16,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ sys.path += [str(Path(__file__).parents[1] / "tests" / part) for part in ("", "d
 import gguf_models
 import injected
 import live_servers
+from engines import saved
 from faulty_servers import answers, rebuilt, serving
 
 import checkpoints
@@ -188,47 +189,61 @@ def variants() -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
-def live(python: str, engine: str) -> None:
-    """strand with each fault in the engine's own server, asked for yarn with factor 4."""
-    print(f"| fault in {engine} | called | rms of it | rms of what was asked for |\n|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as scratch:
-        started = {"vllm": _vllm, "llama.cpp": _llama_cpp}[engine](Path(python), Path(scratch))
-        spec, kind = ModelSpec(id=str(next(started))), {"vllm": "vllm", "llama.cpp": "llama-cpp-python"}[engine]
-        loaded, about = load(spec, dtype="float32"), describe(spec)
-        ids, bos = command.tokens(loaded.tokenizer, None, 1000, bos_first=engine == "llama.cpp")
-        asked = request(about.geometry, "yarn", {"factor": 4}, len(ids), about.checkpoint)
-        hypotheses = library(asked, bos=bos)
-        local = losses(loaded, ids, hypotheses)
-        for name, line in started:
-            try:
-                with live_servers.running(line) as url:
-                    server = servers.server_at(url, len(ids))
-                    assert servers.kind_of(server) == kind
-                    found = match(servers.losses(server, kind, ids, loaded.tokenizer.decode).nll, local)
-            except RuntimeError as wrong:
-                print(f"| {name} | not started | | |", flush=True)
-                print(name, wrong, file=sys.stderr, flush=True)
-                continue
-            called = "none fits" if found.found is None else hypotheses[found.found].name
-            far = [found.apart[index] for index in (found.nearest, 0)]
-            said = " | ".join("-" if each is None else f"{each.rms:.2g}" for each in far)
-            print(f"| {name} | {called} | {said} |", flush=True)
+def live(python: str, engine: str, *models: str) -> None:
+    """Each fault in the engine's own server, asked for yarn with factor 4; of vLLM one process, which forks."""
+    print(f"| model | fault in {engine} | called | rms of it | rms of what was asked for |\n|---|---|---|---|---|")
+    with ExitStack() as stack:
+        running: Any = live_servers.running
+        if engine == "vllm":
+            running = stack.enter_context(live_servers.vllm_forks(Path(python))).running
+        for name in models or ("strand",):
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            started = {"vllm": _vllm, "llama.cpp": _llama_cpp}[engine](Path(python), scratch, name)
+            _faults_of(name, started, running, {"llama.cpp": "llama-cpp-python"}.get(engine, engine))
 
 
-def _vllm(python: Path, scratch: Path) -> Iterator[Any]:
+def _faults_of(model: str, started: Iterator[Any], running: Any, kind: str) -> None:
+    """A row per fault of one model."""
+    spec = ModelSpec(id=str(next(started)))
+    loaded, about = load(spec, dtype="float32"), describe(spec)
+    ids, bos = command.tokens(loaded.tokenizer, None, 1000, bos_first=kind == "llama-cpp-python")
+    asked = request(about.geometry, "yarn", {"factor": 4}, len(ids), about.checkpoint)
+    hypotheses = library(asked, bos=bos)
+    local = losses(loaded, ids, hypotheses)
+    for name, line in started:
+        try:
+            with running(line) as url:
+                server = servers.server_at(url, len(ids))
+                assert servers.kind_of(server) == kind
+                found = match(servers.losses(server, kind, ids, loaded.tokenizer.decode).nll, local)
+        except RuntimeError as wrong:
+            print(f"| {model} | {name} | not started | | |", flush=True)
+            print(name, wrong, file=sys.stderr, flush=True)
+            continue
+        called = "none fits" if found.found is None else hypotheses[found.found].name
+        far = [found.apart[index] for index in (found.nearest, 0)]
+        said = " | ".join("-" if each is None else f"{each.rms:.2g}" for each in far)
+        print(f"| {model} | {name} | {called} | {said} |", flush=True)
+
+
+def _vllm(python: Path, scratch: Path, model: str) -> Iterator[Any]:
     """The model, and then each fault's name and command line: stock overrides, written by hand."""
-    yield "strand"
-    directory = Path(str(builtin.locate("strand", weights=True)[0]))
+    directory = (
+        Path(str(builtin.locate("strand", weights=True)[0])) if model == "strand" else saved(model, scratch / "m")
+    )
+    yield "strand" if model == "strand" else directory
+    theta = describe(ModelSpec(id=str(directory))).geometry.rope_theta
     for name, (method, params) in variants().items():
-        rope = {"rope_type": {"none": "default"}.get(method, method), "rope_theta": 10000.0, **params}
+        rope = {"rope_type": {"none": "default"}.get(method, method), "rope_theta": theta, **params}
         if method == "yarn":
             rope = {"original_max_position_embeddings": 256, **rope}
         overrides = {"max_position_embeddings": 256 if method == "linear" else 1024, "rope_parameters": rope}
         yield name, live_servers.vllm(python, directory, 1001, overrides)
 
 
-def _llama_cpp(python: Path, scratch: Path) -> Iterator[Any]:
+def _llama_cpp(python: Path, scratch: Path, model: str) -> Iterator[Any]:
     """The same: rewritten files, and one with flags on top of it."""
+    assert model == "strand"  # its server takes text alone, and random models have none
     vocabulary = Path(str(builtin.locate("strand", weights=False)[0])) / "tokenizer.json"
     model = load(ModelSpec(id="strand"), dtype="float32").model
     plain = gguf_models.write(scratch / "strand.gguf", model, tokenizer_json=vocabulary)

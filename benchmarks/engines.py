@@ -1,9 +1,14 @@
 """Exported configurations in real engines, token by token against the patched model: docs/results/engines.md.
 
-    python benchmarks/engines.py PYTHON [MODEL ...]
+    python benchmarks/engines.py PYTHON vllm|mlx [MODEL ...]
 
-PYTHON is that of an environment with vLLM's CPU build (`make engines` makes one). Every model, random but for strand,
-under every method that goes out to vLLM, in one process of vLLM a model. Prints a table of Markdown.
+PYTHON is that of an environment with vLLM's CPU build or with mlx-lm (`make engines` makes both). Every model, random
+but for strand, under every method that goes out to the engine, in one process of it a model.
+Prints a table of Markdown.
+
+    python benchmarks/engines.py roundings [MODEL ...]
+
+How far a token moves when each frequency moves by one unit in the last place of float32: no engine can be held to less.
 """
 
 from __future__ import annotations
@@ -30,8 +35,9 @@ from ropewalk.errors import RopewalkError
 from ropewalk.export import ENGINES
 from ropewalk.export.checkpoint import describe
 from ropewalk.export.reference import losses
-from ropewalk.export.request import request
-from ropewalk.models import ModelSpec, load
+from ropewalk.export.request import Request, request
+from ropewalk.models import LoadedModel, ModelSpec, load
+from ropewalk.rope import Rotation
 from ropewalk.scheme import Scheme
 
 MODELS = ("strand", "llama", "qwen2", "qwen3", "phi3", "mistral", "gemma3", "gpt_neox")
@@ -52,7 +58,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 LENGTH = 512
 
-ENGINE = """
+VLLM = """
 import json, sys
 from vllm import LLM, SamplingParams, __version__
 from vllm.inputs import TokensPrompt
@@ -71,47 +77,103 @@ for name, case in cases.items():
 json.dump(found, open(sys.argv[2], "w"))
 """
 
+MLX = """
+import json, sys
+from pathlib import Path
+import mlx.core as mx
+import numpy as np
+from mlx_lm._version import __version__
+from mlx_lm.utils import load_model
+cases = json.load(open(sys.argv[1]))
+found = {"version": __version__}
+for name, case in cases.items():
+    try:
+        model = load_model(Path(case["model"]), model_config=case["overrides"])[0]
+        model.set_dtype(mx.float32)
+        logits = np.array(model(mx.array([case["ids"]]))[0].astype(mx.float32)).astype(np.float64)[:-1]
+        top = logits.max(-1)
+        rows = np.log(np.exp(logits - top[:, None]).sum(-1)) + top
+        found[name] = (rows - logits[np.arange(len(rows)), case["ids"][1:]]).tolist()
+    except Exception as wrong:
+        found[name] = " ".join(f"{type(wrong).__name__} {wrong}".split())[-200:]
+json.dump(found, open(sys.argv[2], "w"))
+"""
+SCRIPTS = {"vllm": VLLM, "mlx": MLX}
+
 
 def main() -> None:
-    """A row per method, a column per model."""
+    """What is asked for."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    python, names = Path(sys.argv[1]), sys.argv[2:] or MODELS
+    if sys.argv[1] == "roundings":
+        roundings(*sys.argv[2:])
+    else:
+        table()
+
+
+def table() -> None:
+    """A row per method, a column per model."""
+    python, target, names = Path(sys.argv[1]), sys.argv[2], sys.argv[3:] or MODELS
     cells: dict[str, dict[str, str]] = {method: {} for method in METHODS}
     version = ""
     for name in names:
         with tempfile.TemporaryDirectory() as scratch:
-            version = one(python, name, Path(scratch), cells) or version
+            version = one(python, target, name, Path(scratch), cells) or version
         print(name, {method: row[name] for method, row in cells.items()}, file=sys.stderr, flush=True)
-    print(f"vLLM {version}, float32, largest difference of a token in nats\n")
+    print(f"{target} {version}, float32, largest difference of a token in nats\n")
     print("| method | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
     for method, row in cells.items():
         print(f"| {method} | " + " | ".join(row[name] for name in names) + " |")
 
 
-def one(python: Path, name: str, scratch: Path, cells: dict[str, dict[str, str]]) -> str | None:
+def roundings(*names: str) -> None:
+    """The largest difference of a token with every frequency one float32 lower, higher, and either by chance."""
+    print("| model | method | lower | higher | either |\n|---|---|---|---|---|")
+    for name in names or MODELS:
+        with tempfile.TemporaryDirectory() as scratch:
+            spec = ModelSpec(id="strand" if name == "strand" else str(saved(name, Path(scratch) / "model")))
+            found, loaded = describe(spec), load(spec, dtype="float32")
+            ids = _ids(loaded)
+            for method in ("none", "yarn"):
+                asked = request(found.geometry, method, METHODS[method], LENGTH, found.checkpoint)
+                exact, *moved = losses(loaded.model, ids, (Scheme(rotation=asked.rotation), *_moved(asked.rotation)))
+                said = " | ".join(f"{np.abs(each - exact).max():.1g}" for each in moved)
+                print(f"| {name} | {method} | {said} |", flush=True)
+
+
+def _moved(rotation: Rotation) -> list[Scheme]:
+    own = rotation.inv_freq.astype(np.float32)
+    lower, higher = (np.nextafter(own, np.float32(end)) for end in (0, np.inf))
+    either = np.where(np.random.default_rng(1).random(own.size) < 0.5, lower, higher)
+    return [
+        Scheme(rotation=Rotation(inv_freq=each.astype(np.float64), attention_factor=rotation.attention_factor))
+        for each in (lower, higher, either)
+    ]
+
+
+def _ids(loaded: LoadedModel) -> Any:
+    vocabulary = loaded.model.get_input_embeddings().weight.shape[0]
+    return np.random.default_rng(0).integers(3, vocabulary, LENGTH).astype(np.int32)
+
+
+def one(python: Path, target: str, name: str, scratch: Path, cells: dict[str, dict[str, str]]) -> str | None:
     """Fill a model's column; the engine's version."""
     spec = ModelSpec(id="strand" if name == "strand" else str(saved(name, scratch / "model")))
     found, loaded = describe(spec), load(spec, dtype="float32")
-    vocabulary = loaded.model.get_input_embeddings().weight.shape[0]
-    ids = np.random.default_rng(0).integers(3, vocabulary, LENGTH).astype(np.int32)
+    ids = _ids(loaded)
     cases, schemes = {}, {}
     for method, params in METHODS.items():
         try:
             asked = request(found.geometry, method.split(",")[0], params, LENGTH, found.checkpoint)
-            overrides = ENGINES["vllm"](asked).config
-            if method == "none":
-                overrides = {**overrides, "max_position_embeddings": LENGTH + 1}  # beyond what ships, as it is measured
+            overrides = _overrides(target, asked)
         except RopewalkError as wrong:
             cells[method][name] = f"refused: {str(wrong)[:60]}"
             continue
-        if "max_position_embeddings" in overrides:
-            overrides = overrides | {"max_position_embeddings": max(overrides["max_position_embeddings"], LENGTH + 1)}
         cases[method] = {"model": found.source.location, "ids": ids.tolist(), "length": LENGTH, "overrides": overrides}
         schemes[method] = Scheme(rotation=asked.rotation)
-    got = engine(python, cases, scratch)
+    got = engine(python, SCRIPTS[target], cases, scratch)
     ours = losses(loaded.model, ids, tuple(schemes.values()))
     for method, local in zip(schemes, ours, strict=True):
         there = got[method]
@@ -119,18 +181,30 @@ def one(python: Path, name: str, scratch: Path, cells: dict[str, dict[str, str]]
     return str(got["version"])
 
 
+def _overrides(target: str, asked: Request) -> dict[str, Any]:
+    """What is exported; for vLLM with room for the token that it generates, and for `none` beyond what ships."""
+    config = dict(ENGINES[target].configure(asked).config)
+    if target == "vllm" and (asked.method == "none" or "max_position_embeddings" in config):
+        config["max_position_embeddings"] = max(config.get("max_position_embeddings", 0), LENGTH + 1)
+    if target == "mlx" and asked.checkpoint.model_type == "gemma3_text":
+        config["sliding_window_pattern"] = 2  # of the two layers of the random model
+    return config
+
+
 def saved(name: str, directory: Path) -> Path:
     """A random checkpoint with heads as wide as engines want them."""
     wide = {key: value for key, value in WIDE.items() if key != "head_dim" or name not in ("gpt_neox",)}
+    if name == "gpt_neox":
+        wide["intermediate_size"] = 4 * WIDE["hidden_size"]  # which mlx-lm takes for granted
     model = tiny_models._class_of(name)(tiny_models.config_of(name, **wide)).eval()
     model.save_pretrained(directory)
     tiny_models.tokenizer().save_pretrained(directory)
     return directory
 
 
-def engine(python: Path, cases: dict[str, Any], scratch: Path) -> dict[str, Any]:
+def engine(python: Path, script: str, cases: dict[str, Any], scratch: Path) -> dict[str, Any]:
     """What vLLM gives in a process of its own."""
-    (scratch / "engine.py").write_text(ENGINE, encoding="utf-8")
+    (scratch / "engine.py").write_text(script, encoding="utf-8")
     (scratch / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
     environment = {key: value for key, value in {**os.environ, **QUIET}.items() if key != "PYTHONPATH"}
     command = [str(python), str(scratch / "engine.py"), str(scratch / "cases.json"), str(scratch / "out.json")]

@@ -12,7 +12,7 @@ from ropewalk.export import ENGINES
 from ropewalk.export.native import change
 
 ROOT = Path(__file__).parents[2]
-COLUMNS = ("hf", "vllm", "sglang", "llama.cpp flags", "GGUF (llama, phi3)", "GGUF (others)")
+COLUMNS = ("hf", "vllm", "sglang", "mlx", "llama.cpp flags", "GGUF (llama, phi3)", "GGUF (others)")
 GGUF = {"GGUF (llama, phi3)": ("llama", "phi3"), "GGUF (others)": ("qwen2", "qwen3", "gptneox", "gemma3")}
 DROPS = "truncate"
 

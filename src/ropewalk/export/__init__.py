@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from ropewalk.errors import ExportError
-from ropewalk.export import hf, llamacpp, sglang, vllm
+from ropewalk.export import hf, llamacpp, mlx, sglang, vllm
 from ropewalk.export.engine import Engine, Here, Live, Order
 from ropewalk.export.request import Checkpoint, Export, Request, request
 from ropewalk.plugins import plugged_in
@@ -33,7 +33,9 @@ __all__ = [
 
 GROUP = "ropewalk.engines"
 
-ENGINES: dict[str, Engine] = {each.name: each for each in (hf.ENGINE, vllm.ENGINE, sglang.ENGINE, llamacpp.ENGINE)}
+ENGINES: dict[str, Engine] = {
+    each.name: each for each in (hf.ENGINE, vllm.ENGINE, sglang.ENGINE, llamacpp.ENGINE, mlx.ENGINE)
+}
 
 
 def find(target: str) -> Engine:

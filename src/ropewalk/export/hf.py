@@ -7,6 +7,7 @@ fall back to 10000 in silence. Where both stand, version 5 takes `rope_scaling`,
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,12 +125,15 @@ def _switch(asked: Request) -> list[str]:
     return notes
 
 
-def directory(order: Order, out: Path) -> Made:
+Configure = Callable[[Request], Export]
+
+
+def directory(order: Order, out: Path, form: Configure = configure) -> Made:
     """The whole model with this rotation and its gains, in `out`. Raises ExportError."""
     from ropewalk.export.directory import write_directory
     from ropewalk.export.proof import prove
 
-    export, said = configure(order.asked), list[str]()
+    export, said = form(order.asked), list[str]()
 
     def proof(finished: Path) -> None:
         said.extend(prove(order, export, finished))
@@ -138,22 +142,22 @@ def directory(order: Order, out: Path) -> Made:
     return export, (*notes, *said, f"{out} is the whole model with this rotation.")
 
 
-def _artefacts(order: Order) -> Made:
+def artefacts(order: Order, form: Configure = configure) -> Made:
     """A directory in `--out`; for the sake of the proof alone, in a scratch directory."""
     from ropewalk.export.line import require_no_gains
 
     out = order.options.out
     if out is not None:
-        return directory(order, out)
+        return directory(order, out, form)
     require_no_gains(order)
-    export, said = configure(order.asked), tuple[str, ...]()
+    export, said = form(order.asked), tuple[str, ...]()
     if order.options.check:
         with tempfile.TemporaryDirectory() as scratch:
-            said = directory(order, Path(scratch) / "exported")[1][:-1]
+            said = directory(order, Path(scratch) / "exported", form)[1][:-1]
     return export, said
 
 
-def _refuses(options: Options) -> None:
+def refuses(options: Options) -> None:
     from ropewalk.export.directory import refuse_existing
 
     if options.out is not None:
@@ -171,6 +175,6 @@ ENGINE = Engine(
     name="hf",
     configure=configure,
     here=Here(name="transformers", prove=_prove),
-    artefacts=_artefacts,
-    refuses=_refuses,
+    artefacts=artefacts,
+    refuses=refuses,
 )
