@@ -193,7 +193,9 @@ def run(
         from ropewalk.cli.suites import run_suite
 
         if reuse is not None:
-            raise ExperimentError(f"--reuse {reuse}: takes passes of one model's run, and {file} is a suite; leave it out.")
+            raise ExperimentError(
+                f"--reuse {reuse}: takes passes of one model's run, and {file} is a suite; leave it out."
+            )
         return run_suite(several, source, out, exact, chosen)
     chosen["reuse"] = reuse
     _sweep(experiment, source, out, exact, **chosen)
