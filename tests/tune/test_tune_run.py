@@ -14,7 +14,7 @@ from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.methods.tuned_file import read
 from ropewalk.tuning import descent, named
 from ropewalk.tuning.asked import Request
-from ropewalk.tuning.bench import SchemeBench, windows
+from ropewalk.tuning.bench import Bench, windows
 from ropewalk.tuning.lines import lines
 from ropewalk.tuning.run import Found, tune
 
@@ -59,18 +59,18 @@ def test_what_was_judged_is_kept_and_not_measured_again(
     (out / "judged" / f"{prints[first]}-1.safetensors").unlink()
     (out / "judged" / f"{prints[second]}-essay.json").unlink()
     measured: list[str] = []
-    losses, answers = SchemeBench.losses, SchemeBench.answers
+    losses, answers = Bench.losses, Bench.answers
 
-    def seen_losses(self: SchemeBench, rotations: Any, document: int) -> Any:
-        measured.extend(f"{each.fingerprint}-{document}" for each in rotations)
-        return losses(self, rotations, document)
+    def seen_losses(self: Bench, schemes: Any, document: int) -> Any:
+        measured.extend(f"{each.fingerprint}-{document}" for each in schemes if 176 in self.trials)
+        return losses(self, schemes, document)
 
-    def seen_answers(self: SchemeBench, rotations: Any) -> Any:
-        measured.extend(each.fingerprint for each in rotations)
-        return answers(self, rotations)
+    def seen_answers(self: Bench, schemes: Any) -> Any:
+        measured.extend(each.fingerprint for each in schemes if 176 in self.trials)  # which the tuning set is not asked
+        return answers(self, schemes)
 
-    monkeypatch.setattr(SchemeBench, "losses", seen_losses)
-    monkeypatch.setattr(SchemeBench, "answers", seen_answers)
+    monkeypatch.setattr(Bench, "losses", seen_losses)
+    monkeypatch.setattr(Bench, "answers", seen_answers)
     again = tune(asked, REQUEST, out)
     assert measured == [f"{prints[first]}-1", prints[second]]
     assert again.result["judge"] == found.result["judge"]

@@ -44,7 +44,7 @@ def scheme(asked: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scheme
 def directory(asked: Any, scheme: tuple[Scheme, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tuned-run") / "run"
     methods = {"yarn": {"factor": 2}, "tuned": {"file": str(scheme[1])}}
-    raw = experiment(Path(asked.model).parent, lengths=[176, 256], methods=methods, search=None)
+    raw = experiment(Path(asked.model).parent, lengths=[176, 256], methods=methods, tune=None)
     sweep(ask(raw), out)
     return out
 

@@ -82,6 +82,21 @@ def parse_bytes(text: str, place: str) -> int:
     return int(float(found[1]) * UNITS[found[2]])
 
 
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def seconds(text: str) -> float:
+    """`90s`, `5m` or `1h` to seconds.
+
+    Raises:
+        ExperimentError: anything else.
+    """
+    number, unit = text[:-1], text[-1:]
+    if unit not in UNITS or not number.isdecimal() or not 0 < int(number) < 10**6:
+        raise ExperimentError(f"--budget {text}: must be a whole number with s, m or h, such as 90s or 5m.")
+    return float(int(number) * UNITS[unit])
+
+
 def parse_until(until: str | None, precision: str | None, budget: str | None) -> dict[str, Any] | None:
     """`--until decided` with its `--precision` in per cent and `--budget` in seconds; None if it was not given.
 
@@ -100,8 +115,6 @@ def parse_until(until: str | None, precision: str | None, budget: str | None) ->
         raise ExperimentError(f"--precision {precision!r}: must be per cent of a perplexity, such as 1%.")
     budget_s = None
     if budget is not None:
-        from ropewalk.searching.asked import seconds  # imports torch, as the others do
-
         budget_s = seconds(budget)
     return {"precision": None if found is None else float(found[1]), "budget_s": budget_s}
 

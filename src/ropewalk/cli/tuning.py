@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ropewalk.cli.arguments import seconds
 from ropewalk.cli.options import SERVE, TARGET_LENGTH, app, err, example
 from ropewalk.errors import ExperimentError
 
@@ -39,7 +40,6 @@ def tune(
 ) -> None:
     """Find a rotation and gains of the query by gradient descent, and judge them on text that they never saw."""
     from ropewalk.experiment import presets, schema
-    from ropewalk.searching.asked import seconds
     from ropewalk.terminal import progress, say
     from ropewalk.tuning.asked import Request
     from ropewalk.tuning.lines import lines
@@ -67,6 +67,12 @@ def tune(
         found = find(experiment, request, out, progress=report)
     say(*lines(found.result), found.file)
     return None
+
+
+@app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def search() -> None:
+    """The rotations that this searched for are tuned."""
+    raise ExperimentError("search: gave way to tuning; run ropewalk tune FILE --length N --out DIR --what rotation.")
 
 
 def _plan(experiment: Experiment, request: Request) -> None:
