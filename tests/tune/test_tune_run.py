@@ -11,6 +11,7 @@ import pytest
 from tune_experiments import experiment
 
 from ropewalk.errors import ExperimentError, ModelError, StoreError
+from ropewalk.files import write_whole
 from ropewalk.methods.tuned_file import read
 from ropewalk.tuning import descent, named
 from ropewalk.tuning.asked import Request
@@ -119,6 +120,39 @@ def test_the_same_command_goes_on_and_ends_alike(
     assert again.scheme.fingerprint == found.scheme.fingerprint
     assert again.result["judge"] == found.result["judge"]
     assert (out / named.FILE).stat().st_mtime_ns == before
+
+
+def plain(result: Any) -> Any:
+    """A result without the time that it took."""
+    without = {name: value for name, value in result.items() if name not in ("winner", "seeds")}
+    return without | {"seeds": [{**each, "wall_s": 0} for each in result["seeds"]]}
+
+
+def test_killed_at_any_moment_it_goes_on_and_ends_alike(
+    asked: Any, found: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a file of the named methods, of a step of either seed, and of the judgement is written."""
+    written: list[str] = []
+
+    def dying(at: str) -> Any:
+        def write(out: Path, name: str, data: bytes) -> None:
+            if name == at or (name.endswith(at) and len(written) > 1 and written[-1].startswith("judged")):
+                raise KeyboardInterrupt
+            written.append(name)
+            write_whole(out, name, data)
+
+        return write
+
+    for place, at in (("named", "named.json"), ("state", "seed-4.safetensors"), ("kept", "-filler.json")):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"ropewalk.tuning.{place}.write_whole", dying(at))
+            with pytest.raises(KeyboardInterrupt):
+                tune(asked, REQUEST, tmp_path)
+        assert not (tmp_path / "tune.json").exists()
+    again = tune(asked, REQUEST, tmp_path)
+    assert written
+    assert plain(again.result) == plain(found.result)
+    assert again.file.read_bytes() == found.file.read_bytes()
 
 
 def test_another_tuning_is_refused(asked: Any, found: Found, out: Path) -> None:

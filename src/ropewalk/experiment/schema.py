@@ -169,7 +169,8 @@ def parse(raw: Any, place: str) -> Experiment:
     if "search" in raw:
         raise ExperimentError(
             f"{place}: the section search gave way to tune, which takes of it "
-            f"{' and '.join(Tune.model_fields)}; rename it, leave the rest out, and run ropewalk tune FILE --what rotation."
+            f"{' and '.join(Tune.model_fields)}; rename it, leave the rest out, and run ropewalk tune FILE "
+            "--what rotation."
         )
     try:
         return _read_files(Experiment.model_validate(dict(raw)))

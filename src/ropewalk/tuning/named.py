@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter
 
 from ropewalk.errors import MethodError, StoreError
 from ropewalk.experiment.plan import Configuration, configurations
@@ -22,8 +23,8 @@ FILE = "named.json"
 GROUP = 8
 """Rotations measured between two writes."""
 MOST = 100_000_000
-Known = dict[str, dict[str, Any]]
-"""By fingerprint: an outcome's JSON values, or a reason why there is none."""
+Known = dict[str, Outcome | str]
+"""By fingerprint: an outcome, or a reason why there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ def measured(scene: Scene, bench: Bench, out: Path, told: Callable[[int, int], N
     """Every named configuration with losses, scored on the tuning set; those that are in the file are not run again."""
     experiment, geometry = scene.prepared.asked.experiment, scene.prepared.asked.geometry
     wanted = asked_for(experiment.methods, geometry, scene.length)
-    known = _read(out)
+    known = read(out)
     left = {rotation.fingerprint: rotation for rotation in wanted.values() if rotation.fingerprint not in known}
     fingerprints = list(left)
     for start in range(0, len(left), GROUP):
@@ -95,38 +96,55 @@ def measured(scene: Scene, bench: Bench, out: Path, told: Callable[[int, int], N
         group = fingerprints[start : start + GROUP]
         schemes = [Scheme(rotation=left[each]) for each in group]
         outcomes = bench.outcomes(schemes, scene.window, scene.short)
-        known |= {each: _plain(outcome) for each, outcome in zip(group, outcomes, strict=True)}
-        write_whole(out, FILE, json.dumps(known).encode())
+        known |= dict(zip(group, outcomes, strict=True))
+        _write(out, known)
     return _scored(scene, wanted, known)
 
 
 def _scored(scene: Scene, wanted: dict[Configuration, Rotation], known: Known) -> dict[Configuration, Candidate]:
     found: dict[Configuration, Candidate] = {}
     none = next(rotation for each, rotation in wanted.items() if each.label == "none")
-    if (why := known[none.fingerprint].get("reason")) is not None:
+    unscaled = known[none.fingerprint]
+    if isinstance(unscaled, str):
         raise StoreError(
-            f"tune: the model as it ships has no losses on the tuning set ({why}); give a shorter --length."
+            f"tune: the model as it ships has no losses on the tuning set ({unscaled}); give a shorter --length."
         )
-    unscaled = Outcome.read(known[none.fingerprint])
     for configuration, rotation in wanted.items():
-        if "reason" in known[rotation.fingerprint]:
-            continue
-        outcome = Outcome.read(known[rotation.fingerprint])
-        scored = score(outcome, unscaled, scene.goal)
-        found[configuration] = Candidate(label=configuration.label, rotation=rotation, outcome=outcome, score=scored)
+        outcome = known[rotation.fingerprint]
+        if isinstance(outcome, Outcome):
+            scored = score(outcome, unscaled, scene.goal)
+            found[configuration] = Candidate(
+                label=configuration.label, rotation=rotation, outcome=outcome, score=scored
+            )
     return found
 
 
-def _plain(outcome: Outcome | str) -> dict[str, Any]:
-    return outcome.plain() if isinstance(outcome, Outcome) else {"reason": outcome}
+@dataclass(frozen=True, slots=True)
+class _Without:
+    """A method that has no losses."""
+
+    reason: str
 
 
-def _read(out: Path) -> Known:
+_FILE = TypeAdapter(dict[str, Outcome | _Without], config=ConfigDict(ser_json_inf_nan="constants"))
+
+
+def read(out: Path) -> Known:
+    """What is measured already.
+
+    Raises:
+        StoreError: the file is damaged, or holds what no tuning writes.
+    """
     try:
-        return json.loads(read_inside(out, FILE, MOST))
+        found = _FILE.validate_json(read_inside(out, FILE, MOST), strict=True)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{out / FILE}: is damaged ({str(error)[:100]}); remove it, and it is measured again."
-        ) from None
+        reason = " ".join(str(error).split())[:100]
+        raise StoreError(f"{out / FILE}: is damaged ({reason}); remove it, and it is measured again.") from None
+    return {each: outcome.reason if isinstance(outcome, _Without) else outcome for each, outcome in found.items()}
+
+
+def _write(out: Path, known: Known) -> None:
+    plain = {each: _Without(outcome) if isinstance(outcome, str) else outcome for each, outcome in known.items()}
+    write_whole(out, FILE, _FILE.dump_json(plain))

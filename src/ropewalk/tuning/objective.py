@@ -6,9 +6,7 @@ Shapes: D documents, L short lengths, P probes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,18 +28,9 @@ class Outcome:
     short_DL: tuple[tuple[float, ...], ...]
     retrieval_P: tuple[float, ...] = ()
 
-    @classmethod
-    def read(cls, raw: Mapping[str, Any]) -> Outcome:
-        """From JSON, as `plain` gives it."""
-        return cls(
-            long_D=tuple(raw["long_D"]),
-            short_DL=tuple(tuple(each) for each in raw["short_DL"]),
-            retrieval_P=tuple(raw["retrieval_P"]),
-        )
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
+    def __post_init__(self) -> None:
+        if not self.long_D or [len(each) for each in self.short_DL] != [len(self.short_DL[0])] * len(self.long_D):
+            raise ValueError("its documents do not fit together")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
