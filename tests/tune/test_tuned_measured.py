@@ -22,6 +22,7 @@ from ropewalk.models import ModelSpec, load
 from ropewalk.models.geometry import geometry_of
 from ropewalk.report import points, study
 from ropewalk.report.content import content
+from ropewalk.report.recommend import judged_block, recommend
 from ropewalk.scheme import Gains, Scheme
 from ropewalk.tuning import winner
 from ropewalk.tuning.pairs import turning
@@ -84,6 +85,21 @@ def test_a_report_maps_gains_by_layer_and_head(directory: Path, scheme: tuple[Sc
     assert points.gains(found, "yarn factor=2", 256) == []
     section = next(each for each in content(found).sections if each.anchor == "gains")
     assert [figure.title for figure in section.figures] == [label]
+
+
+def test_it_competes_and_is_drawn_like_any_method(directory: Path, scheme: tuple[Scheme, Path]) -> None:
+    """In recommendations, on the front of cost and quality, and among the curves of lambda."""
+    found = study.read(directory)
+    label = next(row.label for row in found.run.rows if row.label.startswith("tuned"))
+    answer = recommend(found.run, 256)
+    assert label in {each.label for each in (answer.choice, *answer.tied, *answer.outdone)}
+    values = [row for row in found.run.rows if row.label == label and row.length == 256]
+    (at,) = [each for each in points.pareto(found.run, judged_block(found.run, 256), {}) if each["method"] == "tuned"]
+    assert at["value"] == next(row.value for row in values if row.metric == answer.column.name)
+    assert at["cost"] != 1
+    pairs = points.wavelengths(found, {"tuned": label}, 256)
+    geometry = geometry_of(load(ModelSpec(id=found.run.meta["experiment"]["model"]), dtype="float32").model.config)
+    assert [each["stretch"] for each in pairs] == pytest.approx(scheme[0].rotation.divisors(geometry), rel=1e-9)
 
 
 def test_its_run_exports_it(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
