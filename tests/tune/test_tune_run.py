@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import pytest
 import transformers
 from tune_experiments import experiment
 
-import ropewalk.models.load as loading
 from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.files import write_whole
 from ropewalk.methods.tuned_file import read
@@ -270,6 +270,7 @@ def test_models_that_cannot_be_tuned_are_refused(
 
 
 def test_a_scaled_softmax_is_refused(asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading = sys.modules["ropewalk.models.load"]  # whose name is a function's in its package
     real = loading.geometry_of
     monkeypatch.setattr(loading, "geometry_of", lambda config: dataclasses.replace(real(config), softmax_mscale=True))
     with pytest.raises(
