@@ -73,6 +73,70 @@ def alone(loaded: LoadedModel, row: PromptRow, decode: Any) -> np.ndarray[Any, A
     return generate(loaded.model, row.ids, row.scheme.rotation, row.new_tokens, finished)
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Rows of a grid, forced and to be gone on with, with the method, length and facts of each."""
+
+    forced: list[AnswerRow]
+    rows: list[PromptRow]
+    facts: list[tuple[str, int, Any]]
+
+
+def grid(loaded: LoadedModel, methods: list[str], lengths: list[int], options: Tasks) -> Grid:
+    made = Grid(forced=[], rows=[], facts=[])
+    for length in lengths:
+        prompts = METRIC.prompts(options, material(loaded), length)
+        for method in methods:
+            each = scheme(loaded, method, length)
+            for first, second in zip(prompts[: options.count], prompts[options.count :], strict=True):
+                ask, say = first.request, second.request
+                made.forced.append(AnswerRow(ids=ask.ids, scheme=each, answer_tokens=ask.answer_tokens))
+                made.rows.append(PromptRow(ids=say.ids, scheme=each, new_tokens=say.new_tokens, stop=say.stop))
+                made.facts.append((method, length, first.facts))
+    return made
+
+
+def compared(loaded: LoadedModel, made: Grid, longest: int, share: float) -> tuple[dict[str, Any], Any, Any]:
+    """Seconds and tokens of both sides, and the answers; `share` of the loop is run and scaled up."""
+    decode = lambda new: loaded.tokenizer.decode(new, skip_special_tokens=True)  # noqa: E731
+    fed = {"forced": 0, "prefill": 0, "decode": 0}
+    parts, budget, rows = split(loaded.model), batch_tokens(loaded.model, longest), made.rows
+    with fast(loaded.model, parts, compiled=False) as quick:
+
+        def body(reading: str) -> Any:
+            def counted(ids: Any, *more: Any) -> Any:
+                fed["decode" if reading == "prefill" and ids.shape[1] == 1 else reading] += ids.numel()
+                return quick.body(ids, *more)
+
+            return counted
+
+        asked, said = (dataclasses.replace(quick, body=body(reading)) for reading in ("forced", "prefill"))
+        few = rows[:2]
+        gathered(generate_shared(loaded.model, quick, few, budget, decode))  # warm
+        answers, forced_s = timed(lambda: gathered(score_shared(loaded.model, asked, made.forced, budget)))
+        print(f"{len(rows)} rows; forced in {forced_s:.1f} s", flush=True)
+        shared, shared_s = timed(lambda: gathered(generate_shared(loaded.model, said, rows, budget, decode)))
+    print(f"generated in {shared_s:.1f} s", flush=True)
+    step = max(1, round(1 / share)) if share else len(rows) + 1
+    sample = list(range(0, len(rows), step)) if share else []
+    loop, loop_s = timed(lambda: {i: alone(loaded, rows[i], decode) for i in sample})
+    agree = sum(not isinstance(shared[i], Failure) and shared[i].tolist() == loop[i].tolist() for i in sample)
+    loop_s *= len(rows) / max(1, len(sample))
+    found = {
+        "rows": len(rows),
+        "failures": sum(isinstance(each, Failure) for each in (*answers.values(), *shared.values())),
+        "tokens_of_prompts": sum(len(row.ids) for row in rows),
+        "tokens_fed": fed,
+        "forced_s": round(forced_s, 1),
+        "shared_s": round(shared_s, 1),
+        "loop_rows": len(sample),
+        "loop_s": round(loop_s, 1),
+        "times_faster": round(loop_s / shared_s, 1),
+        "rows_that_agree": f"{agree} of {len(sample)}",
+    }
+    return found, answers, shared
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model", nargs="?", default="strand")
@@ -86,76 +150,30 @@ def main() -> None:
     loaded = rw.load(args.model, dtype=args.dtype)
     chosen = {"tasks": args.tasks} if args.tasks else {}
     options = Tasks(samples=args.samples, generate="all", template="none", **chosen)
-    decode = lambda new: loaded.tokenizer.decode(new, skip_special_tokens=True)  # noqa: E731
-
-    built, build_s = timed(lambda: {n: METRIC.prompts(options, material(loaded), n) for n in args.lengths})
-    forced, rows, facts = [], [], []
-    for length, prompts in built.items():
-        schemes = [scheme(loaded, method, length) for method in args.methods]
-        for method, each in zip(args.methods, schemes, strict=True):
-            for first, second in zip(prompts[: options.count], prompts[options.count :], strict=True):
-                ask, say = first.request, second.request
-                forced.append(AnswerRow(ids=ask.ids, scheme=each, answer_tokens=ask.answer_tokens))
-                rows.append(PromptRow(ids=say.ids, scheme=each, new_tokens=say.new_tokens, stop=say.stop))
-                facts.append((method, length, first.facts))
-    fed = {"forced": 0, "prefill": 0, "decode": 0}
-    parts, budget = split(loaded.model), batch_tokens(loaded.model, max(args.lengths))
-
-    with fast(loaded.model, parts, compiled=False) as quick:
-
-        def body(reading: str) -> Any:
-            def counted(ids: Any, *more: Any) -> Any:
-                fed["decode" if reading == "prefill" and ids.shape[1] == 1 else reading] += ids.numel()
-                return quick.body(ids, *more)
-
-            return counted
-
-        asked, said = (dataclasses.replace(quick, body=body(reading)) for reading in ("forced", "prefill"))
-        print(f"{len(rows)} rows; prompts built in {build_s:.1f} s", flush=True)
-        answers, forced_s = timed(lambda: gathered(score_shared(loaded.model, asked, forced, budget)))
-        print(f"forced in {forced_s:.1f} s", flush=True)
-        shared, shared_s = timed(lambda: gathered(generate_shared(loaded.model, said, rows, budget, decode)))
-    print(f"generated in {shared_s:.1f} s", flush=True)
-    step = max(1, round(1 / args.loop)) if args.loop else len(rows) + 1
-    sample = list(range(0, len(rows), step)) if args.loop else []
-    loop, loop_s = timed(lambda: {i: alone(loaded, rows[i], decode) for i in sample})
-    agree = sum(not isinstance(shared[i], Failure) and shared[i].tolist() == loop[i].tolist() for i in sample)
+    made = grid(loaded, args.methods, args.lengths, options)
+    found, answers, shared = compared(loaded, made, max(args.lengths), args.loop)
 
     table: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for i, (method, length, known) in enumerate(facts):
+    for i, (method, length, known) in enumerate(made.facts):
         if isinstance(answers[i], Answers):
             table[method, length]["answer_nll"].append(float(answers[i].nll.mean()))
         if not isinstance(shared[i], Failure):
-            unit = OfPrompt(unit="", facts=known, answer=None, predicted=[], nll=None, text=decode(shared[i].tolist()))
-            found = METRIC.sample(METRIC.columns[1], options, (), unit)
-            table[method, length]["generated"].append(found.numerator)
-            table[method, length][known["task"]].append(found.numerator)
-    means = {f"{m} @ {n}": {k: round(float(np.mean(v)), 3) for k, v in each.items()} for (m, n), each in table.items()}
-    for name, each in means.items():
-        print(name, each)
-    print(
-        json.dumps(
-            {
-                "benchmark": "tasks",
-                "model": args.model,
-                "device": loaded.provenance.device,
-                "dtype": loaded.provenance.dtype,
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                "rows": len(rows),
-                "failures": sum(isinstance(each, Failure) for each in (*answers.values(), *shared.values())),
-                "tokens_of_prompts": sum(len(row.ids) for row in rows),
-                "tokens_fed": fed,
-                "prompts_s": round(build_s, 1),
-                "forced_s": round(forced_s, 1),
-                "shared_s": round(shared_s, 1),
-                "loop_rows": len(sample),
-                "loop_s": round(loop_s * len(rows) / max(1, len(sample)), 1),
-                "times_faster": round(loop_s * len(rows) / max(1, len(sample)) / shared_s, 1),
-                "rows_that_agree": f"{agree} of {len(sample)}",
-            }
-        )
-    )
+            text = loaded.tokenizer.decode(shared[i].tolist(), skip_special_tokens=True)
+            unit = OfPrompt(unit="", facts=known, answer=None, predicted=[], nll=None, text=text)
+            score = METRIC.sample(METRIC.columns[1], options, (), unit)
+            table[method, length]["generated"].append(score.numerator)
+            table[method, length][known["task"]].append(score.numerator)
+    for (method, length), each in table.items():
+        print(f"{method} @ {length}", {k: round(float(np.mean(v)), 3) for k, v in each.items()})
+    about = {
+        "benchmark": "tasks",
+        "model": args.model,
+        "device": loaded.provenance.device,
+        "dtype": loaded.provenance.dtype,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    print(json.dumps(about | found))
 
 
 if __name__ == "__main__":

@@ -1,50 +1,50 @@
-"""Which method keeps which task: the thirteen tasks over lengths, and how the two readings of them agree.
+"""The thirteen tasks under `none` and six methods at several lengths, how the two readings of them agree, and what
+generating them takes with shared prefill and in a loop.
 
-    python benchmarks/tasks_gpu.py OUT                                   # SmolLM2-135M to 32768, on one GPU
-    python benchmarks/tasks_gpu.py OUT --model strand --lengths 256 512 1024 --generated-at 256 512 1024   # on a CPU
+    python benchmarks/tasks_gpu.py OUT --model /tmp/smol.gguf             # SmolLM2-135M to 32768, on one GPU
+    python benchmarks/tasks_gpu.py OUT --model strand --forced --both 256 512 1024 --loop    # on a CPU
 
-Writes the run directories OUT/grid (right answers fed in) and OUT/generated (both readings, at some of the lengths),
-OUT/tasks.json, and prints both as Markdown. A run that is there goes on.
+First OUT/forced (right answers fed in), then OUT/both (both readings, at some of the lengths), then the loop at one
+length; each part can be left out, and a later call adds it. What is in OUT is printed as Markdown last, and written to
+OUT/tasks.json and OUT/tasks.md. A run that is there goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-import transformers
 
 import ropewalk as rw
+from ropewalk.metrics.tasks import Tasks
 from ropewalk.stats.correlation import spearman
 from ropewalk.stats.power import units_needed
+from tasks import compared, grid
 
 FACTOR = 4
 METHODS = ["linear", "ntk_aware", "ntk_by_parts", "dynamic_ntk", "yarn", "llama3"]
 ONE, OTHER = (f"{name} factor={FACTOR}" for name in ("yarn", "ntk_aware"))
-READINGS = ("answer_nll", "generated")
+PARTS, LOOP = ("forced", "both"), "loop.json"
 
 
-def measured(out: Path, args: argparse.Namespace, lengths: list[int], generate: str) -> tuple[Any, float]:
-    """A run, and the seconds that it took, loading included."""
+def measured(loaded: Any, out: Path, args: argparse.Namespace, lengths: list[int], generate: str) -> None:
+    """A run."""
     begun = time.monotonic()
     tasks = {"samples": args.samples, "generate": generate} | ({"tasks": args.tasks} if args.tasks else {})
-    run = rw.sweep(
-        args.model,
+    rw.sweep(
+        loaded,
         methods={name: {"factor": FACTOR} for name in METHODS},
         lengths=lengths,
         documents={"corpus": "builtin", "count": 2},
         metrics={"tasks": tasks},
-        dtype=args.dtype,
         out=out,
     )
-    return run, time.monotonic() - begun
+    print(f"{out.name}: {time.monotonic() - begun:.1f} s", flush=True)
 
 
 def cells(samples: pd.DataFrame) -> pd.Series[float]:
@@ -113,49 +113,64 @@ def needed(samples: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
+def report(out: Path) -> None:
+    """Write and print what is in OUT."""
+    found: dict[str, Any] = {"benchmark": "tasks_gpu", "runs": {}}
+    lines: list[str] = []
+    for name in PARTS:
+        if not (out / name).is_dir():
+            continue
+        run = rw.Run.open(out / name)
+        samples, frame = run.samples(), run.frame()
+        found["runs"][name] = {
+            "seconds": round(run.meta["wall_s"], 1),
+            "cells": len(frame),
+            "cells_without_value": int((frame["status"] != "ok").sum()),
+            "model": {key: run.meta["model"][key] for key in ("id", "dtype", "device", "parameters")},
+            "worker": run.meta["workers"][0],
+            "agreement": agreement(samples) if name == "both" else [],
+            "samples_needed": needed(samples),
+            "values": [[*map(str, key), round(float(v), 4)] for key, v in cells(samples).items()],
+        }
+        lines += ["", f"## {name}", *tables(samples)]
+    if (out / LOOP).is_file():
+        found["loop"] = json.loads((out / LOOP).read_text())
+    (out / "tasks.json").write_text(json.dumps(found, indent=1, default=str))
+    (out / "tasks.md").write_text("\n".join(lines) + "\n")
+    said = {name: {k: v for k, v in own.items() if k != "values"} for name, own in found["runs"].items()}
+    print(json.dumps({**found, "runs": said}, indent=1, default=str))
+    print("\n".join(lines), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--model", default="/tmp/smol.gguf")
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[2048, 4096, 8192, 16384, 32768])
-    parser.add_argument("--generated-at", type=int, nargs="*", default=[4096, 16384])
+    parser.add_argument("--forced", type=int, nargs="*", default=[2048, 4096, 8192, 16384, 32768])
+    parser.add_argument("--both", type=int, nargs="*", default=[2048, 4096, 8192])
+    parser.add_argument("--loop", type=int, nargs="*", default=[4096])
+    parser.add_argument("--share", type=float, default=0.02, help="of the loop's rows; the rest is scaled up")
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--tasks", nargs="+")
     args = parser.parse_args()
-    whole = args.generated_at == args.lengths
-    runs: dict[str, tuple[list[int], str]] = {"generated": (args.generated_at, "all")} if args.generated_at else {}
-    runs = runs if whole else {"grid": (args.lengths, "none"), **runs}
-    seconds, samples, failed = dict[str, float](), dict[str, pd.DataFrame](), dict[str, int]()
-    for name, (lengths, generate) in runs.items():
-        run, seconds[name] = measured(args.out / name, args, lengths, generate)
-        samples[name], frame = run.samples(), run.frame()
-        failed[name] = int((frame["status"] != "ok").sum())
-        print(f"{name}: {seconds[name]:.1f} s, {len(frame)} cells, {failed[name]} without a value", flush=True)
-        workers = run.meta["workers"][0]
-    both = samples.get("generated")
-    found = {
-        "benchmark": "tasks_gpu",
-        "model": args.model,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} cores",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "attention": workers["attention"],
-        "samples": args.samples,
-        "seconds": {name: round(took, 1) for name, took in seconds.items()},
-        "cells_without_value": failed,
-        "agreement": [] if both is None else agreement(both),
-        "samples_needed": [each for own in samples.values() for each in needed(own)],
-        "cells": {
-            name: [[*map(str, key), round(float(v), 4)] for key, v in cells(own).items()]
-            for name, own in samples.items()
-        },
-    }
-    (args.out / "tasks.json").write_text(json.dumps(found, indent=1))
-    print(json.dumps({key: value for key, value in found.items() if key != "cells"}, indent=1))
-    for name, own in samples.items():
-        print("\n".join([f"\n## {name}", *tables(own)]), flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.forced or args.both or args.loop:
+        begun = time.monotonic()
+        loaded = rw.load(args.model, dtype=args.dtype)
+        print(f"loaded in {time.monotonic() - begun:.1f} s on {loaded.provenance.device}", flush=True)
+    if args.forced:
+        measured(loaded, args.out / "forced", args, args.forced, "none")
+    if args.both:
+        measured(loaded, args.out / "both", args, args.both, "all")
+    if args.loop:
+        options = Tasks(
+            samples=args.samples, generate="all", template="none", **({"tasks": args.tasks} if args.tasks else {})
+        )
+        made = grid(loaded, ["none", *(f"{name}:{FACTOR}" for name in METHODS)], args.loop, options)
+        beside, _, _ = compared(loaded, made, max(args.loop), args.share)
+        (args.out / LOOP).write_text(json.dumps({"lengths": args.loop} | beside))
+    report(args.out)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
-"""What a rotation costs on a short-context benchmark: lm-eval on the same model, as shipped and patched.
+"""What a rotation costs on a short-context benchmark: lm-eval on the same model, as shipped and turned.
 
 Offline, on a tiny task of its own; put names of lm-eval's tasks in place of TASK where there is a network. Needs
-`pip install lm-eval` (written with 0.4.13).
+`pip install 'ropewalk[lm-eval]'` (written with 0.4.13).
 """
 
 import logging
 
 import datasets
-import lm_eval
-from lm_eval.models.huggingface import HFLM
+import pandas as pd
 
 import ropewalk as rw
+from ropewalk.harness import evaluate
+from ropewalk.scheme import Scheme
 
 ITEMS = [
     ("Once upon a time there was a little", ["girl", "of", "which", "were"]),
@@ -41,19 +42,14 @@ TASK = {
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 loaded = rw.load("strand")
-model = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, max_length=256)
-
-
-def accuracy() -> tuple[float, float]:
-    """Of the right word, with its standard error."""
-    found = lm_eval.simple_evaluate(model, tasks=[TASK], bootstrap_iters=0)["results"]["next_word"]
-    return found["acc,none"], (found["acc,none"] * (1 - found["acc,none"]) / len(ITEMS)) ** 0.5
-
-
-rows = {"as shipped": accuracy()}
-for factor in (4, 16):
-    rotation = rw.rotation(loaded.geometry, "linear", length=256 * factor, factor=factor)
-    with rw.patched(loaded.model, rotation):
-        rows[f"linear factor={factor}"] = accuracy()
-for name, (value, error) in rows.items():
-    print(f"{name:18s} accuracy {value:.3f} +- {error:.3f} on {len(ITEMS)} items")
+turns = {"as shipped": ("none", {}), **{f"linear factor={f}": ("linear", {"factor": f}) for f in (4, 16)}}
+schemes = {
+    name: Scheme(rotation=rw.rotation(loaded.geometry, method, length=4096, **params))
+    for name, (method, params) in turns.items()
+}
+found = pd.DataFrame(evaluate(loaded, schemes, [TASK], length=256)).pivot(
+    index="document", columns="scheme", values="numerator"
+)
+for name, own in found[list(schemes)].items():
+    apart = own - found["as shipped"]
+    print(f"{name:18s} accuracy {own.mean():.3f}, {apart.mean():+.3f} +- {apart.sem():.3f} on {len(own)} items")

@@ -50,6 +50,9 @@ class ModelSpec:
             raise ModelError(
                 "model: id is empty; give a Hugging Face id, a directory, a .gguf file or a built-in name."
             )
+        for key, name in (("id", self.id), ("adapter", self.adapter)):
+            if name is not None and "\0" in name:
+                raise ModelError(f"model: {key}={name!r} holds a NUL, which no path does; mend the name.")
 
     @classmethod
     def parse(cls, raw: object) -> Self:

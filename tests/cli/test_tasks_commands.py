@@ -42,6 +42,19 @@ def test_plan_shows_a_prompt_of_each_task_with_its_answer(ropewalk, written, unl
     assert "--- single_noise: " in said.out
 
 
+def test_a_plan_counts_what_is_fed_apart_from_what_is_generated(ropewalk, written, unloaded):
+    asked = {"samples": 3, "tasks": ["question"]}
+    one, both = (
+        json.loads(ropewalk("plan", written(metrics={"tasks": asked | more}), "--json", "--no-probe").out)
+        for more in ({}, {"generate": "all"})
+    )
+    assert (one["decode_tokens"], one["prefill_tokens"]) == (0, one["tokens"]) == (0, 3 * (256 + 1024))
+    assert both["decode_tokens"] == 3 * 32 * 2
+    assert both["prefill_tokens"] + both["decode_tokens"] == 2 * one["tokens"]
+    said = ropewalk("plan", written(metrics={"tasks": asked | {"generate": "all"}}), "--no-probe").out
+    assert "at most 192 of the tokens are generated one after another" in said
+
+
 def test_nothing_to_show_is_said(refused, written):
     assert refused("plan", written(metrics={"perplexity": {}}), "--show").startswith("--show: no metric")
 

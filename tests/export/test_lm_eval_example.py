@@ -24,7 +24,9 @@ def test_cost_of_a_rotation_on_a_short_benchmark(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()[-3:]
-    found = [re.fullmatch(r"(.{18}) accuracy (\d\.\d{3}) \+- \d\.\d{3} on 12 items", line) for line in lines]
+    found = [
+        re.fullmatch(r"(.{18}) accuracy (\d\.\d{3}), [+-]\d\.\d{3} \+- \d\.\d{3} on 12 items", line) for line in lines
+    ]
     assert [match and match[1].strip() for match in found] == ["as shipped", "linear factor=4", "linear factor=16"]
     assert found[0] is not None
     assert float(found[0][2]) >= 0.5  # chance is 0.25

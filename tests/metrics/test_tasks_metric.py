@@ -58,9 +58,9 @@ def test_both_readings_ask_the_same_samples(material, words):
 
 
 def test_generation_is_for_none_for_the_best_or_for_all(material):
-    for generate in ("all",):
+    for generate, best_by in (("all", None), ("best", "answer_nll")):
         asked = METRIC.asks(GENERATED, Tasks(generate=generate), LENGTH, LENGTH)
-        assert (asked.count, asked.first) == (260, 260)
+        assert (asked.count, asked.first, asked.best_by) == (260, 260, best_by)
     plain = Tasks(tasks=["question"], samples=2)
     assert METRIC.asks(GENERATED, plain, LENGTH, LENGTH) is None
     assert len(METRIC.prompts(plain, material, LENGTH)) == len(METRIC.facts(plain, LENGTH, 5)) == 2

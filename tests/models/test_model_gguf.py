@@ -197,6 +197,7 @@ def test_metadata_as_llama_cpp_reads_it(
     [
         ({"scaling.type": "linear", "scaling.factor": 2.0}, {"rope_freqs": [1.0] * 4}),
         ({"scaling.type": "yarn"}, {}),
+        ({"scaling.type": "yarn", "scaling.factor": -1.1}, {}),
         ({"scaling.type": "yarn", "scaling.factor": 2.0, "scaling.yarn_log_multiplier": 0.1}, {}),
         ({"scaling.type": "longrope"}, {}),
         ({"scaling.type": "mystery", "scaling.factor": 2.0}, {}),

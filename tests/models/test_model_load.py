@@ -23,6 +23,7 @@ from transformers.utils import logging
 from ropewalk.errors import ModelError
 from ropewalk.models import ModelSpec, geometry_of, load, patched, placement, read_geometry, source
 from ropewalk.models.foreign import quiet, sentences
+from ropewalk.models.load import read_tokenizer
 from ropewalk.models.placement import torch_device, torch_dtype
 from ropewalk.models.size import read_size
 from ropewalk.rope import Rotation
@@ -185,6 +186,15 @@ def test_missing_tokenizer_is_one_sentence(checkpoint: Path, tmp_path: Path) -> 
         file.unlink()
     with pytest.raises(ModelError, match=r"^model '.*' could not be loaded \("):
         load(spec_of(directory), device="cpu")
+
+
+def test_a_tokenizer_that_is_no_text_is_one_sentence(checkpoint: Path, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(checkpoint, tmp_path / "model"))
+    file = directory / "tokenizer.json"
+    raw = file.read_bytes()
+    file.write_bytes(raw[:40] + b"\x95" + raw[41:])
+    with pytest.raises(ModelError, match=r"tokenizer\.json: byte 40 is no UTF-8; download the file again\.$"):
+        read_tokenizer(ModelSpec(id=str(directory)))
 
 
 def test_unknown_architecture_is_one_sentence(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def test_a_mapping_has_every_key() -> None:
         ({"id": "a", "trust_remote_code": "yes"}, r"^model: trust_remote_code='yes' must be true or false\.$"),
         (7, r"^model: 7 must be a name or a mapping with the key id\.$"),
         ("  ", r"^model: id is empty; give a Hugging Face id, a directory, a \.gguf file or a built-in name\.$"),
+        ("~\0/x", r"^model: id='~\\x00/x' holds a NUL, which no path does; mend the name\.$"),
+        ({"id": "a", "adapter": "b\0"}, r"^model: adapter='b\\x00' holds a NUL"),
     ],
 )
 def test_everything_else_is_refused(raw: object, message: str) -> None:

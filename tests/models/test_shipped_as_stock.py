@@ -182,7 +182,7 @@ def test_a_window_beside_a_scaling_that_needs_none_is_what_methods_scale_from(ro
     assert config.rope_parameters[KEY] == 64
 
 
-@pytest.mark.parametrize("theta", ["10000", True, [10000.0]])
+@pytest.mark.parametrize("theta", ["10000", True, [10000.0], float("inf")])
 @pytest.mark.parametrize("place", ["beside", "among"])
 def test_a_base_that_is_no_number_is_refused(theta: Any, place: str) -> None:
     """transformers raises a TypeError when it builds such a model."""
@@ -191,6 +191,15 @@ def test_a_base_that_is_no_number_is_refused(theta: Any, place: str) -> None:
         **SMALL, rope_parameters=rope, **({} if rope.get("rope_theta") else {"rope_theta": theta})
     )
     message = rf"^LlamaConfig has rope_theta={re.escape(repr(theta))}, which is no number; write one in config.json\.$"
+    with pytest.raises(ModelError, match=message):
+        geometry_of(config)
+
+
+@pytest.mark.parametrize("window", ["auto", True, 64.5, float("nan"), float("inf")])
+def test_a_trained_window_that_is_no_number_is_refused(window: Any) -> None:
+    config = transformers.LlamaConfig(**SMALL, rope_parameters={"rope_type": "default", "rope_theta": 1e4})
+    config.rope_parameters = config.rope_parameters | {KEY: window}
+    message = rf"^LlamaConfig has {KEY}={re.escape(repr(window))}, which is no number of tokens; write one in config"
     with pytest.raises(ModelError, match=message):
         geometry_of(config)
 

@@ -17,7 +17,7 @@ from ropewalk.methods import make_params, resolve
 from ropewalk.models import geometry_of, patched
 from ropewalk.rope import RopeGeometry, Rotation
 from ropewalk.scheme import Branch, Gains, Positions, Scheme, Temperature
-from ropewalk.scoring import AnswerRow, NllRow, attention, fast, score_shared, split
+from ropewalk.scoring import AnswerRow, NllRow, attention, fast, kernels, score_shared, split
 from ropewalk.scoring.attention import installed
 
 LENGTH, WINDOW = 61, 32
@@ -366,3 +366,15 @@ def test_branches_in_other_architectures(stem: str, changes: dict[str, Any]) -> 
             assert np.abs(found - exact_nll(model, text, scheme)).max() < FLOAT_NOISE
             off = np.abs(found - exact_nll(model, text, Scheme(rotation=own))).max()
             assert off < FLOAT_NOISE if scheme is one else off > 10 * FLOAT_NOISE
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's own
+def test_the_exact_twin_runs_between_compiled_layers(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is where it runs on a GPU when fast branches are left out; a compiler that looked into it failed."""
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **kwargs: compiler(function, backend="eager", **kwargs))
+    monkeypatch.setattr(kernels, "COMPILED_TOKENS", 48)
+    text, scheme = ids(LENGTH), dataclasses.replace(scheme_of(*METHODS["self"][:2]), gains=gains(model))
+    with fast(model, split(model), compiled=True) as parts, installed(model, "eager"):
+        (found,) = losses(model, dataclasses.replace(parts, schemes=lambda: None), [NllRow(ids=text, scheme=scheme)])
+    assert np.abs(found - exact_nll(model, text, scheme)).max() < FLOAT_NOISE

@@ -128,7 +128,8 @@ def test_the_page_shows_every_task_what_is_lost_first_and_each_profile():
 def test_a_choice_can_be_by_either_reading():
     assert recommend(run(), 1024, by="generated").choice.label == "yarn"
     assert recommend(run(), 1024, by="answer_nll").column == LOSS
-    with pytest.raises(ExperimentError, match="must be one of perplexity, answer_nll, generated, both"):
+    assert recommend(run(), 1024, by="tasks").column == LOSS
+    with pytest.raises(ExperimentError, match="must be one of perplexity, tasks, answer_nll, generated, both"):
         recommend(run(), 1024, by="nothing")
     with pytest.raises(ExperimentError, match="there are no perplexities at 1024 tokens"):
         recommend(run(), 1024, by="perplexity")

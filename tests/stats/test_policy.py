@@ -1,6 +1,7 @@
 """What to measure next follows from what was measured, and from nothing else."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from blocks_for_tests import COLUMNS, nll_block, passkey_block
 from ropewalk.stats.policy import Outcomes, Step, next_step, sentence, widest
 from ropewalk.stats.power import power
 from ropewalk.stats.sequential import looks
-from ropewalk.stats.settle import command, needed
+from ropewalk.stats.settle import command, documents_for, needed
 
 SEED = 77
 APART = np.array([0.0, 0.004, 0.3, 1.0, 1.0, 2.0])
@@ -118,9 +119,17 @@ def test_evidence_that_would_settle_it() -> None:
     assert (found.label, found.difference) == ("near", pytest.approx(0.02))
     deviation = float(np.std(noise, ddof=1))
     assert power(found.units, 0.02, deviation, 0.05) >= 0.8 > power(found.units - 1, 0.02, deviation, 0.05)
-    (fewer,) = needed(block, precision=0.01, windows=4, between=0.2)
+    (fewer,) = needed(replace(block, between=0.2), precision=0.01, windows=4)
     assert fewer.units < found.units / 2
     assert fewer.units_if_equal < found.units_if_equal / 2
+    measured = replace(block, between=0.2, windows=4)
+    assert needed(measured, precision=0.01) == (found,)
+    assert needed(measured, precision=0.01, windows=1)[0].units > 2 * found.units
+    by_windows = documents_for(measured, 0.01)
+    assert by_windows[4] == found.units_if_equal
+    assert [*by_windows] == [1, 2, 4, 8]
+    assert sorted(by_windows.values(), reverse=True) == [*by_windows.values()]
+    assert [*documents_for(block, 0.01)] == [1]
     with pytest.raises(ValueError, match="windows=4"):
         needed(block, precision=0.01, windows=4)
     assert needed(block.only(["best", "far"]), precision=0.01) == ()

@@ -1,5 +1,5 @@
-"""lm-eval's own model and ours give the same results document by document, under `none` and under yarn; with lm-eval
-alone, which [dev] leaves out for its 33 dependencies."""
+"""lm-eval's own model and ours give the same results document by document, under `none` and under yarn exported to a
+directory; with lm-eval alone, which [dev] leaves out for its 33 dependencies."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import warnings
 import pytest
 
 from ropewalk.errors import ExperimentError
+from ropewalk.export import command
+from ropewalk.export.command import Options
 from ropewalk.harness import evaluate
 from ropewalk.methods import make_params, resolve
-from ropewalk.models import LoadedModel, patched
+from ropewalk.models import LoadedModel
 from ropewalk.scheme import Scheme
 
 LENGTH = 96
@@ -76,7 +78,7 @@ def test_without_lm_eval_the_extra_is_named(loaded, schemes, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_documents_get_what_lm_evals_own_model_gives_them(loaded, schemes, monkeypatch):
+def test_documents_get_what_lm_evals_own_model_gives_them(loaded, tiny, schemes, tmp_path, monkeypatch):
     lm_eval = pytest.importorskip("lm_eval")
     from lm_eval.models.huggingface import HFLM
 
@@ -92,10 +94,12 @@ def test_documents_get_what_lm_evals_own_model_gives_them(loaded, schemes, monke
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = evaluate(loaded, schemes, tasks(), LENGTH)
-        for scheme in schemes.values():
-            own = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, max_length=LENGTH, batch_size=1)
-            with patched(loaded.model, scheme):
-                kept(own, tasks=tasks(), bootstrap_iters=0)
+        command.run(
+            "yarn", "hf", model=str(tiny), params={"factor": 4.0}, length=LENGTH, options=Options(out=tmp_path / "yarn")
+        )
+        for directory in (tiny, tmp_path / "yarn"):
+            own = HFLM(pretrained=str(directory), dtype="float32", device="cpu", max_length=LENGTH, batch_size=1)
+            kept(own, tasks=tasks(), bootstrap_iters=0)
     assert len(found) == 2 * len(SENTENCES) * 4
     assert {each.metric for each in found if each.task == "choice"} == {"acc,none", "acc_norm,none"}
     for ours, theirs in zip(answers[:2], answers[2:], strict=True):

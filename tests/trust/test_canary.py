@@ -110,6 +110,15 @@ class TestRotationsThatReachTheLayers:
             loaded.model(ids)
         assert right == {yarn, none}
 
+    def test_under_branches_the_module_turns_nothing(self, loaded):
+        raw = {"reading": "released", "original_max_position_embeddings": 128}
+        scheme = resolve(loaded.geometry, "dca", make_params("dca", raw), 512).scheme
+        assert scheme.rotation.attention_factor > 1
+        ids = torch.arange(2, 302)[None] % 380
+        with torch.inference_mode(), reread(loaded.model) as right, patched(loaded.model, scheme):
+            loaded.model(ids)
+        assert [seen.inv_freq.any() for seen in right] == [False]
+
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
     def test_a_thousandth_of_another_angle_is_noticed(self, tiny, yarn, dtype):
         model = rw.load(str(tiny), dtype=dtype).model

@@ -17,6 +17,7 @@ from ropewalk.execution.run import sweep
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.results import Run
+from ropewalk.experiment.store import Store
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.metrics import METRICS, ruler
 
@@ -49,6 +50,17 @@ def test_a_record_of_another_kind_ends_a_resumed_run(run_copy, base_experiment, 
     with pytest.raises(StoreError, match="what it holds does not fit together"):
         sweep(ask(schema.parse(base_experiment, "test")), run_copy)
     assert (run_copy / "run.sqlite").read_bytes() == before
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-1e999"])
+def test_a_number_that_nobody_writes_is_damage(run_copy, number):
+    """It came out again, in a canary that a resumed run could not write."""
+    execute(run_copy, "UPDATE meta SET value = ? WHERE key = 'canary'", f'{{"ids": [1], "nll": [{number}]}}')
+    with (
+        contextlib.closing(Store.open_run(run_copy, read_only=True)) as store,
+        pytest.raises(StoreError, match="meta canary is damaged; restore the file"),
+    ):
+        store.meta("canary")
 
 
 def test_a_canary_of_another_kind_ends_a_verification(run_copy):

@@ -82,7 +82,7 @@ def parse_bytes(text: str, place: str) -> int:
     return int(float(found[1]) * UNITS[found[2]])
 
 
-UNITS = {"s": 1, "m": 60, "h": 3600}
+SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def seconds(text: str) -> float:
@@ -92,9 +92,21 @@ def seconds(text: str) -> float:
         ExperimentError: anything else.
     """
     number, unit = text[:-1], text[-1:]
-    if unit not in UNITS or not number.isdecimal() or not 0 < int(number) < 10**6:
+    if unit not in SECONDS or not number.isdecimal() or not 0 < int(number) < 10**6:
         raise ExperimentError(f"--budget {text}: must be a whole number with s, m or h, such as 90s or 5m.")
-    return float(int(number) * UNITS[unit])
+    return float(int(number) * SECONDS[unit])
+
+
+def parse_percent(text: str, place: str) -> float:
+    """`1%` or `0.5` in per cent.
+
+    Raises:
+        ExperimentError: anything else, 0, or more than 100.
+    """
+    found = re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)\s*%?", text.strip())
+    if found is None or not 0 < float(found[1]) <= 100:
+        raise ExperimentError(f"{place} {text!r}: must be per cent of a perplexity, such as 1%.")
+    return float(found[1])
 
 
 def parse_until(until: str | None, precision: str | None, budget: str | None) -> dict[str, Any] | None:
@@ -110,13 +122,11 @@ def parse_until(until: str | None, precision: str | None, budget: str | None) ->
         return None
     if until != "decided":
         raise ExperimentError(f"--until {until!r}: must be decided; leave it out to measure everything.")
-    found = None if precision is None else re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)\s*%?", precision.strip())
-    if precision is not None and (found is None or not 0 < float(found[1]) <= 100):
-        raise ExperimentError(f"--precision {precision!r}: must be per cent of a perplexity, such as 1%.")
+    percent = None if precision is None else parse_percent(precision, "--precision")
     budget_s = None
     if budget is not None:
         budget_s = seconds(budget)
-    return {"precision": None if found is None else float(found[1]), "budget_s": budget_s}
+    return {"precision": percent, "budget_s": budget_s}
 
 
 def read_experiment(

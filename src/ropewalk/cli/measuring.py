@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ropewalk.cli.arguments import parse_bytes, parse_until, read_experiment
+from ropewalk.cli.arguments import parse_bytes, parse_percent, parse_until, read_experiment
 from ropewalk.cli.options import (
     MEASURE,
     JsonFlag,
@@ -23,7 +23,7 @@ from ropewalk.cli.options import (
     print_tables,
     say_missing,
 )
-from ropewalk.errors import RopewalkError, visible
+from ropewalk.errors import ExperimentError, RopewalkError, visible
 
 if TYPE_CHECKING:
     from ropewalk.experiment.results import Run
@@ -64,6 +64,9 @@ def plan(
     memory: Annotated[
         str | None, typer.Option(metavar="BYTES", help="Say the longest length that fits, such as into 12GB.")
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="With --out: documents and windows that it takes.")
+    ] = None,
     no_probe: Annotated[
         bool, typer.Option("--no-probe", help="Leave out the time, which takes the model and about a minute.")
     ] = False,
@@ -84,6 +87,8 @@ def plan(
     asked = ask(experiment)
     if show:
         return _show(asked, as_json)
+    if precision is not None:
+        return _precise(precision, out, as_json)
     memory_needed, expected = needs.of(asked, given), None
     if not as_json:
         say(*lines(overview(asked, out, None, memory_needed)))
@@ -94,6 +99,24 @@ def plan(
     if as_json:
         return print_json(overview(asked, out, expected, memory_needed))
     say(time_line(expected, probed=not no_probe))
+    return None
+
+
+def _precise(text: str, out: Path | None, as_json: bool) -> None:
+    from ropewalk.report.settling import precise
+    from ropewalk.report.study import read_to_choose
+    from ropewalk.terminal import say
+
+    percent = parse_percent(text, "--precision")
+    if out is None or not out.is_dir():
+        raise ExperimentError(
+            f"--precision {text}: how documents scatter is known once some are measured; run four documents of two "
+            "windows first (--set documents.count=4 --set documents.windows=2) and name that directory with --out."
+        )
+    found = precise(read_to_choose(out, partial=True)[0], percent)
+    if as_json:
+        return print_json(found)
+    say(*found["said"])
     return None
 
 

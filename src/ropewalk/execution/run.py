@@ -29,6 +29,7 @@ from ropewalk.experiment.prepare import Asked, Progress, geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.schema import Experiment
+from ropewalk.experiment.selecting import selected, waits
 from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, sound, writing
 from ropewalk.experiment.todo import Chunk
 from ropewalk.files import open_own
@@ -153,8 +154,10 @@ class Session:
         facts = self.crew.ask("documents") if fresh else None
         if facts is not None:
             spans.keep_documents(self.store, facts)
-        plan = replace(self.asked.plan, documents=len(first.opening.documents))
-        writer = Writer(self.store, plan, Raw.read(self.store))
+        whole = replace(self.asked.plan, documents=len(first.opening.documents))
+        raw = Raw.read(self.store)
+        plan = selected(whole, raw.samples)
+        writer = Writer(self.store, plan, raw)
         for metric, length in dict.fromkeys((each.metric, each.length) for each in plan.prompts):
             writer.add_prompts(metric, length, self.crew.ask("prompts", metric, length))
         if facts is not None and facts.passes:
@@ -179,6 +182,9 @@ class Session:
                     waiting -= Counter(task.fingerprint for task, _ in event.outcomes)
                     rotations = f"{len(plan.schemes) - len(waiting)} of {len(plan.schemes)} rotations"
                     self.report(f"{event.outcomes[0][0].said}, {rotations}", done, total)
+            if len((more := selected(whole, raw.samples)).cells) > len(plan.cells):
+                plan, writer = more, Writer(self.store, more, raw)
+                total = done + sum(chunk.tokens for chunk in self.left(plan, writer.index))
         writer.finish()
         self.end(fresh)
         with self.store.transaction():
@@ -232,6 +238,11 @@ def _identity(asked: Asked, exact: bool, shard: Shard | None, until: Stopping | 
     if until is not None and shard is not None:
         raise ExperimentError(
             f"--shard {shard} and --until decided: who leaves depends on what all shards measure; give one of them."
+        )
+    if until is not None and (held := next((cell for cell in asked.plan.cells if waits(cell)), None)) is not None:
+        raise ExperimentError(
+            f"--until decided: {held.metric} is asked only of the best, which are not known before everything is "
+            f"read; leave --until out, or ask metrics.{held.source.name} for it of all configurations, or of none."
         )
     part |= {} if until is None else {"until": {"decided": True, "precision": until.precision}}
     return part | {

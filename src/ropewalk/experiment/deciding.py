@@ -109,8 +109,10 @@ class State:
         return {
             "why": self.ended,
             "of": "prompts" if self.until.prompts else "documents",
+            "precision": self.until.precision,
             "look": look and asdict(look),
             "running": list(self.step.standing.running),
+            "first": min((each.look.units for each in self.step.standing.left), default=None),
             "left": {each.label: sentence(each) for each in self.step.standing.left},
         }
 

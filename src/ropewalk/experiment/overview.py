@@ -39,6 +39,8 @@ def overview(
         "rotations": len(plan.schemes),
         "passes": plan.passes,
         "tokens": plan.tokens,
+        "prefill_tokens": plan.tokens - plan.decode_tokens,
+        "decode_tokens": plan.decode_tokens,
         "fed_tokens": None if estimate is None else estimate.fed_tokens,
         "predicted_s": None if estimate is None else round(estimate.seconds, 1),
         "memory": None if memory is None else asdict(memory),
@@ -84,6 +86,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"{found['passes_done']} passes done",
         window_line(found),
     ]
+    if found["decode_tokens"]:
+        said.insert(2, f"at most {found['decode_tokens']:,} of the tokens are generated one after another")
     if found["memory"] is not None:
         said.insert(2, memory_line(Memory(**found["memory"])))
     if found["extends_nothing"]:

@@ -114,6 +114,11 @@ class Plan:
         fed = sum(ends[-1] - feed.start for feed, ends in self.feeds.items()) * self.documents
         return fed + sum(each.length * each.prompts.count for each in self.prompts)
 
+    @property
+    def decode_tokens(self) -> int:
+        """Of `tokens` those that are generated one by one, at most, as far as a plan without a tokenizer knows."""
+        return sum(each.prompts.new_tokens * each.prompts.count for each in self.prompts)
+
     def same_rotation(self) -> list[dict[str, Any]]:
         """Which configurations are one scheme, at which lengths: `{"configurations": [...], "lengths": [...]}`."""
         at: dict[tuple[int, str], dict[str, None]] = {}

@@ -16,6 +16,7 @@ from ropewalk.experiment.deciding import State, Until, decide
 from ropewalk.experiment.index import Index
 from ropewalk.experiment.plan import Cell, Feed, Plan
 from ropewalk.experiment.schema import Experiment, stored
+from ropewalk.experiment.selecting import selected
 from ropewalk.experiment.store import Store, canonical
 from ropewalk.metrics.metric import OfDocument, OfPrompt, Prompts, Remark, Sample
 from ropewalk.metrics.readings import Reading
@@ -74,16 +75,17 @@ class Raw:
             raise store.damaged("meta identity or geometry") from None
 
     def plan(self) -> Plan:
-        """The plan, made again from what the run recorded.
+        """The plan, made again from what the run recorded and, where that decides who is asked, from its outcomes.
 
         Raises:
             StoreError: that is no plan.
         """
         try:
             configs = planning.configurations(self.experiment.methods)
-            return planning.make(self.experiment, self.geometry, len(self.documents), configs)
+            plan = planning.make(self.experiment, self.geometry, len(self.documents), configs)
         except (ExperimentError, MethodError, ModelError) as error:
             raise StoreError(f"{self.store.directory}: what it recorded cannot be planned again: {error}") from None
+        return selected(plan, self.samples)
 
     def decide(self) -> State | None:
         """Where a run that stops by itself stands, from its outcomes."""

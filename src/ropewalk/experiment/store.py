@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -249,10 +250,10 @@ class Store:
         """JSON out of a column.
 
         Raises:
-            StoreError: `what` is no JSON.
+            StoreError: `what` is no JSON, or holds a number that no writer writes: NaN, or beyond floats.
         """
         try:
-            return json.loads(text)
+            return json.loads(text, parse_constant=_finite, parse_float=_finite)
         except (TypeError, ValueError, RecursionError):
             raise self.damaged(what) from None
 
@@ -373,3 +374,11 @@ def sound(directory: Path) -> Iterator[None]:
             f"{directory / DATABASE}: what it holds does not fit together ({type(error).__name__}: {said}); restore "
             "the file, or start a new run."
         ) from error
+
+
+def _finite(text: str) -> float:
+    """A number of a record; NaN and what a float cannot hold are a ValueError."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number

@@ -37,11 +37,13 @@ class Prompts:
         count: how many.
         new_tokens: > 0 if they are generated: how many at most, as far as that is known without a tokenizer.
         first: place of the first among the metric's prompts of that length.
+        best_by: the name of a column: they are asked only of its best set, and of `none`; None: of all.
     """
 
     count: int
     new_tokens: int = 0
     first: int = 0
+    best_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -50,8 +50,9 @@ class Tasks(Options):
     """Which; all if left out."""
     samples: Annotated[int, Field(ge=1, le=2000)] = 20
     """Per task and length."""
-    generate: Literal["none", "all"] = "none"
-    """Under which schemes answers are generated as well."""
+    generate: Literal["none", "best", "all"] = "none"
+    """Under which schemes answers are generated as well: none, all, or at each length the method
+    none and those that `answer_nll` cannot tell from the best."""
     template: Literal["auto", "none", "chat"] = "auto"
     """auto takes the tokenizer's chat template where it has one."""
     thinking_tokens: Annotated[int, Field(ge=0)] = 0
@@ -89,6 +90,7 @@ def asks(column: Column, options: Tasks, length: int, longest: int) -> Prompts |
         count=options.count,
         new_tokens=PLANNED_TOKENS + options.thinking_tokens,
         first=options.count,
+        best_by=ANSWER_NLL.name if options.generate == "best" else None,
     )
 
 

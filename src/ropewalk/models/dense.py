@@ -43,6 +43,7 @@ def over(name: str) -> str:
 
 
 def _heeding(name: str) -> Callable[..., Any]:
+    @torch.compiler.disable  # what a call is to do is counted from call to call: nothing that a compiler may look into
     def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> Any:
         running = passing()
         inner = _inner(module, name)

@@ -97,9 +97,15 @@ def forward_of(
         factor = factor_R11.to(x.device)
         return given(angle_BTD.cos() * factor, angle_BTD.sin() * factor, x, layout=layout, casts=casts)
 
-    setattr(forward, _ROTATIONS, rotations)
+    branches = passing is not None and passing.schemes[0].branches
+    setattr(forward, _ROTATIONS, (_none_turns(rotations[0]),) if branches else rotations)
     setattr(forward, _LAYOUT, layout)
     return forward
+
+
+def _none_turns(rotation: Rotation) -> Rotation:
+    """The rotation that a module gives where attention is what turns."""
+    return Rotation(inv_freq=np.zeros_like(rotation.inv_freq))
 
 
 def still(x: Tensor, places: Tensor, *, layout: Layout, casts: bool, pairs: int) -> Rotary:
@@ -135,7 +141,7 @@ def _text_positions(position_ids: Tensor) -> Tensor:
 
 
 def rotations_of(forward: Callable[..., Any]) -> tuple[Rotation, ...] | None:
-    """What `forward_of` made it for; None if something else made it."""
+    """What `forward_of` made it to give, under branches one that stands still; None if something else made it."""
     return getattr(forward, _ROTATIONS, None)
 
 

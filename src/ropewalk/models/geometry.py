@@ -54,9 +54,14 @@ def geometry_of(config: Any) -> RopeGeometry:
     if theta is None or window is None:
         missing = "rope_theta" if theta is None else "max_position_embeddings"
         raise ModelError(f"{name} has {missing}=None; add the number that the model was trained with to config.json.")
-    if isinstance(theta, bool) or not isinstance(theta, int | float):
-        raise ModelError(f"{name} has rope_theta={theta!r}, which is no number; write one in config.json.")
+    if not _number(theta):
+        raise ModelError(f"{name} has rope_theta={short(theta)}, which is no number; write one in config.json.")
     original = _original_window(text, rope, layer_type)
+    for key, number in (("max_position_embeddings", window), (_ORIGINAL, original)):
+        if number is not None and (not _number(number) or number % 1):
+            raise ModelError(
+                f"{name} has {key}={short(number)}, which is no number of tokens; write one in config.json."
+            )
     stated = None if original is None or original == window else int(original)
     return RopeGeometry(
         rotary_dim=_rotary_dim(text, rope, layer_type),
@@ -67,6 +72,11 @@ def geometry_of(config: Any) -> RopeGeometry:
         layer_type=layer_type,
         softmax_mscale=hasattr(text, "qk_rope_head_dim") and hasattr(_modeling(text), "yarn_get_mscale"),
     )
+
+
+def _number(value: object) -> bool:
+    """Whether it is a number that a float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _original_window(text: Any, rope: Mapping[str, Any], layer_type: str | None) -> int | None:

@@ -189,7 +189,7 @@ def rope_parameters(header: Header, config: Any) -> dict[str, Any]:
         return partial | _longrope(*lists, window / original, original, attention)
     if kind in ("none", "linear") and not factors and attention == 1.0:
         return partial | ({"rope_type": "linear", "factor": factor} if factor else {"rope_type": "default"})
-    if kind == "yarn" and factor and not factors and not rope.get("scaling.yarn_log_multiplier"):
+    if kind == "yarn" and factor and factor > 0 and not factors and not rope.get("scaling.yarn_log_multiplier"):
         return partial | _yarn(header, factor, original)
     raise ModelError(
         f"{header.path.name}: rope.scaling.type={kind!r}, factor={factor} and tensors {sorted(factors)} are together a "

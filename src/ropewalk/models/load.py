@@ -192,7 +192,11 @@ def _read_tokenizer(source: Source, spec: ModelSpec) -> Any:
     if source.gguf is not None:
         return gguf.read_tokenizer(source.gguf)
     for file in _tokenizer_files(source):
-        require_bounded(spec.id, read_regular(file, MAX_TOKENIZER).decode())
+        try:
+            text = read_regular(file, MAX_TOKENIZER).decode()
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{file}: byte {error.start} is no UTF-8; download the file again.") from None
+        require_bounded(spec.id, text)
     return transformers.AutoTokenizer.from_pretrained(
         source.location, trust_remote_code=spec.trust_remote_code, **source.keywords
     )

@@ -165,12 +165,15 @@ def _dropping(run: Measured, block: Block, label: str) -> Direction | None:
 def judged_block(run: Measured, target: int, by: str = BOTH) -> Block:
     """Outcomes that decide about a target: of the shortest measured length at or beyond it that has any.
 
-    By what is found, equal shares stand in the order of the metric that would decide otherwise.
+    By what is found, equal shares stand in the order of the metric that would decide otherwise. A metric's name stands
+    for the first of its columns that was measured.
 
     Raises:
         ExperimentError: there is none; says what to run.
     """
-    known = [LOSSES, *(c.name for c in run.columns.values() if c.answered), BOTH]
+    answered = {c.name: columns()[c.name][0].name for c in run.columns.values() if c.answered}
+    by = next((column for column, metric in answered.items() if by == metric), by)
+    known = list(dict.fromkeys([LOSSES, *answered.values(), *answered, BOTH]))
     if by not in known:
         raise ExperimentError(f"--by {by}: must be one of {', '.join(known)}.")
     beyond = [length for length in run.lengths if length >= target]

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
+from ropewalk.errors import ExperimentError
 from ropewalk.report.recommend import Recommendation
+from ropewalk.stats.blocks import Block
+from ropewalk.stats.findings.quality import deciding_block
+from ropewalk.stats.findings.windows import gained
 from ropewalk.stats.measured import Measured
-from ropewalk.stats.settle import CHANCE, command, needed
+from ropewalk.stats.settle import CHANCE, command, documents_for, needed
 
 PERCENT = 1.0
 """The difference that does not matter."""
 BUILTIN = 17
 """Documents in the built-in corpus."""
+MOST = 64
+"""Windows of a document that are worth proposing."""
 
 
 def settling(run: Measured, answer: Recommendation) -> list[str]:
@@ -38,6 +46,44 @@ def settling(run: Measured, answer: Recommendation) -> list[str]:
     if answer.column.unit != "document":
         return [said]
     builtin = run.experiment.get("documents", {}).get("corpus") == "builtin"
-    windows = len(run.meta.get("documents") or block.units) // len(block.units)
-    more = command("FILE", units=units, available=BUILTIN if builtin else units, windows=windows)
-    return [said, more]
+    available, windows = BUILTIN if builtin else units, block.windows
+    worth = [each] if (each := gained(block)) else []
+    while units > available and block.between is not None:
+        windows *= 2
+        if windows > MOST:
+            return [f"{said} However many windows are read, {available} documents would not do.", *worth]
+        again = needed(block.only(answer.best.members), precision=precision, windows=windows)
+        units = next((each.units for each in again if each.label == first.label), None) or available + 1
+    return [said, *worth, command("FILE", units=units, available=available, windows=windows)]
+
+
+def precise(run: Measured, percent: float) -> dict[str, Any]:
+    """Documents, by windows of each, at which every interval among those that may be the best at the longest length
+    reaches no further than so many per cent, JSON values; `said` says it in sentences.
+
+    Raises:
+        ExperimentError: nothing measured has a unit to be precise in.
+    """
+    block = deciding_block(run, run.lengths[-1]) if run.lengths else None
+    if block is None or not (block.column.is_ratio or block.column.counts) or len(block.units) < 2:
+        raise ExperimentError(
+            f"--precision {percent:g}%: takes a perplexity or a share of two configurations on two documents or more; "
+            "measure some first."
+        )
+    found = documents_for(block, math.log1p(percent / 100) if block.column.is_ratio else percent / 100)
+    plain: dict[str, Any] = {"precision": percent, "length": block.lengths[0], "metric": block.metric}
+    plain["documents"] = {str(windows): units for windows, units in found.items()}
+    return plain | {"said": _precise(block, percent, found) if found else ["Nothing is open: one may be the best."]}
+
+
+def _precise(block: Block, percent: float, found: Mapping[int, int | None]) -> list[str]:
+    column, several = block.column, len(found) > 1
+    said = [
+        f"{percent:g} % among those that may be the best, {column.phrase} at {block.lengths[0]:,}, by what is measured:"
+    ]
+    for windows, units in found.items():
+        each = f" of {windows} window{'s' * (windows > 1)}" if several or windows > 1 else ""
+        said.append("more than a million would do" if units is None else f"{column.units(units)}{each}")
+    if not several and column.unit == "document":
+        said.append("what more windows are worth is known once two of each are measured (documents.windows)")
+    return said if gained(block) == "" else [*said, gained(block)]

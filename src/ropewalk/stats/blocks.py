@@ -36,6 +36,9 @@ class Block:
         left_out: configurations that were asked for and cannot be compared, with the reason.
         share: of the chance of an error that a judgement of the block may spend: below 1 where the same run was judged
             while it was measured (`sequential`).
+        windows: of each document, pooled in its outcomes.
+        between: share of a window's variance that is between documents, of differences from the best (`clusters`);
+            None where it is not known, as with one window.
         groups: N names of what each unit is one of several of, such as a task; empty where units have none.
     """
 
@@ -47,6 +50,8 @@ class Block:
     denominators_CN: FloatArray
     left_out: Mapping[str, str] = field(default_factory=_none_left_out)
     share: float = 1.0
+    windows: int = 1
+    between: float | None = None
     groups: tuple[str, ...] = ()
     _places: Mapping[str, int] = field(init=False, repr=False)
 
@@ -132,6 +137,8 @@ class Block:
             denominators_CN=self.denominators_CN[index],
             left_out={label: reason for label, reason in self.left_out.items() if label in kept},
             share=self.share,
+            windows=self.windows,
+            between=self.between,
             groups=self.groups,
         )
 

@@ -30,6 +30,8 @@ def clustered(block: Block, documents: Sequence[str]) -> Block:
     if len(documents) != len(block.units):
         raise ValueError(f"{len(block.units)} windows need as many documents' names, got {len(documents)}")
     names = tuple(dict.fromkeys(documents))
+    windows, rest = divmod(len(documents), len(names))
+    even = not rest and list(documents) == [name for name in names for _ in range(windows)]
     index = {name: i for i, name in enumerate(names)}
     member_ND = np.zeros((len(documents), len(names)))
     member_ND[np.arange(len(documents)), [index[name] for name in documents]] = 1.0
@@ -38,7 +40,19 @@ def clustered(block: Block, documents: Sequence[str]) -> Block:
         units=names,
         numerators_CN=block.numerators_CN @ member_ND,
         denominators_CN=block.denominators_CN @ member_ND,
+        windows=windows,
+        between=_share(block, len(names), windows) if even else None,
     )
+
+
+def _share(block: Block, documents: int, windows: int) -> float | None:
+    """Median over all others of the share of their differences from the best; None where nothing says it."""
+    if min(documents, windows) < 2 or block.counts or not (block.denominators_CN > 0).all():
+        return None
+    value_CDW = (block.numerators_CN / block.denominators_CN).reshape(len(block.labels), documents, windows)
+    apart_CDW = value_CDW - value_CDW[int(block.losses_C.argmin())]
+    vary = (apart_CDW.max(axis=2) > apart_CDW.min(axis=2)).any(axis=1)
+    return float(np.median([between(each).share.value for each in apart_CDW[vary]])) if vary.any() else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

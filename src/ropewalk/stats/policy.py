@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ropewalk.stats.best import distinct
+from ropewalk.stats.best import ASSUMING, distinct
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.column import Column
 from ropewalk.stats.intervals import FloatArray
@@ -137,5 +137,5 @@ def sentence(left: Left) -> str:
     by = "" if ends.low is None or ends.high is None else f" [{ends.low:.4g}, {ends.high:.4g}]"
     return (
         f"{left.label} left after {of}: {ends.value:.4g}{by} against {left.rival}, "
-        f"corrected p {left.p:.2g}, at most {left.look.share:.2g} of the run's chance of an error."
+        f"corrected p {left.p:.2g}, at most {left.look.share:.2g} of the run's chance of an error, {ASSUMING}."
     )

@@ -31,23 +31,18 @@ class Needed:
     units_if_equal: int | None
 
 
-def needed(
-    block: Block, *, precision: float, alpha: float = 0.05, windows: int = 1, between: float | None = None
-) -> tuple[Needed, ...]:
+def needed(block: Block, *, precision: float, alpha: float = 0.05, windows: int | None = None) -> tuple[Needed, ...]:
     """For every rival that cannot be told from the observed best, fewest units first; empty where all is settled.
 
     Args:
-        block: what has been measured, one window of each document.
+        block: what has been measured.
         precision: the difference that does not matter, in the unit of `Needed.difference`.
         alpha: chance of an error, corrected for the pairs of the best set.
-        windows: of each document in what is still to be measured.
-        between: share of variance between documents (`clusters.between`); needed where windows > 1.
+        windows: of each document; as many as were measured if None.
 
     Raises:
-        ValueError: windows > 1 without a share.
+        ValueError: other windows than were measured, and nothing says what they are worth.
     """
-    if windows > 1 and between is None:
-        raise ValueError(f"windows={windows} are worth what their share of variance between documents says; give it")
     best = best_set(block, alpha)
     same = set() if best.winner is None else {best.winner, *block.same(best.winner)}
     rivals = [label for label in best.members if label not in same]
@@ -57,24 +52,51 @@ def needed(
     pairs = len(best.members) * (len(best.members) - 1) // 2
     found = []
     for label in rivals:
-        (x_N, y_N), (best_x_N, best_y_N) = members.row(label), members.row(best.winner)
-        used_N = (y_N > 0) & (best_y_N > 0)
-        apart_N = x_N[used_N] / y_N[used_N] - best_x_N[used_N] / best_y_N[used_N]
-        spread = float(np.std(apart_N, ddof=1)) if apart_N.size > 1 else math.nan
-        if not spread > 0:
-            found.append(Needed(label=label, difference=abs(float(apart_N.mean())), units=None, units_if_equal=None))
-            continue
-        deviation = with_windows(spread, between or 0.0, windows)
+        deviation = _deviation(members, label, best.winner, windows)
         difference = abs(float(members.losses_C[members.labels.index(label)] - members.losses_C.min()))
         found.append(
             Needed(
                 label=label,
                 difference=difference,
-                units=units_needed(difference, deviation, alpha=alpha / pairs, chance=CHANCE) if difference else None,
-                units_if_equal=units_for_width(precision, deviation, 1 - alpha / pairs),
+                units=units_needed(difference, deviation, alpha=alpha / pairs, chance=CHANCE)
+                if difference and deviation > 0
+                else None,
+                units_if_equal=units_for_width(precision, deviation, 1 - alpha / pairs) if deviation > 0 else None,
             )
         )
     return tuple(sorted(found, key=lambda each: math.inf if each.units is None else each.units))
+
+
+def documents_for(block: Block, precision: float, alpha: float = 0.05) -> dict[int, int | None]:
+    """Documents that make every interval among those that may be the best reach no further than the precision, by
+    windows of each: 1, 2, 4 and 8 where their worth is known, else as many as were measured. None if a million would
+    not do; empty where nothing is open.
+
+    Args:
+        block: what has been measured.
+        precision: nats of mean loss, bits or share.
+        alpha: chance that any of the intervals misses.
+    """
+    counts = (1, 2, 4, 8) if block.between is not None else (block.windows,)
+    found = dict[int, int | None]()
+    for windows in counts:
+        each = [rival.units_if_equal for rival in needed(block, precision=precision, alpha=alpha, windows=windows)]
+        if each:
+            found[windows] = None if None in each else max(units for units in each if units is not None)
+    return found
+
+
+def _deviation(block: Block, label: str, best: str, windows: int | None) -> float:
+    """Standard deviation over documents of the difference of two configurations; NaN from one document."""
+    (x_N, y_N), (best_x_N, best_y_N) = block.row(label), block.row(best)
+    used_N = (y_N > 0) & (best_y_N > 0)
+    apart_N = x_N[used_N] / y_N[used_N] - best_x_N[used_N] / best_y_N[used_N]
+    spread = float(np.std(apart_N, ddof=1)) if apart_N.size > 1 else math.nan
+    if windows is None or windows == block.windows:
+        return spread
+    if block.between is None:
+        raise ValueError(f"windows={windows} are worth what several windows of each document say; measure some")
+    return with_windows(spread / with_windows(1.0, block.between, block.windows), block.between, windows)
 
 
 def command(experiment: str, *, units: int, available: int, windows: int) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ropewalk.stats.findings import fragile, grid, groups, planning, quality, retrieval, stopping
+from ropewalk.stats.findings import fragile, grid, groups, planning, quality, retrieval, stopping, windows
 from ropewalk.stats.findings.finding import Finding, Severity
 from ropewalk.stats.measured import Measured
 
@@ -30,6 +30,7 @@ FINDERS: tuple[Callable[[Measured], list[Finding]], ...] = (
     fragile.ranks,
     quality.smaller_than_interval,
     planning.documents_needed,
+    windows.windows,
     grid.few_key_tokens,
     grid.key_tokens_end_early,
     grid.duplicates,

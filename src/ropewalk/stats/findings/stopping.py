@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ropewalk.stats.best import ASSUMING
 from ropewalk.stats.findings.finding import Finding, listed
 from ropewalk.stats.measured import Measured
 
@@ -23,10 +24,25 @@ def said_of(decided: Mapping[str, Any]) -> str:
     if look is None:
         return "Measuring stopped before the first look: nothing is judged."
     windows = f"{look['windows']} windows of " if look["windows"] > 1 else ""
+    asked = decided.get("precision")
+    short = ""
+    if asked is not None and decided["why"] == "everything read" and len(running) > 1:
+        short = (
+            f" The documents at hand do not give the {asked:g} % that were asked for; ask for less, read more windows "
+            "of each (documents.windows), or give more documents: ropewalk plan FILE --precision says how many."
+        )
     return (
         f"Measuring stopped because {WHY[decided['why']]}, after {windows}{look['units']} {decided['of']}; "
-        f"{len(left)} configurations left on the way, in the running: {listed(running)}."
+        f"{len(left)} configurations left on the way, in the running: {listed(running)}.{short}"
     )
+
+
+def _unseen(decided: Mapping[str, Any]) -> str:
+    """How often the documents of the first departure hold no failure that one in ten has; empty of prompts."""
+    first = decided.get("first")
+    if first is None or decided["of"] != "documents":
+        return ""
+    return f" (the first left after {first}, which hold no failure on one in ten in {100 * 0.9**first:.0f} % of runs)"
 
 
 def stopped(run: Measured) -> list[Finding]:
@@ -38,8 +54,8 @@ def stopped(run: Measured) -> list[Finding]:
     return [
         Finding(
             kind="stopped",
-            sentence=f"{said_of(decided)} Whoever is truly best leaves in at most 5 % of such runs; best sets are now "
-            f"held to {share:.3g} of that, as the rest was for the looks before.",
+            sentence=f"{said_of(decided)} Whoever is truly best leaves in at most 5 % of such runs, {ASSUMING}"
+            f"{_unseen(decided)}; best sets are now held to {share:.3g} of that, as the rest was for the looks before.",
             evidence=dict(decided),
             severity="note",
         )
