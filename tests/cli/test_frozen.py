@@ -47,6 +47,7 @@ FROZEN = {
         "--until",
         "--precision",
         "--budget",
+        "--reuse",
     },
     "resume": {"DIRECTORY"},
     "results": {
@@ -103,7 +104,7 @@ FROZEN = {
     "tasks": set(),
     "compare": {"DIRECTORY_A", "DIRECTORY_B", "--json"},
     "verify": {"DIRECTORY", "--cells"},
-    "search": {"FILE", "--length", "--out", "--evaluations", "--budget", "--seed", "--max-short-cost", "--repeats"},
+    "search": set(),
     "tune": {
         "FILE",
         "--length",
