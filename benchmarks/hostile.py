@@ -51,8 +51,8 @@ from ropewalk.export import asking, endpoint  # noqa: E402
 from ropewalk.models import ModelSpec  # noqa: E402
 from ropewalk.models.load import read_tokenizer  # noqa: E402
 from ropewalk.report import write  # noqa: E402
-from ropewalk.searching.lines import escaped  # noqa: E402
 from ropewalk.terminal import csv_text, json_text, results_table  # noqa: E402
+from ropewalk.tuning.markdown import escaped  # noqa: E402
 
 LIMIT_S = 10
 PATIENCE = 9

@@ -103,7 +103,7 @@ FROZEN = {
     "tasks": set(),
     "compare": {"DIRECTORY_A", "DIRECTORY_B", "--json"},
     "verify": {"DIRECTORY", "--cells"},
-    "search": {"FILE", "--length", "--out", "--evaluations", "--budget", "--seed", "--max-short-cost", "--repeats"},
+    "search": set(),
     "tune": {
         "FILE",
         "--length",

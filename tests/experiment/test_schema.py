@@ -31,7 +31,7 @@ REFUSALS = [
     ({"lenghts": [64]}, "unknown key lenghts=[64]; did you mean lengths?"),
     (
         {"xyz": 1},
-        "unknown key xyz=1; known keys: model, dtype, lengths, documents, methods, metrics, window, seed, search.",
+        "unknown key xyz=1; known keys: model, dtype, lengths, documents, methods, metrics, window, seed, tune.",
     ),
     ({"metrics": {"perplexty": {}}}, "unknown key metrics.perplexty={}; did you mean perplexity?"),
     (

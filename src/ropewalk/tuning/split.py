@@ -1,4 +1,4 @@
-"""Which documents and probes a search sees, and which judge it: disjoint, recorded; pure."""
+"""Which documents and probes are tuned on, and which judge: disjoint, recorded; pure."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def split(
         documents: those that fill the longest length, one after the other as often as it has windows.
         seed: of the experiment: the judge's probes are those that a sweep of the same file uses.
         lengths: of the probes.
-        probes: per length of the search.
+        probes: per length of the tuning set.
         trials: probes per length of the judge.
         length: the longest length, for the message.
         keys: of the probes; None without any.
@@ -64,7 +64,7 @@ def split(
     kind = {document.id: document.kind for document in documents}
     if len(kind) < 2 * LEAST:
         raise ExperimentError(
-            f"documents: {len(kind)} of at least {length} tokens cannot be split into {LEAST} to search on and "
+            f"documents: {len(kind)} of at least {length} tokens cannot be split into {LEAST} to tune on and "
             f"{LEAST} to judge on; give {2 * LEAST} or more, or a smaller --length."
         )
     kinds = unique(kind.values())
@@ -85,5 +85,5 @@ def _apart(seed: int, lengths: Sequence[int], probes: int, trials: int, keys: Ke
         if not any(taken.intersection(keys(probes, n, found)) for n in lengths):
             return found
     raise ExperimentError(
-        f"search.probes={probes} and {trials} prompts of a sweep leave no keys apart; lower one of them."
+        f"tune.probes={probes} and {trials} prompts of a sweep leave no keys apart; lower one of them."
     )

@@ -1,6 +1,6 @@
-"""The verdict: the winner beside every named method, on documents and probes that the search never saw; pure.
+"""The verdict: the winner beside every named method, on documents and probes that tuning never saw; pure.
 
-Every row is one static rotation at all lengths, as an engine would run it.
+Every row is one static scheme at all lengths, as an engine would run it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ropewalk.metrics import of_keys
 from ropewalk.metrics.perplexity import PERPLEXITY
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.clusters import clustered
 from ropewalk.stats.column import Column
 from ropewalk.stats.paired import Paired
 
-WINNER = "searched"
 UNSCALED = "none"
 
 
@@ -31,10 +29,9 @@ class Verdict:
     Attributes:
         labels: the winner first, then its repeats, then each named method at its best.
         perplexity: by length, over all tokens after the first; one unit per document.
-        beyond: over the tokens from the window to the searched length.
+        beyond: over the tokens from the window to N.
         column: what is found; None without probes.
         found: by length; one unit per probe.
-        keys: the key tokens of the same stretch, where they count in the objective.
     """
 
     labels: tuple[str, ...]
@@ -43,7 +40,6 @@ class Verdict:
     beyond: Block
     column: Column | None
     found: Mapping[int, Block]
-    keys: Block | None = None
 
     def against(self, other: str) -> dict[str, Any]:
         """The winner compared with another row, JSON values: ratios of perplexity, differences of found shares."""
@@ -52,7 +48,6 @@ class Verdict:
         if self.column is not None:
             pairs = {str(n): _plain(b.paired(self.labels[0], other)) for n, b in self.found.items()}
             found[self.column.name] = pairs
-        found["keys"] = None if self.keys is None else _plain(self.keys.paired(self.labels[0], other))
         return found
 
     def spread(self, labels: Sequence[str]) -> dict[str, Any]:
@@ -67,7 +62,6 @@ class Verdict:
             "label": label,
             "beyond": math.exp(self.beyond.interval(label).value),
             "perplexity": {str(n): math.exp(b.interval(label).value) for n, b in self.perplexity.items()},
-            "keys": None if self.keys is None else math.exp(self.keys.interval(label).value),
         }
         if self.column is not None:
             found[self.column.name] = {str(n): b.interval(label).value for n, b in self.found.items()}
@@ -103,31 +97,6 @@ def losses_block(
         denominators_CN=np.full_like(sums, high - low),
     )
     return clustered(found, units)
-
-
-def keys_block(
-    losses: Mapping[str, Sequence[NDArray[np.float32]]],
-    masks: Sequence[NDArray[np.bool_]],
-    units: Sequence[str],
-    low: int,
-    high: int,
-) -> Block | None:
-    """Perplexity of the key tokens among low..high-1; masks bool `[T - 1]` by window. None without any."""
-    chosen = [np.flatnonzero(mask[low - 1 : high - 1]) + low - 1 for mask in masks]
-    kept = [i for i, places in enumerate(chosen) if places.size]
-    if not kept:
-        return None
-    sums = np.array([[float(each[i][chosen[i]].astype(np.float64).sum()) for i in kept] for each in losses.values()])
-    of_kept = tuple(units[i] for i in kept)
-    found = Block(
-        column=of_keys(),
-        lengths=(high,),
-        labels=tuple(losses),
-        units=of_kept,
-        numerators_CN=sums,
-        denominators_CN=np.tile(np.array([float(chosen[i].size) for i in kept]), (len(sums), 1)),
-    )
-    return clustered(found, of_kept)
 
 
 def found_block(column: Column, found: Mapping[str, Sequence[bool]], length: int) -> Block:
