@@ -63,8 +63,10 @@ def test_a_tuning_with_near_is_exact_inside_it_and_comes_back_from_its_file(aske
     own, far = found.scheme.branches
     assert (own.stop, far.start, own.rotation) == (192, 192, Rotation(inv_freq=own.rotation.inv_freq))
     assert far.rotation != own.rotation
-    inside = found.result["judge"]["short_cost"]["perplexity"] if "short_cost" in found.result["judge"] else (
-        found.result["short_cost"]["perplexity"]
+    inside = (
+        found.result["judge"]["short_cost"]["perplexity"]
+        if "short_cost" in found.result["judge"]
+        else (found.result["short_cost"]["perplexity"])
     )
     assert all(abs(each["value"] - 1) < 1e-6 for each in inside.values())
     content = read(found.file)

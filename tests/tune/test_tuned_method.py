@@ -15,10 +15,9 @@ from ropewalk.errors import MethodError
 from ropewalk.methods.method import parameters
 from ropewalk.methods.tuned import Tuned, tuned
 from ropewalk.methods.tuned_file import content, read
-from ropewalk.methods.near_far import near_far
 from ropewalk.models.pairs import Pairs
 from ropewalk.rope import RopeGeometry, Rotation
-from ropewalk.scheme import Gains, Positions, Scheme
+from ropewalk.scheme import Gains, Scheme
 from ropewalk.tuning import winner
 from ropewalk.tuning.pairs import Turning
 
