@@ -31,6 +31,9 @@ def tune(
         str | None,
         typer.Option(help="rotation, rotation+head, rotation+pair or rotation+head+pair; default the most that fits."),
     ] = None,
+    near: Annotated[
+        int | None, typer.Option(min=1, metavar="TOKENS", help="Nearer ones stay as trained; far ones are tuned alone.")
+    ] = None,
     max_short_cost: Annotated[
         float | None, typer.Option(metavar="PCT", help="Largest loss of perplexity inside the window, per cent.")
     ] = None,
@@ -54,6 +57,7 @@ def tune(
         seed=seed,
         repeats=repeats,
         what=what,
+        near=near,
         max_short_cost=max_short_cost,
     )
     if plan:

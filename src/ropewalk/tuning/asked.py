@@ -35,6 +35,8 @@ class Request:
         budget_s: seconds of each seed's descent; None for BUDGET_S, unless there are `steps`.
         seed: of the first repeat; the others count on.
         what: is tuned, one of WHATS; None takes the most that the model's weights can hold.
+        near: tokens nearer than which distances are told as trained: only what lies beyond is tuned, by its rotation;
+            None tunes one rotation for all distances.
         max_short_cost: per cent; None takes the file's.
     """
 
@@ -44,11 +46,12 @@ class Request:
     seed: int = 0
     repeats: int = 1
     what: str | None = None
+    near: int | None = None
     max_short_cost: float | None = None
     weights: Weights = field(default_factory=Weights)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "repeats", "budget_s"):
+        for name in ("steps", "repeats", "budget_s", "near"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ExperimentError(f"tune: {name}={value} must be more than 0; leave it out for the default.")
@@ -56,6 +59,12 @@ class Request:
             raise ExperimentError(f"tune: seed={self.seed} must be 0 or more.")
         if self.what is not None and self.what not in WHATS:
             raise ExperimentError(f"tune: what={self.what!r} must be one of {', '.join(WHATS)}.")
+
+        if self.near is not None and self.what not in (None, "rotation"):
+            raise ExperimentError(
+                f"tune: near={self.near} tunes the rotation of far tokens alone, as gains multiply the query at every "
+                f"distance; leave what={self.what} out."
+            )
 
     @property
     def seeds(self) -> range:
@@ -114,7 +123,12 @@ def tuning(prepared: Prepared, request: Request) -> Tuning:
     model = prepared.model.model
     _require_gradients(model)
     turns = turning(model)
-    what = _what(model, request.what, turns)
+    if request.near is not None and request.near > scene.window:
+        raise ExperimentError(
+            f"tune: near={request.near} must be at most the trained window of {scene.window} tokens, inside which all "
+            f"distances are known; give {scene.window} or less."
+        )
+    what = _what(model, request.what if request.near is None else "rotation", turns)
     return Tuning(scene=scene, request=request, turns=turns, what=what, material=_material(scene, request))
 
 

@@ -96,7 +96,7 @@ def _probed(tuning: Tuning, prepared: Prepared, report: Progress, clock: Clock) 
     parts, none = split(model), shipped(prepared.asked.geometry, request.length)
     device = parts.head.weight.device
     begins = parameters.start(geometry, none, parameters.shape_of(tuning.what, tuning.turns), device)
-    with opened(model, parts, tuning.turns) as tunable:
+    with opened(model, parts, tuning.turns, request.near) as tunable:
         drawn, ends = draw(tuning.material, request.seed, 0), [clock()]
         for done in range(2):
             report("probing steps", done, 2)

@@ -113,8 +113,8 @@ def _seed(found: Tuned, tuning: Tuning) -> dict[str, Any]:
         "of": found.state.steps,
         "wall_s": found.state.wall_s,
         "stopped": found.state.stopped,
-        "attention_factor": found.scheme.rotation.attention_factor,
-        "lambda": found.scheme.rotation.divisors(tuning.scene.prepared.asked.geometry),
+        "attention_factor": found.scheme.far.attention_factor,
+        "lambda": found.scheme.far.divisors(tuning.scene.prepared.asked.geometry),
         "largest_gain": None if gains is None else float(np.abs(gains.log).max()),
         "last": dict(zip(("beyond", "excess", "answer"), losses.mean(axis=0).tolist(), strict=True))
         if len(losses)

@@ -22,8 +22,9 @@ from ropewalk.experiment.prepare import Progress, prepare, versions
 from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.store import require_empty, writing
 from ropewalk.files import read_inside, write_whole
+from ropewalk.methods.near_far import near_far
 from ropewalk.models import LoadedModel
-from ropewalk.scheme import Scheme
+from ropewalk.scheme import Positions, Scheme
 from ropewalk.scoring import Split, fast, split
 from ropewalk.tuning import asked, descent, judging, memory, named, parameters, winner
 from ropewalk.tuning.asked import Request, Tuning
@@ -142,7 +143,7 @@ def _descent(
             request.repeats * state.steps,
         )
 
-    with opened(tuning.scene.prepared.model.model, parts, tuning.turns) as model:
+    with opened(tuning.scene.prepared.model.model, parts, tuning.turns, request.near) as model:
         begins = parameters.start(
             geometry, start.rotation, parameters.shape_of(tuning.what, tuning.turns), parts.head.weight.device
         )
@@ -160,6 +161,8 @@ def _descent(
     if not state.done:
         raise ExperimentError(f"tune: {state.stopped}.")
     pairs = geometry.rotary_dim // 2
+    if request.near is not None:
+        return near_far(geometry, request.near, query=Positions(), far=begins.rotation(geometry)), state
     return Scheme(rotation=begins.rotation(geometry), gains=begins.query_gains(tuning.turns.heads, pairs)), state
 
 
