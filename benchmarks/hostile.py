@@ -47,8 +47,9 @@ from ropewalk.errors import RopewalkError, visible  # noqa: E402
 from ropewalk.execution.run import sweep  # noqa: E402
 from ropewalk.experiment import schema  # noqa: E402
 from ropewalk.experiment.prepare import ask  # noqa: E402
-from ropewalk.experiment.store import Store, sha256  # noqa: E402
+from ropewalk.experiment.store import Store  # noqa: E402
 from ropewalk.export import asking, endpoint  # noqa: E402
+from ropewalk.files import sha256  # noqa: E402
 from ropewalk.models import ModelSpec  # noqa: E402
 from ropewalk.models.load import read_tokenizer  # noqa: E402
 from ropewalk.report import write  # noqa: E402
