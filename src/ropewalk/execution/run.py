@@ -18,6 +18,7 @@ from ropewalk.errors import ExperimentError, StoreError
 from ropewalk.execution import canary, local, spans
 from ropewalk.execution.executor import Crew, Done, Executor, Fleet, Joined
 from ropewalk.execution.lease import Opening
+from ropewalk.execution.loggers import Guarded, Logger, guarded
 from ropewalk.execution.pace import Pace, Stopping
 from ropewalk.execution.reuse import Other, take
 from ropewalk.execution.shard import Shard, belongs, share
@@ -53,6 +54,7 @@ def sweep(
     shard: Shard | None = None,
     until: Stopping | None = None,
     reuse: Path | None = None,
+    log: Logger | None = None,
 ) -> Run:
     """Run or resume an experiment in a directory.
 
@@ -67,6 +69,7 @@ def sweep(
         shard: the part of the plan to measure; `merge` puts all parts together.
         until: when to stop; None to measure everything.
         reuse: another run of the same model, whose passes and answers are taken where they are those asked for.
+        log: who shows the session elsewhere while it goes on.
 
     Raises:
         RopewalkError: see `ask`; also if `out` belongs to another experiment or is in use, or `reuse` measured
@@ -80,6 +83,7 @@ def sweep(
             pass
     with contextlib.ExitStack() as held:
         other = None if reuse is None else held.enter_context(Other.opened(reuse, out, exact=exact))
+        told = held.enter_context(guarded(log, out, asked.experiment.resolved()))
         report("loading the model", 0, 0)
         crew = held.enter_context(executor.crew(asked, exact, fleet))
         first = crew.first()
@@ -91,7 +95,7 @@ def sweep(
             try:
                 _require_records(store)
                 _begin(store, asked, first.opening, identity, source, until)
-                Session(store, asked, crew, report, shard, until).run(first, other)
+                Session(store, asked, crew, report, shard, until, told).run(first, other)
             finally:
                 store.close()
                 with contextlib.suppress(OSError):  # without it a damaged run cannot be told from a bug, and no more
@@ -125,9 +129,16 @@ class Session:
     """One go at a run, from the first worker's opening to the last one's end."""
 
     def __init__(
-        self, store: Store, asked: Asked, crew: Crew, report: Progress, shard: Shard | None, until: Stopping | None
+        self,
+        store: Store,
+        asked: Asked,
+        crew: Crew,
+        report: Progress,
+        shard: Shard | None,
+        until: Stopping | None,
+        log: Guarded,
     ) -> None:
-        self.store, self.crew, self.report, self.shard = store, crew, report, shard
+        self.store, self.crew, self.report, self.shard, self.log = store, crew, report, shard, log
         self.pace = Pace(None if until is None else until.budget_s)
         self.asked = asked
         self.numbers: dict[int, int] = {}
@@ -186,17 +197,18 @@ class Session:
                 if isinstance(event, Joined):
                     self.join(event)
                 elif isinstance(event, Done):
-                    writer.add(self.numbers.get(event.worker, number), event.outcomes)
+                    self.log.cells(writer.add(self.numbers.get(event.worker, number), event.outcomes))
                     tokens = sum(task.tokens for task, _ in event.outcomes)
                     done += tokens
                     self.pace.fed(tokens, writer.raw.state)
                     waiting -= Counter(task.fingerprint for task, _ in event.outcomes)
                     rotations = f"{len(plan.schemes) - len(waiting)} of {len(plan.schemes)} rotations"
                     self.report(f"{event.outcomes[0][0].said}, {rotations}", done, total)
+                    self.log.progress(done, total)
             if len((more := selected(whole, raw.samples)).cells) > len(plan.cells):
                 plan, writer = more, Writer(self.store, more, raw)
                 total = done + sum(chunk.tokens for chunk in self.left(plan, writer.index))
-        writer.finish()
+        self.log.cells(writer.finish())
         self.end(fresh)
         with self.store.transaction():
             self.store.set_meta("wall_s", (self.store.meta("wall_s") or 0.0) + time.monotonic() - started)
