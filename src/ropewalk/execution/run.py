@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from ropewalk.experiment.results import Run
 from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.selecting import selected, waits
 from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, sound, writing
-from ropewalk.experiment.todo import Chunk
+from ropewalk.experiment.todo import Chunk, Task
 from ropewalk.files import open_own
 from ropewalk.model_spec import ModelSpec
 
@@ -125,6 +125,20 @@ def begun(out: Path) -> tuple[Experiment, bool, Shard | None, Stopping | None]:
         return experiment, bool(identity["exact"]), None if shard is None else Shard.parse(str(shard)), until
 
 
+class Pending:
+    """What is done of what a session expects, kind by kind of work."""
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        tasks = [task for chunk in chunks for task in chunk.tasks]
+        self.asked, self.done = Counter(task.said for task in tasks), Counter[str]()
+        self.rotations = len({task.fingerprint for task in tasks})
+
+    def without(self, tasks: Iterable[Task]) -> str:
+        """What these tasks are part of, how far that is, and under how many rotations: they end together, or nearly."""
+        self.done.update(said := [task.said for task in tasks])
+        return f"{said[-1]}, {self.done[said[-1]]} of {self.asked[said[-1]]}, {self.rotations} rotations"
+
+
 class Session:
     """One go at a run, from the first worker's opening to the last one's end."""
 
@@ -192,7 +206,7 @@ class Session:
         done = total - sum(chunk.tokens for chunk in self.left(plan, writer.index))
         while chunks := self.next(plan, writer):
             writer.expect(chunks if writer.raw.state is None else ())
-            waiting = Counter(task.fingerprint for chunk in chunks for task in chunk.tasks)
+            pending = Pending(chunks)
             for event in self.crew.map(chunks):
                 if isinstance(event, Joined):
                     self.join(event)
@@ -201,9 +215,7 @@ class Session:
                     tokens = sum(task.tokens for task, _ in event.outcomes)
                     done += tokens
                     self.pace.fed(tokens, writer.raw.state)
-                    waiting -= Counter(task.fingerprint for task, _ in event.outcomes)
-                    rotations = f"{len(plan.schemes) - len(waiting)} of {len(plan.schemes)} rotations"
-                    self.report(f"{event.outcomes[0][0].said}, {rotations}", done, total)
+                    self.report(pending.without(task for task, _ in event.outcomes), done, total)
                     self.log.progress(done, total)
             if len((more := selected(whole, raw.samples)).cells) > len(plan.cells):
                 plan, writer = more, Writer(self.store, more, raw)
