@@ -48,6 +48,7 @@ FROZEN = {
         "--precision",
         "--budget",
         "--reuse",
+        "--log",
     },
     "resume": {"DIRECTORY"},
     "results": {
