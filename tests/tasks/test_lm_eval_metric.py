@@ -1,4 +1,4 @@
-"""The metric of lm-eval's tasks: its prompts, our passes, and per item the same verdict as lm-eval's own model gives."""
+"""The metric of lm-eval's tasks: its prompts, our passes, and per item the verdict that lm-eval's own model gives."""
 
 from __future__ import annotations
 
@@ -104,13 +104,8 @@ def test_items_are_judged_as_lm_evals_own_model_judges_them(folder, tiny, texts,
     theirs = lm_eval.simple_evaluate(
         own, tasks=NAMES, task_manager=TaskManager(include_path=str(folder)), bootstrap_iters=0
     )["samples"]
-    columns = {
-        ("choice", "acc"): ACC,
-        ("choice", "acc_norm"): NORM,
-        ("last", "acc"): ACC,
-        ("says", "exact_match"): SAID,
-    }
-    for (task, score), column in columns.items():
+    scores = [("choice", "acc", ACC), ("choice", "acc_norm", NORM), ("last", "acc", ACC), ("says", "exact_match", SAID)]
+    for task, score, column in scores:
         for each in theirs[task]:
             assert ours[column.name, f"{task} {each['doc_id']}"] == each[score], (task, each["doc_id"])
     assert len(ours) == 4 * len(SENTENCES)
@@ -121,22 +116,23 @@ def test_items_are_judged_as_lm_evals_own_model_judges_them(folder, tiny, texts,
 
 def resumed(asked, out):
     """A run that lost answers asks for those alone, and comes to the same."""
-    before = rw.Run.open(out).frame()
+    before = values(rw.Run.open(out))
     with contextlib.closing(sqlite3.connect(out / "run.sqlite")) as db, db:
         db.execute("DELETE FROM cells")
         db.execute("DELETE FROM answers WHERE rowid % 3 = 0")
-    after = swept(asked, out).frame()
-    keys = ["label", "metric", "value", "n"]
-    assert (
-        after[keys].sort_values(keys[:2]).to_numpy().tolist() == before[keys].sort_values(keys[:2]).to_numpy().tolist()
-    )
+    assert values(swept(asked, out)) == before
+
+
+def values(run):
+    kept = ["label", "metric", "value", "n"]
+    return run.frame()[kept].sort_values(kept[:2]).to_numpy().tolist()
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("tasks", "why"),
     [
-        (["filtered"], "filtered .generate_until. is not scored by a plain acc or exact_match .* harness.evaluate"),
+        (["filtered"], "filtered .generate_until. is not scored by a plain acc or exact_match .*harness.evaluate"),
         (["choyce"], "lm-eval knows no task 'choyce'; `lm-eval ls tasks` lists"),
     ],
 )
