@@ -133,6 +133,7 @@ def test_a_package_that_is_missing_is_named(
     monkeypatch.setitem(sys.modules, name, None)
     said = sweep("--log", name)
     assert said.err == (
-        f"ropewalk: --log {name}: its package is not installed; run pip install {name}; mend that, or leave --log out.\n"
+        f"ropewalk: --log {name}: its package is not installed; run pip install {name}; "
+        "mend that, or leave --log out.\n"
     )
     assert (said.code, (tmp_path / "run").exists()) == (2, False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ropewalk.errors import ExperimentError
-from ropewalk.metrics import longppl, passkey, perplexity, ruler, tasks
+from ropewalk.metrics import lm_eval, longppl, passkey, perplexity, ruler, tasks
 from ropewalk.metrics.metric import Metric, Options
 from ropewalk.plugins import plugged_in
 from ropewalk.stats.column import Column
@@ -22,6 +22,7 @@ METRICS: dict[str, Metric] = {
     "passkey": passkey.METRIC,
     "tasks": tasks.METRIC,
     "ruler": ruler.METRIC,
+    "lm_eval": lm_eval.METRIC,
 }
 
 
