@@ -510,7 +510,7 @@ def directories(indices: range, seed: int, separate: int, share: float) -> dict[
     found: dict[str, Tally] = {}
     kinds: Counter[str] = Counter()
     calls = 0
-    quick = mock.patch.object(write, "png", lambda *_: b"")  # drawing takes seconds, on what the page has taken
+    quick = mock.patch.object(write, "png", return_value=b"")  # drawing takes seconds, on what the page has taken
     with quick, tempfile.TemporaryDirectory() as home:
         place, victim = Place(Path(home)), Path(home) / "victim"
         shutil.copytree(place.run, victim)
