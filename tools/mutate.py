@@ -210,7 +210,7 @@ def trial(edit: Mutation, copy: Path, limit_s: float, tests: Sequence[str]) -> s
 def run(tests: Sequence[str], copy: Path, limit_s: float) -> str:
     """The first test of these files that fails on this copy of the source; empty if none does."""
     with tempfile.NamedTemporaryFile("r") as output:
-        words = ["-x", "-q", "-p", "no:cacheprovider", *tests]
+        words = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning", *tests]
         child = multiprocessing.get_context("fork").Process(target=_pytest, args=(words, copy, output.name))
         child.start()
         try:
@@ -221,8 +221,11 @@ def run(tests: Sequence[str], copy: Path, limit_s: float) -> str:
                 child.join()
         if over:
             return ""
-        failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", output.read(), re.M)
-    return "" if child.exitcode == 0 else failed[0] if failed else f"pytest's exit code {child.exitcode}"
+        said = output.read()
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", said, re.M) + re.findall(r"while loading conftest '(.+)'", said)
+    if child.exitcode and not failed:
+        sys.exit(f"pytest ended with {child.exitcode} and no failed test:\n{said[-3000:]}")
+    return failed[0] if child.exitcode else ""
 
 
 def _pytest(words: list[str], copy: Path, output: str) -> None:
