@@ -118,7 +118,7 @@ def recommend(
     Raises:
         RopewalkError: nothing was measured there, or cells are missing and not `partial`.
     """
-    from ropewalk.experiment.store import sound
+    from ropewalk.experiment.guards import sound
     from ropewalk.report.recommend import recommend as choose
     from ropewalk.report.study import read_to_choose
 
@@ -133,7 +133,7 @@ def compare(a: Run | str | Path, b: Run | str | Path) -> Compared:
     Raises:
         RopewalkError: they share nothing that can be compared.
     """
-    from ropewalk.experiment.store import sound
+    from ropewalk.experiment.guards import sound
     from ropewalk.report.compare import compare as contrast
     from ropewalk.report.study import read
 

@@ -47,6 +47,8 @@ FROZEN = {
         "--until",
         "--precision",
         "--budget",
+        "--reuse",
+        "--log",
     },
     "resume": {"DIRECTORY"},
     "results": {

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ropewalk.errors import ExportError
-from ropewalk.experiment.store import sound
+from ropewalk.experiment.guards import sound
 from ropewalk.export.checkpoint import Described, describe
 from ropewalk.export.request import Request, request
 from ropewalk.model_spec import ModelSpec
