@@ -116,6 +116,7 @@ FROZEN = {
         "--repeats",
         "--what",
         "--max-short-cost",
+        "--near",
         "--plan",
     },
 }

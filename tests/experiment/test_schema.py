@@ -70,7 +70,7 @@ REFUSALS = [
         "methods=['none', {'yarn': {'factor': 2}}]: must map method names to their parameters, such as "
         "yarn: {factor: [2, 4]}.",
     ),
-    ({"metrics": {}}, "metrics={}: names no metric; use perplexity, longppl, passkey, tasks or ruler."),
+    ({"metrics": {}}, "metrics={}: names no metric; use perplexity, longppl, passkey, tasks, ruler or lm_eval."),
     ({"metrics": ["perplexity"]}, "metrics=['perplexity']: must be a mapping, {} for the defaults."),
     ({"metrics": {"perplexity": 5}}, "metrics.perplexity=5: must be a mapping, {} for the defaults."),
     ({"metrics": {"perplexity": {"stride": 0}}}, f"metrics.perplexity.stride=0: {POSITIVE} 1."),
