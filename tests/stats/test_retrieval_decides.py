@@ -65,7 +65,7 @@ def test_p_is_corrected_for_all_pairs_of_the_tied():
 def test_what_its_test_cannot_tell_apart_stays_with_perplexity():
     answer = recommend(made(llama=18), 4096)
     assert (answer.choice.label, answer.outdone) == (LLAMA, ())
-    assert wording.headline(answer) == f"For 4,096 tokens, use {LLAMA} or one of 1 tied with it."
+    assert wording.headline(answer) == f"For 4,096 tokens, use {LLAMA} or the one tied with it."
 
 
 def test_perplexity_alone_where_asked():

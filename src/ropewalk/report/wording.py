@@ -79,7 +79,8 @@ def headline(answer: Recommendation) -> str:
     if answer.dropping == "unknown":
         return f"For {target} tokens, {leader} does best, but is not shown to beat dropping the context."
     tail = f", {over}" if over else ""
-    return f"For {target} tokens, use {choice.label}{f' or one of {ties} tied with it' if ties else ''}{tail}."
+    others = f" or {'the one' if ties == 1 else f'one of the {ties}'} tied with it" if ties else ""
+    return f"For {target} tokens, use {choice.label}{others}{tail}."
 
 
 def deploying(answer: Recommendation) -> str:
