@@ -154,13 +154,18 @@ def test_without_their_packages_a_run_is_refused_in_a_sentence(
     assert type(caught.value).__module__ == "ropewalk.errors"
 
 
-def test_an_executor_writes_the_store_that_local_writes(asked: Any, tmp_path: Path, install: Any) -> None:
+def test_an_executor_writes_the_store_that_local_writes(
+    asked: Any, tmp_path: Path, install: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install("backexecutor", {"ropewalk.executors": {"backwards": "EXECUTOR"}}, EXECUTOR)
     other = executor("backwards")
     run = sweep(asked, tmp_path / "other", executor=other)
     assert sum(importlib.import_module("backexecutor").TAKEN) > 0
     assert tables(run) == tables(sweep(asked, tmp_path / "local"))
     assert verify_rows(tmp_path / "other") == (len(run.rows()), [])
+    assert verify_passes(tmp_path / "other", 2, seed=0) == (2, [])
+    monkeypatch.setattr(write, "png", lambda *_: b"")
+    assert "loss of hard tokens" in write.report(tmp_path / "other")[1].read_text()
 
 
 def test_an_executor_that_nobody_offers_is_refused() -> None:
