@@ -113,7 +113,7 @@ def rows(out):
 
 def test_the_report_has_both_readings_each_of_those_it_was_read_for(whole):
     """Nobody who was not asked is missing from it, or stands there without a value."""
-    text = markdown(content(study.of(RunData.read(whole))), {})
+    text = markdown(content(study.of(RunData.read(whole))), ())
     forced, said = text.split("## Nats per token of the right answer, task by task")[1].split(
         "## Share of answers found, task by task"
     )
