@@ -243,8 +243,9 @@ def _of_document(arrays: Mapping[str, NDArray[Any]], index: int) -> dict[str, ND
     return {name: array.astype(bool) if array.dtype == np.uint8 else array for name, array in own.items()}
 
 
-def write_cells(store: Store, raw: Raw, cells: Iterable[Cell]) -> None:
-    """Store the value of every cell whose raw outcomes are all there; call inside a transaction."""
+def write_cells(store: Store, raw: Raw, cells: Iterable[Cell]) -> list[Mapping[str, Any]]:
+    """The rows of every cell whose raw outcomes are all there, which it stores; call inside a transaction."""
+    written = list[Mapping[str, Any]]()
     for cell in cells:
         measured = raw.measure(cell)
         if measured is not None:
@@ -252,3 +253,5 @@ def write_cells(store: Store, raw: Raw, cells: Iterable[Cell]) -> None:
             store.insert(
                 "cells", values | {"asked": canonical(values["asked"]), "resolved": canonical(values["resolved"])}
             )
+            written.append(values)
+    return written

@@ -14,7 +14,7 @@ from ropewalk.metrics.metric import Metric, Options
 from ropewalk.plugins import plugged_in
 from ropewalk.stats.column import Column
 
-__all__ = ["METRICS", "Metric", "Options", "column", "columns", "of_keys", "registered"]
+__all__ = ["METRICS", "Metric", "Options", "column", "columns", "registered"]
 
 METRICS: dict[str, Metric] = {
     "perplexity": perplexity.METRIC,
@@ -47,11 +47,6 @@ def columns() -> Mapping[str, tuple[Metric, Column]]:
                 )
             found[each.name] = metric, each
     return found
-
-
-def of_keys() -> Column:
-    """The column that is made of key tokens."""
-    return next(each for metric in METRICS.values() if "key" in metric.arrays for each in metric.columns)
 
 
 def column(name: str) -> Column:

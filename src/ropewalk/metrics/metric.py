@@ -174,7 +174,7 @@ class Metric:
         read: (options, lengths) to options that say what the files hold that they name. Asked once, where an experiment
             is read: a run that somebody else recorded opens none. Raises ExperimentError.
         show: (options, material, length, tokens to text) to prompts for people. Raises as `prompts` does.
-        probes: what searching and tuning can ask of its kind; None if its answers are not forced.
+        probes: what tuning can ask of its kind; None if its answers are not forced.
     """
 
     name: str
