@@ -17,7 +17,11 @@ from ropewalk.execution.shard import Shard
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.results import Run
+from ropewalk.experiment.run_data import RunData
 from ropewalk.experiment.verify import verify_rows
+from ropewalk.report import study
+from ropewalk.report.content import content
+from ropewalk.report.markdown import markdown
 
 ASKED = {
     "model": "strand",
@@ -105,3 +109,22 @@ def rows(out):
     kept = ["label", "length", "metric", "value", "n", "status"]
     frame = Run.open(out).frame()[kept].sort_values(kept[:3])
     return json.loads(frame.to_json(orient="records", double_precision=6))
+
+
+def test_the_report_has_both_readings_each_of_those_it_was_read_for(whole):
+    """Nobody who was not asked is missing from it, or stands there without a value."""
+    text = markdown(content(study.of(RunData.read(whole))), ())
+    forced, said = text.split("## Nats per token of the right answer, task by task")[1].split(
+        "## Share of answers found, task by task"
+    )
+    assert keeping(forced) == {"none", "linear factor=4", "yarn factor=2", BEST}
+    assert keeping(said) == generated(Run.open(whole))
+    assert "Where it disagrees with nats per token of the right answer" in said
+    assert "not measured yet" not in text
+
+
+def keeping(section: str) -> set[str]:
+    """Configurations in the table of how far each keeps up."""
+    table = section.split("How far each configuration keeps up")[1].strip().split("\n\n")[0]
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
+    return set(rows[2:])

@@ -160,8 +160,8 @@ def effects(points: Sequence[Point], styles: Mapping[str, Style], *, x: str, rat
     y = alt.Y("step:N", sort=names, title=None, axis=alt.Axis(labelLimit=230, grid=True, labelExpr=NARROW))
     value, low, high = ("log_ratio:Q", "log_low:Q", "log_high:Q") if ratio else ("ratio:Q", "low:Q", "high:Q")
     ends = [p[end] for p in points for end in ("low", "high")]
-    known = marks.change_axis([p["ratio"] for p in points], ends)
-    scale, axis = known if ratio else (alt.Scale(zero=False), alt.Axis(tickCount=5))
+    plain = alt.Scale(zero=False), alt.Axis(tickCount=5)
+    scale, axis = marks.change_axis([p["ratio"] for p in points], ends) if ratio else plain
     bars = base.mark_rule(strokeWidth=1.5, opacity=0.6, clip=True)
     spots = base.mark_point(filled=True, size=60, opacity=1)
     return marks.layered(
