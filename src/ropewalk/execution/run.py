@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
-import os
-import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ropewalk.errors import ExperimentError, StoreError
+from ropewalk.errors import StoreError
 from ropewalk.execution import canary, local, spans
 from ropewalk.execution.executor import Crew, Done, Executor, Fleet, Joined
+from ropewalk.execution.identity import first_difference, identity_of, require_ours, require_same
 from ropewalk.execution.lease import Opening
+from ropewalk.execution.lock import locked
+from ropewalk.execution.loggers import Guarded, Logger, guarded
 from ropewalk.execution.pace import Pace, Stopping
 from ropewalk.execution.reuse import Other, take
 from ropewalk.execution.shard import Shard, belongs, share
 from ropewalk.execution.writer import Writer, add_worker, now
 from ropewalk.experiment import deciding, todo
-from ropewalk.experiment.devices import kind_of
+from ropewalk.experiment.guards import DATABASE, sound
 from ropewalk.experiment.opening import seal
 from ropewalk.experiment.plan import Plan
 from ropewalk.experiment.prepare import Asked, Progress, geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.schema import Experiment
-from ropewalk.experiment.selecting import selected, waits
-from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, sound, writing
-from ropewalk.experiment.todo import Chunk
-from ropewalk.files import open_own
+from ropewalk.experiment.selecting import selected
+from ropewalk.experiment.store import Store, canonical
+from ropewalk.experiment.todo import Chunk, Task
 from ropewalk.model_spec import ModelSpec
 
 _LOG = logging.getLogger(__name__)
@@ -53,6 +52,7 @@ def sweep(
     shard: Shard | None = None,
     until: Stopping | None = None,
     reuse: Path | None = None,
+    log: Logger | None = None,
 ) -> Run:
     """Run or resume an experiment in a directory.
 
@@ -67,31 +67,33 @@ def sweep(
         shard: the part of the plan to measure; `merge` puts all parts together.
         until: when to stop; None to measure everything.
         reuse: another run of the same model, whose passes and answers are taken where they are those asked for.
+        log: who shows the session elsewhere while it goes on.
 
     Raises:
         RopewalkError: see `ask`; also if `out` belongs to another experiment or is in use, or `reuse` measured
             otherwise.
     """
     report = progress or (lambda what, done, total: None)
-    identity = _identity(asked, exact, shard, until)
-    _require_ours(out, identity)
+    identity = identity_of(asked, exact, shard, until)
+    require_ours(out, identity)
     if Store.exists(out):
         with locked(out):  # rather now than after the model is loaded
             pass
     with contextlib.ExitStack() as held:
         other = None if reuse is None else held.enter_context(Other.opened(reuse, out, exact=exact))
+        told = held.enter_context(guarded(log, out, asked.experiment.resolved()))
         report("loading the model", 0, 0)
         crew = held.enter_context(executor.crew(asked, exact, fleet))
         first = crew.first()
         if other is not None:
             other.require_alike(first.opening)
         with locked(out):
-            _require_ours(out, identity)
+            require_ours(out, identity)
             store = Store.open_run(out) if Store.exists(out) else Store.create(out)
             try:
                 _require_records(store)
                 _begin(store, asked, first.opening, identity, source, until)
-                Session(store, asked, crew, report, shard, until).run(first, other)
+                Session(store, asked, crew, report, shard, until, told).run(first, other)
             finally:
                 store.close()
                 with contextlib.suppress(OSError):  # without it a damaged run cannot be told from a bug, and no more
@@ -121,13 +123,34 @@ def begun(out: Path) -> tuple[Experiment, bool, Shard | None, Stopping | None]:
         return experiment, bool(identity["exact"]), None if shard is None else Shard.parse(str(shard)), until
 
 
+class Pending:
+    """What is done of what a session expects, kind by kind of work."""
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        tasks = [task for chunk in chunks for task in chunk.tasks]
+        self.asked, self.done = Counter(task.said for task in tasks), Counter[str]()
+        self.rotations = len({task.fingerprint for task in tasks})
+
+    def without(self, tasks: Iterable[Task]) -> str:
+        """What these tasks are part of, how far that is, and under how many rotations: they end together, or nearly."""
+        self.done.update(said := [task.said for task in tasks])
+        return f"{said[-1]}, {self.done[said[-1]]} of {self.asked[said[-1]]}, {self.rotations} rotations"
+
+
 class Session:
     """One go at a run, from the first worker's opening to the last one's end."""
 
     def __init__(
-        self, store: Store, asked: Asked, crew: Crew, report: Progress, shard: Shard | None, until: Stopping | None
+        self,
+        store: Store,
+        asked: Asked,
+        crew: Crew,
+        report: Progress,
+        shard: Shard | None,
+        until: Stopping | None,
+        log: Guarded,
     ) -> None:
-        self.store, self.crew, self.report, self.shard = store, crew, report, shard
+        self.store, self.crew, self.report, self.shard, self.log = store, crew, report, shard, log
         self.pace = Pace(None if until is None else until.budget_s)
         self.asked = asked
         self.numbers: dict[int, int] = {}
@@ -181,22 +204,21 @@ class Session:
         done = total - sum(chunk.tokens for chunk in self.left(plan, writer.index))
         while chunks := self.next(plan, writer):
             writer.expect(chunks if writer.raw.state is None else ())
-            waiting = Counter(task.fingerprint for chunk in chunks for task in chunk.tasks)
+            pending = Pending(chunks)
             for event in self.crew.map(chunks):
                 if isinstance(event, Joined):
                     self.join(event)
                 elif isinstance(event, Done):
-                    writer.add(self.numbers.get(event.worker, number), event.outcomes)
+                    self.log.cells(writer.add(self.numbers.get(event.worker, number), event.outcomes))
                     tokens = sum(task.tokens for task, _ in event.outcomes)
                     done += tokens
                     self.pace.fed(tokens, writer.raw.state)
-                    waiting -= Counter(task.fingerprint for task, _ in event.outcomes)
-                    rotations = f"{len(plan.schemes) - len(waiting)} of {len(plan.schemes)} rotations"
-                    self.report(f"{event.outcomes[0][0].said}, {rotations}", done, total)
+                    self.report(pending.without(task for task, _ in event.outcomes), done, total)
+                    self.log.progress(done, total)
             if len((more := selected(whole, raw.samples)).cells) > len(plan.cells):
                 plan, writer = more, Writer(self.store, more, raw)
                 total = done + sum(chunk.tokens for chunk in self.left(plan, writer.index))
-        writer.finish()
+        self.log.cells(writer.finish())
         self.end(fresh)
         with self.store.transaction():
             self.store.set_meta("wall_s", (self.store.meta("wall_s") or 0.0) + time.monotonic() - started)
@@ -244,70 +266,6 @@ class Session:
             raise wrong[0]
 
 
-def _identity(asked: Asked, exact: bool, shard: Shard | None, until: Stopping | None) -> Mapping[str, Any]:
-    part: dict[str, Any] = {} if shard is None else {"shard": str(shard)}
-    if until is not None and shard is not None:
-        raise ExperimentError(
-            f"--shard {shard} and --until decided: who leaves depends on what all shards measure; give one of them."
-        )
-    if until is not None and (held := next((cell for cell in asked.plan.cells if waits(cell)), None)) is not None:
-        raise ExperimentError(
-            f"--until decided: {held.metric} is asked only of the best, which are not known before everything is "
-            f"read; leave --until out, or ask metrics.{held.source.name} for it of all configurations, or of none."
-        )
-    part |= {} if until is None else {"until": {"decided": True, "precision": until.precision}}
-    return part | {
-        "experiment": asked.experiment.resolved(),
-        "exact": exact,
-        "documents": [document.sha256 for document in asked.documents],
-    }
-
-
-def _require_ours(out: Path, identity: Mapping[str, Any]) -> None:
-    """Refuse a directory that holds something else."""
-    if not Store.exists(out):
-        require_empty(out)
-        return
-    store = Store.open_run(out)  # its writer may undo a commit that a kill cut short
-    try:
-        found = store.meta("identity")
-    finally:
-        store.close()
-    if found is not None and found != identity:
-        differs = first_difference(found, identity)
-        raise StoreError(f"{out}: holds another experiment ({differs}); choose another --out, it is never overwritten.")
-
-
-def first_difference(found: Any, asked: Any, path: str = "") -> str:
-    """The first key in which two identities differ, with both values; of texts their hashes say nothing to anybody."""
-    if path == "documents" and isinstance(found, list) and isinstance(asked, list):
-        return "its documents were other texts"
-    if isinstance(found, Mapping) and isinstance(asked, Mapping):
-        for key in [*asked, *found]:
-            if found.get(key) != asked.get(key):
-                return first_difference(found.get(key), asked.get(key), f"{path}.{key}" if path else str(key))
-    there, here = (repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..." for value in (found, asked))
-    return f"{path.removeprefix('experiment.')} is {there} there and {here} here"
-
-
-@contextlib.contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """One process at a time writes to a run directory."""
-    with contextlib.ExitStack() as held:
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-            lock = held.enter_context(os.fdopen(open_own(out, LOCK), "r+"))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                owner = lock.read(200).strip() or "another process"
-                raise StoreError(f"{out}: is in use by {owner}; wait for it, or choose another --out.") from None
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            lock.flush()
-        yield
-
-
 def _require_records(store: Store) -> None:
     """Refuse a run whose records are not of the kinds that a session reads and adds to, before it adds anything.
 
@@ -323,23 +281,6 @@ def _require_records(store: Store) -> None:
             list(known["checks"])
         if (model := store.meta("model")) is not None:
             model["weights_sha256"], model["dtype"], model["device"]
-
-
-def require_same(store: Store, known: Mapping[str, Any] | None, model: Mapping[str, Any], who: str = "") -> None:
-    """Refuse weights, a dtype or a kind of device other than the run's.
-
-    Raises:
-        StoreError: naming the first difference.
-    """
-    for name in ("weights_sha256", "dtype", "device"):
-        if known is None or known[name] == model[name]:
-            continue
-        if name != "device" or kind_of(known[name]) != kind_of(model[name]):
-            by = f" for {who}" if who and who != local.NAME else ""
-            raise StoreError(
-                f"{store.directory}: was made with {name} {known[name]}, now it is {model[name]}{by}; choose another "
-                "--out."
-            )
 
 
 def _begin(
