@@ -112,6 +112,7 @@ def rotation(
     else:
         assert rotary_dim is not None
         assert rope_theta is not None
+        assert window is not None
         geometry = RopeGeometry(rotary_dim=rotary_dim, rope_theta=rope_theta, max_position_embeddings=window)
     found = resolve(geometry, method, params, length).rotation
     values = {
