@@ -31,7 +31,7 @@ MEANT = (
     [{"methods": {"yran": {}}}, {"methods": {"yarn": {"factr": 2}}}, {"model": {"id": "strand", "revison": "x"}}],
     ids=str,
 )
-@pytest.mark.parametrize("command", [("plan",), ("run", "--out", "x"), ("search", "--length", "512", "--out", "x")])
+@pytest.mark.parametrize("command", [("plan",), ("run", "--out", "x"), ("tune", "--length", "512", "--out", "x")])
 def test_a_typo_is_refused_without_torch(file, command, change):
     verb, *options = command
     arguments = json.dumps([verb, str(file(**change)), *options])

@@ -132,6 +132,8 @@ def test_a_package_that_is_missing_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     said = sweep("--log", name)
-    wrong = f"its package is not installed; run pip install {name}; mend that, or leave --log out."
-    assert said.err == f"ropewalk: --log {name}: {wrong}\n"
+    assert said.err == (
+        f"ropewalk: --log {name}: its package is not installed; run pip install {name}; "
+        "mend that, or leave --log out.\n"
+    )
     assert (said.code, (tmp_path / "run").exists()) == (2, False)

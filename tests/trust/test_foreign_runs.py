@@ -15,7 +15,7 @@ from harness import run
 
 from ropewalk.cli import app, err
 from ropewalk.errors import MethodError, StoreError
-from ropewalk.execution.run import locked
+from ropewalk.execution.lock import locked
 from ropewalk.experiment import opening
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import Store

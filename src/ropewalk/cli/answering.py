@@ -141,7 +141,7 @@ def recommend(
     as_json: JsonFlag = False,
 ) -> None:
     """Say which configuration to use at a length, on what evidence, and what is tied with it."""
-    from ropewalk.experiment.store import sound
+    from ropewalk.experiment.guards import sound
     from ropewalk.export import find
     from ropewalk.report.deploy import deploy_command
     from ropewalk.report.printing import recommendation_json, recommendation_lines
@@ -166,7 +166,7 @@ def recommend(
 @app.command(rich_help_panel=ANSWER, epilog=example("compare runs/one runs/other"))
 def compare(directory_a: Path, directory_b: Path, as_json: JsonFlag = False) -> None:
     """Compare two runs: what differs in provenance, then every common cell, paired where documents agree."""
-    from ropewalk.experiment.store import sound
+    from ropewalk.experiment.guards import sound
     from ropewalk.report.compare import compare as contrast
     from ropewalk.report.printing import compared_json, compared_lines, compared_table
     from ropewalk.report.study import read

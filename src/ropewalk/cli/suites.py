@@ -156,7 +156,7 @@ def merge_suite(directories: Sequence[Path], out: Path) -> None:
 
     from ropewalk.execution.merge import merge
     from ropewalk.experiment import suite as suites
-    from ropewalk.experiment.store import require_empty
+    from ropewalk.experiment.guards import require_empty
 
     require_empty(out)
     first = suites.read(directories[0])

@@ -12,12 +12,13 @@ from typing import Any
 
 from ropewalk.errors import StoreError
 from ropewalk.execution import canary
-from ropewalk.execution.run import first_difference, require_same
+from ropewalk.execution.identity import first_difference, require_same
 from ropewalk.execution.shard import Shard
 from ropewalk.execution.writer import Writer
+from ropewalk.experiment.guards import require_empty, writing
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
-from ropewalk.experiment.store import DOCUMENTS, Store, canonical, require_empty, writing
+from ropewalk.experiment.store import DOCUMENTS, Store, canonical
 
 KEYS = {"passes": ("fingerprint", "document", "start", "bos", "stop"), "answers": ("fingerprint", "request")}
 

@@ -18,11 +18,12 @@ from ropewalk.errors import StoreError
 from ropewalk.execution import canary
 from ropewalk.execution.spans import document_arrays
 from ropewalk.execution.worker import Said, Worker, said
+from ropewalk.experiment.guards import sound
 from ropewalk.experiment.index import Answer, StoredPrompt
 from ropewalk.experiment.prepare import Prepared, ask, document_row, geometry_facts, prepare
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.schema import Experiment
-from ropewalk.experiment.store import DOCUMENTS, Store, sound
+from ropewalk.experiment.store import DOCUMENTS, Store
 from ropewalk.experiment.todo import PassTask, PromptTask
 from ropewalk.experiment.tolerance import Tolerance, noticed
 from ropewalk.experiment.verify import Mismatch

@@ -23,9 +23,10 @@ from ropewalk.execution.lease import Opening
 from ropewalk.execution.worker import Result, Said
 from ropewalk.execution.writer import Writer, add_worker
 from ropewalk.experiment.devices import kind_of
+from ropewalk.experiment.guards import sound
 from ropewalk.experiment.opening import SEAL
 from ropewalk.experiment.raw import Raw
-from ropewalk.experiment.store import Store, sound
+from ropewalk.experiment.store import Store
 from ropewalk.experiment.todo import Chunk, PassTask, PromptTask, Task
 
 MATTER = ("ropewalk", "torch", "transformers")

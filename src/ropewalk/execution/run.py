@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
-import os
-import socket
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ropewalk.errors import ExperimentError, StoreError
+from ropewalk.errors import StoreError
 from ropewalk.execution import canary, local, spans
 from ropewalk.execution.executor import Crew, Done, Executor, Fleet, Joined
+from ropewalk.execution.identity import first_difference, identity_of, require_ours, require_same
 from ropewalk.execution.lease import Opening
+from ropewalk.execution.lock import locked
 from ropewalk.execution.loggers import Guarded, Logger, guarded
 from ropewalk.execution.pace import Pace, Stopping
 from ropewalk.execution.reuse import Other, take
 from ropewalk.execution.shard import Shard, belongs, share
 from ropewalk.execution.writer import Writer, add_worker, now
 from ropewalk.experiment import deciding, todo
-from ropewalk.experiment.devices import kind_of
+from ropewalk.experiment.guards import DATABASE, sound
 from ropewalk.experiment.opening import seal
 from ropewalk.experiment.plan import Plan
 from ropewalk.experiment.prepare import Asked, Progress, geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.schema import Experiment
-from ropewalk.experiment.selecting import selected, waits
-from ropewalk.experiment.store import DATABASE, LOCK, Store, canonical, require_empty, sound, writing
+from ropewalk.experiment.selecting import selected
+from ropewalk.experiment.store import Store, canonical
 from ropewalk.experiment.todo import Chunk, Task
-from ropewalk.files import open_own
 from ropewalk.model_spec import ModelSpec
 
 _LOG = logging.getLogger(__name__)
@@ -76,8 +74,8 @@ def sweep(
             otherwise.
     """
     report = progress or (lambda what, done, total: None)
-    identity = _identity(asked, exact, shard, until)
-    _require_ours(out, identity)
+    identity = identity_of(asked, exact, shard, until)
+    require_ours(out, identity)
     if Store.exists(out):
         with locked(out):  # rather now than after the model is loaded
             pass
@@ -90,7 +88,7 @@ def sweep(
         if other is not None:
             other.require_alike(first.opening)
         with locked(out):
-            _require_ours(out, identity)
+            require_ours(out, identity)
             store = Store.open_run(out) if Store.exists(out) else Store.create(out)
             try:
                 _require_records(store)
@@ -268,70 +266,6 @@ class Session:
             raise wrong[0]
 
 
-def _identity(asked: Asked, exact: bool, shard: Shard | None, until: Stopping | None) -> Mapping[str, Any]:
-    part: dict[str, Any] = {} if shard is None else {"shard": str(shard)}
-    if until is not None and shard is not None:
-        raise ExperimentError(
-            f"--shard {shard} and --until decided: who leaves depends on what all shards measure; give one of them."
-        )
-    if until is not None and (held := next((cell for cell in asked.plan.cells if waits(cell)), None)) is not None:
-        raise ExperimentError(
-            f"--until decided: {held.metric} is asked only of the best, which are not known before everything is "
-            f"read; leave --until out, or ask metrics.{held.source.name} for it of all configurations, or of none."
-        )
-    part |= {} if until is None else {"until": {"decided": True, "precision": until.precision}}
-    return part | {
-        "experiment": asked.experiment.resolved(),
-        "exact": exact,
-        "documents": [document.sha256 for document in asked.documents],
-    }
-
-
-def _require_ours(out: Path, identity: Mapping[str, Any]) -> None:
-    """Refuse a directory that holds something else."""
-    if not Store.exists(out):
-        require_empty(out)
-        return
-    store = Store.open_run(out)  # its writer may undo a commit that a kill cut short
-    try:
-        found = store.meta("identity")
-    finally:
-        store.close()
-    if found is not None and found != identity:
-        differs = first_difference(found, identity)
-        raise StoreError(f"{out}: holds another experiment ({differs}); choose another --out, it is never overwritten.")
-
-
-def first_difference(found: Any, asked: Any, path: str = "") -> str:
-    """The first key in which two identities differ, with both values; of texts their hashes say nothing to anybody."""
-    if path == "documents" and isinstance(found, list) and isinstance(asked, list):
-        return "its documents were other texts"
-    if isinstance(found, Mapping) and isinstance(asked, Mapping):
-        for key in sorted([*asked, *found], key=lambda key: key == "documents" and not path):  # hashes last
-            if found.get(key) != asked.get(key):
-                return first_difference(found.get(key), asked.get(key), f"{path}.{key}" if path else str(key))
-    there, here = (repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..." for value in (found, asked))
-    return f"{path.removeprefix('experiment.')} is {there} there and {here} here"
-
-
-@contextlib.contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """One process at a time writes to a run directory."""
-    with contextlib.ExitStack() as held:
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-            lock = held.enter_context(os.fdopen(open_own(out, LOCK), "r+"))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                owner = lock.read(200).strip() or "another process"
-                raise StoreError(f"{out}: is in use by {owner}; wait for it, or choose another --out.") from None
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            lock.flush()
-        yield
-
-
 def _require_records(store: Store) -> None:
     """Refuse a run whose records are not of the kinds that a session reads and adds to, before it adds anything.
 
@@ -347,23 +281,6 @@ def _require_records(store: Store) -> None:
             list(known["checks"])
         if (model := store.meta("model")) is not None:
             model["weights_sha256"], model["dtype"], model["device"]
-
-
-def require_same(store: Store, known: Mapping[str, Any] | None, model: Mapping[str, Any], who: str = "") -> None:
-    """Refuse weights, a dtype or a kind of device other than the run's.
-
-    Raises:
-        StoreError: naming the first difference.
-    """
-    for name in ("weights_sha256", "dtype", "device"):
-        if known is None or known[name] == model[name]:
-            continue
-        if name != "device" or kind_of(known[name]) != kind_of(model[name]):
-            by = f" for {who}" if who and who != local.NAME else ""
-            raise StoreError(
-                f"{store.directory}: was made with {name} {known[name]}, now it is {model[name]}{by}; choose another "
-                "--out."
-            )
 
 
 def _begin(

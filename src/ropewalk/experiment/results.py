@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from ropewalk.errors import UnfinishedRun
+from ropewalk.experiment.guards import sound
 from ropewalk.experiment.missing import Missing
 from ropewalk.experiment.plan import Cell
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.run_data import CELL_COLUMNS, RunData
-from ropewalk.experiment.store import sound
 from ropewalk.metrics.perplexity import loss_by_position
 from ropewalk.metrics.readings import Reading
 

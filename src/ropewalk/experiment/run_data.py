@@ -10,10 +10,11 @@ from typing import Any
 
 from ropewalk.errors import StoreError
 from ropewalk.experiment.devices import mixed
+from ropewalk.experiment.guards import sound
 from ropewalk.experiment.missing import Missing, missing
 from ropewalk.experiment.plan import Cell, Plan
 from ropewalk.experiment.raw import Raw
-from ropewalk.experiment.store import Store, sound
+from ropewalk.experiment.store import Store
 from ropewalk.metrics.metric import Sample
 
 CELL_COLUMNS = (

@@ -18,33 +18,25 @@ import math
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_safetensors
-from safetensors.numpy import save as save_safetensors
 
 from ropewalk.errors import StoreError, is_own
+from ropewalk.experiment import arrays as raw_files
 from ropewalk.experiment import older, tables
+from ropewalk.experiment.guards import DATABASE, UNBORN, require_empty, writing
 from ropewalk.experiment.opening import is_as_sealed, require_harmless, require_schema
 from ropewalk.experiment.tables import canonical
-from ropewalk.files import read_inside, remove, remove_asides, sha256, write_whole
+from ropewalk.files import remove, remove_asides
 
 SCHEMA_VERSION = tables.VERSION
-DATABASE = "run.sqlite"
 DOCUMENTS = "documents.safetensors"
-LOCK = "run.lock"
 FOLDERS = ("nll", "evaluator", "figures")
 """Where a run and its report keep files."""
-MAX_RAW_BYTES = 2**29
-"""Of one raw file: 56 million tokens of documents, 128 million losses."""
 BUSY_S = 30.0
 """How long a writer waits for other programs that read the database."""
-UNBORN = (LOCK, DATABASE + ".new", DATABASE + ".new-journal")
-"""What a process killed while it made a run leaves in its directory; nothing is lost with them."""
 SCHEMAS = {1: older.TABLES, SCHEMA_VERSION: tables.TABLES}
 """Schema 1 is read and not written."""
 OLDER = {1: (older.BEFORE_SOFTMAX,), SCHEMA_VERSION: (tables.BEFORE_WINDOWS,)}
@@ -228,12 +220,12 @@ class Store:
         half written; returns the files; call inside `transaction`."""
         lost = []
         for name, digest in self.rows("SELECT file, sha256 FROM passes WHERE status = 'ok'"):
-            if not self._is_whole(str(name), str(digest)):
+            if not raw_files.is_whole(self.directory, str(name), str(digest)):
                 self._db.execute("DELETE FROM passes WHERE file = ?", [name])
                 lost.append(str(name))
         digest = self.meta("documents_sha256")
         files = {DOCUMENTS: digest} | (self.meta("evaluator") or {}).get("files", {}) if digest is not None else {}
-        if torn := [name for name, digest in files.items() if not self._is_whole(name, digest)]:
+        if torn := [name for name, digest in files.items() if not raw_files.is_whole(self.directory, name, digest)]:
             self._db.execute("DELETE FROM meta WHERE key = 'documents_sha256'")
             lost += torn
         remove_asides(self.directory, FOLDERS)
@@ -275,111 +267,12 @@ class Store:
         self.insert("meta", {"key": key, "value": canonical(value)})
 
     def write_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> str:
-        """Write arrays to DIR/name, whole or not at all; returns the file's sha256."""
-        data = save_safetensors({key: np.ascontiguousarray(value) for key, value in arrays.items()})
-        if len(data) > MAX_RAW_BYTES:
-            raise StoreError(
-                f"{self.directory / name}: needs {len(data)} bytes, more than {MAX_RAW_BYTES}; measure "
-                "fewer or shorter documents."
-            )
-        with writing(self.directory):
-            write_whole(self.directory, name, data)
-        return sha256(data)
-
-    def _read(self, name: str) -> bytes:
-        """A raw file. Raises StoreError where it lies outside the run, and OSError where it cannot be read."""
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
-            raise StoreError(f"{self.directory / DATABASE}: names the raw file {name!r} outside the run; restore it.")
-        return read_inside(self.directory, str(path), MAX_RAW_BYTES)
-
-    def _is_whole(self, name: str, digest: str) -> bool:
-        try:
-            return sha256(self._read(name)) == digest
-        except OSError:
-            return False
+        """The sha256 of DIR/name, written whole or not at all; see `arrays.write_arrays`."""
+        return raw_files.write_arrays(self.directory, name, arrays)
 
     def read_arrays(self, name: str, expected: str) -> dict[str, NDArray[Any]]:
-        """Read arrays back.
-
-        Raises:
-            StoreError: the file is missing, lies outside the run, or is not what was written.
-        """
-        path = self.directory / name
-        try:
-            data = self._read(name)
-            if sha256(data) != expected:
-                raise StoreError(
-                    f"{path}: its sha256 is not {expected[:16]}..., the file was altered or torn; "
-                    "run again to measure it anew."
-                )
-            return load_safetensors(data)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be read ({error.strerror}); run again to measure it anew.") from None
-        except (SafetensorError, LookupError, TypeError, ValueError) as error:  # the others for kinds numpy has not
-            raise StoreError(
-                f"{path}: is no safetensors file ({error}); delete it and run again to measure it anew."
-            ) from None
-
-
-def require_empty(directory: Path) -> None:
-    """Refuse a directory that holds something else; call only where there is no run in it.
-
-    Raises:
-        StoreError: naming one of the files, or that it is a file itself.
-    """
-    if directory.is_dir():
-        others = sorted(path.name for path in directory.iterdir() if path.name not in UNBORN)
-        if others:
-            raise StoreError(f"{directory}: holds {others[0]!r} and no run; name an empty or a new directory.")
-    elif directory.exists():
-        raise StoreError(f"{directory}: is a file and no directory; name an empty or a new directory.")
-
-
-@contextlib.contextmanager
-def writing(directory: Path) -> Iterator[None]:
-    """Turn what disks and SQLite refuse into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"{directory}: cannot be written ({error.strerror or error}); free space or choose another "
-            "directory with --out, then run again: finished work is kept."
-        ) from None
-    except sqlite3.Error as error:
-        raise StoreError(
-            f"{directory / DATABASE}: cannot be written ({error}); close other programs that use it, "
-            "free space, then run again: finished work is kept."
-        ) from None
-
-
-@contextlib.contextmanager
-def sound(directory: Path) -> Iterator[None]:
-    """Turn what nonsense in a run directory makes of the code that reads it into one sentence, cause attached.
-
-    A run may come from anybody. Every value in it that something depends on is checked where it is used; this is for
-    values of another kind than any that ropewalk writes, in any of some sixty columns and records. Where the database
-    is byte for byte what its writer left, the mistake is ropewalk's own and stays what it is.
-    """
-    try:
-        yield
-    except (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        StopIteration,
-        TypeError,
-        ValueError,
-    ) as error:
-        if is_as_sealed(directory / DATABASE):
-            raise
-        said = " ".join(str(error).split())[:120]
-        raise StoreError(
-            f"{directory / DATABASE}: what it holds does not fit together ({type(error).__name__}: {said}); restore "
-            "the file, or start a new run."
-        ) from error
+        """The arrays of DIR/name, which has that sha256; see `arrays.read_arrays`."""
+        return raw_files.read_arrays(self.directory, name, expected)
 
 
 def _finite(text: str) -> float:

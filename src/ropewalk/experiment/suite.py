@@ -109,7 +109,7 @@ def begin(suite: Suite, out: Path) -> None:
     Raises:
         StoreError: another suite was.
     """
-    from ropewalk.experiment.store import writing
+    from ropewalk.experiment.guards import writing
 
     if exists(out):
         before = read(out)

@@ -19,12 +19,13 @@ from ropewalk.errors import StoreError
 from ropewalk.experiment import older
 from ropewalk.experiment.cells import Measured, row
 from ropewalk.experiment.deciding import until
+from ropewalk.experiment.guards import sound
 from ropewalk.experiment.missing import Missing
 from ropewalk.experiment.plan import Cell, Plan
 from ropewalk.experiment.prepare import geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.run_data import RunData
-from ropewalk.experiment.store import DOCUMENTS, Store, canonical, sound
+from ropewalk.experiment.store import DOCUMENTS, Store, canonical
 from ropewalk.metrics.key_tokens import KeyRule, evaluator_file, spans_of
 from ropewalk.scheme import Scheme
 

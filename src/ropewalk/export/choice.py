@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ropewalk.errors import ExportError
-from ropewalk.experiment.store import sound
+from ropewalk.experiment.guards import sound
 from ropewalk.export.checkpoint import Described, describe
 from ropewalk.export.request import Request, request
 from ropewalk.model_spec import ModelSpec
@@ -15,7 +15,9 @@ from ropewalk.report.study import read_to_choose
 from ropewalk.stats.measured import Measured
 
 
-def recommended(directory: Path, length: int, *, partial: bool = False) -> tuple[Described, Request, str]:
+def recommended(
+    directory: Path, length: int, *, partial: bool = False, branches: bool = False
+) -> tuple[Described, Request, str]:
     """What the run recommends at a length, resolved to the length that was measured; and what is to be said of it.
 
     Raises:
@@ -42,7 +44,7 @@ def recommended(directory: Path, length: int, *, partial: bool = False) -> tuple
     window = run.experiment.get("window")
     geometry = found.geometry if window is None else replace(found.geometry, window_override=int(window))
     choice = answer.choice
-    asked = request(geometry, choice.method, choice.asked, answer.judged_at, found.checkpoint)
+    asked = request(geometry, choice.method, choice.asked, answer.judged_at, found.checkpoint, branches=branches)
     _check_measured(run, answer, asked, directory)
     said = f"{choice.label}, recommended by {directory} for {length} tokens (measured at {answer.judged_at})."
     return found, asked, f"From part of a run: {missing} {said}" if missing.cells else said

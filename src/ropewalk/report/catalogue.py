@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ropewalk import __version__
 from ropewalk.errors import RopewalkError, StoreError
-from ropewalk.experiment.store import Store, sound
+from ropewalk.experiment.guards import sound
+from ropewalk.experiment.store import Store
 from ropewalk.files import write_whole
 from ropewalk.report import study, wording
 from ropewalk.report.page import environment

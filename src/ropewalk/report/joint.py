@@ -12,7 +12,7 @@ import numpy as np
 from ropewalk import __version__
 from ropewalk.errors import ExperimentError, RopewalkError, StoreError
 from ropewalk.experiment import suite
-from ropewalk.experiment.store import sound
+from ropewalk.experiment.guards import sound
 from ropewalk.files import write_whole
 from ropewalk.report import study
 from ropewalk.report.compare import compare

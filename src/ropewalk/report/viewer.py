@@ -12,7 +12,8 @@ from urllib.parse import quote, unquote, urlsplit
 from typing_extensions import override
 
 from ropewalk.errors import RopewalkError, StoreError, visible
-from ropewalk.experiment.store import DATABASE, Store, sound
+from ropewalk.experiment.guards import DATABASE, sound
+from ropewalk.experiment.store import Store
 from ropewalk.report import study
 from ropewalk.report.catalogue import catalogue, runs
 from ropewalk.report.content import content

@@ -11,8 +11,8 @@ from typing import Any
 import vl_convert
 
 from ropewalk.errors import StoreError, visible
+from ropewalk.experiment.guards import sound
 from ropewalk.experiment.run_data import RunData
-from ropewalk.experiment.store import sound
 from ropewalk.files import remove, write_whole
 from ropewalk.report import by_group, study
 from ropewalk.report.content import Content, content

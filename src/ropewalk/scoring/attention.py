@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +28,7 @@ from ropewalk.models.turning import Turn, passing
 from ropewalk.scoring.banded import banded, mask_unless_sliding
 from ropewalk.scoring.branched import branched
 from ropewalk.scoring.lse import merged, widened, with_lse
+from ropewalk.scoring.modes import mode
 
 if TYPE_CHECKING:
     from ropewalk.scheme import Scheme
@@ -42,69 +41,6 @@ BACKENDS = [
     SDPBackend.EFFICIENT_ATTENTION,
     SDPBackend.MATH,
 ]
-
-
-@dataclass(slots=True, eq=False)
-class Held:
-    """Keys `[B, G, room, D]` and values `[B, G, room, E]` of the tokens fed last, per layer, as they reach attention:
-    turned, or under branches not yet turned. Passes inside `continuing` fill it.
-
-    Attributes:
-        room: positions that it has place for.
-    """
-
-    room: int
-    keys: dict[int, Tensor] = field(default_factory=dict)
-    values: dict[int, Tensor] = field(default_factory=dict)
-
-    def put(self, layer: int, start: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep `[B, G, S, D]` from position `start` on, over what was there; everything up to their end comes back."""
-        end = start + key.shape[2]
-        if layer not in self.keys:
-            self.keys[layer], self.values[layer] = (
-                part.new_empty((*part.shape[:2], self.room, part.shape[3])) for part in (key, value)
-            )
-        self.keys[layer][:, :, start:end] = key
-        self.values[layer][:, :, start:end] = value
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
-
-    def put_each(self, layer: int, places: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep `[B, G, 1, D]` at each row's own place `[B]`, over what was there; the whole room comes back."""
-        rows = torch.arange(len(places), device=places.device)
-        self.keys[layer][rows, :, places] = key[:, :, 0]
-        self.values[layer][rows, :, places] = value[:, :, 0]
-        return self.keys[layer], self.values[layer]
-
-    def take(self, other: Held, end: int, row: int, rows: int) -> None:
-        """Copy the first `end` positions of what another holds to rows from `row` on, of `rows` in all."""
-        for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
-            for layer, part in theirs.items():
-                if layer not in mine:  # zeros: what a mask leaves out must still be a number
-                    mine[layer] = part.new_zeros((rows, part.shape[1], self.room, part.shape[3]))
-                mine[layer][row : row + len(part), :, :end] = part[:, :, :end]
-
-    def keep(self, rows: list[int]) -> None:
-        """Drop all other rows."""
-        for part in (self.keys, self.values):
-            for layer, every in part.items():
-                if rows != list(range(len(every))):
-                    part[layer] = every[rows]
-
-
-@dataclass(slots=True, frozen=True, kw_only=True, eq=False)
-class _Mode:
-    """What attention layers do beside attending in one forward pass: go on after the first `start` positions of what is
-    held, or with one token per row at its own of `places` [B], and leave out of the last layer all positions but the
-    last `tail` (0: none is left out)."""
-
-    held: Held | None = None
-    start: int = 0
-    tail: int = 0
-    places: Tensor | None = None
-    layer: Iterator[int] = field(default_factory=count)
-
-
-_mode = _Mode()
 
 
 KNOWN = frozenset(
@@ -149,48 +85,6 @@ def attention_for(model: Any, parts: Split, schemes: Sequence[Scheme]) -> Iterat
         yield
 
 
-@contextmanager
-def continuing(held: Held, start: int, tail: int) -> Iterator[None]:
-    """A forward pass inside the block attends to the first `start` positions held as well, and is held behind them.
-
-    The caller feeds `position_ids` that start at `start`, and reads the last `tail` positions of what comes out.
-    """
-    with _switched(held=held, start=start, tail=tail):
-        yield
-
-
-@contextmanager
-def stepping(held: Held, places: Tensor) -> Iterator[None]:
-    """A forward pass inside the block feeds one token per row, each at its own place `[B]` behind what is held of it.
-
-    The caller feeds `position_ids` `[B, 1]` that are the places.
-    """
-    with _switched(held=held, places=places):
-        yield
-
-
-@contextmanager
-def only_last(tail: int) -> Iterator[None]:
-    """A forward pass inside the block owes the caller the last `tail` positions; the last layer skips the others."""
-    with _switched(tail=tail):
-        yield
-
-
-def wanted_tail() -> int:
-    """How many last positions are wanted of the last layer; 0 for all."""
-    return _mode.tail
-
-
-@contextmanager
-def _switched(**changes: Any) -> Iterator[None]:
-    global _mode
-    before, _mode = _mode, replace(_mode, **changes, layer=count())
-    try:
-        yield
-    finally:
-        _mode = before
-
-
 def attend(
     module: Any,
     query: Tensor,
@@ -221,21 +115,22 @@ def attend(
 @torch.library.custom_op("ropewalk::causal", mutates_args=())
 def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layers: int) -> Tensor:
     """Full causal attention to `[B, S, H, E]`. One node of a compiled layer's graph, which is not looked into."""
+    now = mode()
     turn, query = _turn(query, _reach(key))
     layer, every = _next_layer(key, value)
-    last = layer == layers - 1 and 0 < _mode.tail < query.shape[2]
-    if _mode.places is not None:
-        out = one_each(query, *every, _mode.places, scaling, None)
+    last = layer == layers - 1 and 0 < now.tail < query.shape[2]
+    if now.places is not None:
+        out = one_each(query, *every, now.places, scaling, None)
     elif turn is not None and turn.branches:
-        wanted = query[:, :, -_mode.tail :] if last else query
+        wanted = query[:, :, -now.tail :] if last else query
         out = branched(wanted, *every, scaling, turn)
         if last:
-            out = pad(out, (0, 0, query.shape[2] - _mode.tail, 0))
+            out = pad(out, (0, 0, query.shape[2] - now.tail, 0))
     elif last:
         out = query.new_zeros((*query.shape[:3], value.shape[3]))
-        out[:, :, -_mode.tail :] = _masked(query[:, :, -_mode.tail :], *every, scaling, None)
-    elif _mode.start:
-        earlier = (part[:, :, : _mode.start] for part in every)
+        out[:, :, -now.tail :] = _masked(query[:, :, -now.tail :], *every, scaling, None)
+    elif now.start:
+        earlier = (part[:, :, : now.start] for part in every)
         far = with_lse(query, *earlier, causal=False, scaling=scaling)
         near = with_lse(query, key, value, causal=True, scaling=scaling)
         out = merged(*far, *near)
@@ -267,19 +162,19 @@ def _windowed(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention under a mask, or in a layer with a sliding window: our own where prompts share, or transformers'."""
-    window = kwargs.get("sliding_window")
-    if window is None and (_mode.start or _mode.places is not None):
+    window, now = kwargs.get("sliding_window"), mode()
+    if window is None and (now.start or now.places is not None):
         raise ModelError(f"{type(module).__name__}: its mask is no sliding window, so prompts cannot share beginnings.")
     turn, query = _turn(query, _reach(key))
     if turn is not None and turn.branches:
         if window is None:
             raise ModelError(f"{type(module).__name__}: its mask is no sliding window, so it cannot branch.")
-        query, key = turn.plain(query, _mode.start), turn.plain(key, _mode.start)
+        query, key = turn.plain(query, now.start), turn.plain(key, now.start)
     layer, every = _next_layer(key, value)
-    if _mode.places is not None:
-        return one_each(query, *every, _mode.places, scaling, window).transpose(1, 2), None
-    tail = _mode.tail if layer == layers - 1 and 0 < _mode.tail < query.shape[2] else 0
-    if window is None or (attention_mask is not None and not (_mode.start or tail)):
+    if now.places is not None:
+        return one_each(query, *every, now.places, scaling, window).transpose(1, 2), None
+    tail = now.tail if layer == layers - 1 and 0 < now.tail < query.shape[2] else 0
+    if window is None or (attention_mask is not None and not (now.start or tail)):
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     if not tail:
         return _masked(query, *every, scaling, window).transpose(1, 2), None
@@ -290,8 +185,9 @@ def _windowed(
 
 def _reach(key: Tensor) -> int:
     """How many positions there are, up to the last that is fed or, where rows have their own, that has a place."""
-    held = _mode.held
-    return held.room if held is not None and _mode.places is not None else _mode.start + key.shape[2]
+    now = mode()
+    held = now.held
+    return held.room if held is not None and now.places is not None else now.start + key.shape[2]
 
 
 def _turn(query: Tensor, keys: int) -> tuple[Turn | None, Tensor]:
@@ -325,12 +221,13 @@ def _cached(
 
 def _next_layer(key: Tensor, value: Tensor) -> tuple[int, tuple[Tensor, Tensor]]:
     """Which layer of this forward pass attends, and all keys and values that it attends to."""
-    layer, held = next(_mode.layer), _mode.held
+    now = mode()
+    layer, held = next(now.layer), now.held
     if held is None:
         return layer, (key, value)
-    if _mode.places is not None:
-        return layer, held.put_each(layer, _mode.places, key, value)
-    return layer, held.put(layer, _mode.start, key, value)
+    if now.places is not None:
+        return layer, held.put_each(layer, now.places, key, value)
+    return layer, held.put(layer, now.start, key, value)
 
 
 def _masked(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:

@@ -19,11 +19,11 @@ from ropewalk.models.patch import patched
 from ropewalk.models.placement import upload
 from ropewalk.models.size import size_of
 from ropewalk.scheme import Scheme
-from ropewalk.scoring.attention import Held, continuing, stepping
 from ropewalk.scoring.foreign_errors import ForwardError, is_out_of_memory, release
 from ropewalk.scoring.generate import Finished, ends, generate
 from ropewalk.scoring.head import Split
 from ropewalk.scoring.loop import Failure, even_part, require_known
+from ropewalk.scoring.modes import Held, continuing, stepping
 from ropewalk.scoring.shared import Step, grain_of, walk
 
 MOST_ROWS = 64

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from ropewalk.models.spread import forward_name
-from ropewalk.scoring.attention import installed, wanted_tail
+from ropewalk.scoring.attention import installed
 from ropewalk.scoring.head import PROBE_STRIDE, Head, Loss, Split
+from ropewalk.scoring.modes import wanted_tail
 from ropewalk.scoring.proofs import Paths, choose
 
 _LOG = logging.getLogger(__name__)

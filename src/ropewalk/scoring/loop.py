@@ -16,9 +16,10 @@ from ropewalk.errors import ModelError
 from ropewalk.models.patch import patched
 from ropewalk.models.placement import upload
 from ropewalk.scheme import Scheme
-from ropewalk.scoring.attention import attention_for, only_last
+from ropewalk.scoring.attention import attention_for
 from ropewalk.scoring.foreign_errors import ForwardError, is_out_of_memory, release
 from ropewalk.scoring.head import Split
+from ropewalk.scoring.modes import only_last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

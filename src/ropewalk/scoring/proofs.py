@@ -25,10 +25,11 @@ from ropewalk.models import patched
 from ropewalk.models.pairs import Call, calls_of
 from ropewalk.rope import Rotation
 from ropewalk.scheme import Branch, Gains, Positions, Scheme
-from ropewalk.scoring.attention import MASKED, NAME, Held, continuing, in_use, installed, name_for, only_last, stepping
+from ropewalk.scoring.attention import MASKED, NAME, in_use, installed, name_for
 from ropewalk.scoring.comparing import REFUSALS, apart, said, two_rotations
 from ropewalk.scoring.foreign_errors import is_out_of_memory, release
 from ropewalk.scoring.head import Split
+from ropewalk.scoring.modes import Held, continuing, only_last, stepping
 
 _LOG = logging.getLogger(__name__)
 

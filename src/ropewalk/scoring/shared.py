@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from ropewalk.models.patch import patched
 from ropewalk.models.placement import upload
 from ropewalk.scheme import Scheme
-from ropewalk.scoring.attention import Held, continuing
 from ropewalk.scoring.foreign_errors import ForwardError, is_out_of_memory, release
 from ropewalk.scoring.head import Split
 from ropewalk.scoring.loop import (
@@ -31,6 +30,7 @@ from ropewalk.scoring.loop import (
     require_known,
     score,
 )
+from ropewalk.scoring.modes import Held, continuing
 
 LEAST_SHARE = 0.1
 """Prompts that share less than this part of their tokens are scored one by one."""

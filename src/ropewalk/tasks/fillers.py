@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
-from itertools import chain, count, cycle, islice
+from itertools import chain, count, cycle
 
 from ropewalk.corpus.builtin import builtin_documents
 from ropewalk.tasks.draft import Filler
@@ -124,8 +124,3 @@ STREAMS: dict[str, Callable[[Filler], Iterator[str]]] = {
 def stream(filler: Filler) -> Iterator[str]:
     """The units of a filler, without end."""
     return STREAMS[filler.kind](filler)
-
-
-def beginning(filler: Filler, units: int) -> list[str]:
-    """Its first units."""
-    return list(islice(stream(filler), units))
