@@ -18,7 +18,7 @@ SENTENCES = {
     "known": "known keys are {known}.",
     "near": "did you mean {near!r}?",
     "dict_type": "{where}={value} must be a mapping.",
-    "missing": "the key {where} is missing; it names the model (Hugging Face id, directory, ...).",
+    "missing": "the key {where} is missing; give the model's Hugging Face id, directory, .gguf file or built-in name.",
     "string_type": "{where}={value} must be a string.",
 }
 

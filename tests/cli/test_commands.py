@@ -109,7 +109,7 @@ class TestRotation:
             (("yarn", "--length", 8, *GEOMETRY, "-p", "factor=["), "-p factor: not valid YAML at line 1"),
             (
                 ("linear", "--length", 8, "-p", "factor=2"),
-                "rotation: give either --model, or all of --rotary-dim, --rope-theta and --window.",
+                "rotation linear: takes --model MODEL, or --rotary-dim, --rope-theta and --window without one",
             ),
             (
                 ("linear", "--length", 8, "--model", "m", "--rotary-dim", 8, "-p", "factor=2"),

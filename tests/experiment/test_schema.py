@@ -153,13 +153,16 @@ def test_what_is_recorded_is_the_same_experiment():
 
 
 BAD_YAML = [
-    ("a: 1\nb: 2\na: 3", " at line 3, column 1: the key 'a' stands twice."),
-    ("a: {b: 1, b: 2}", " at line 1, column 11: the key 'b' stands twice."),
+    ("a: 1\nb: 2\na: 3", " at line 3, column 1: the key 'a' stands twice; remove one."),
+    ("a: {b: 1, b: 2}", " at line 1, column 11: the key 'b' stands twice; remove one."),
     ("a: &x [1]\nb: *x", " at line 2, column 4: aliases (*name) are not taken."),
-    ("1: a", " at line 1, column 1: the key 1 is no text."),
-    ("a: [1", " at line 1, column 6: expected ',' or ']', but got '<stream end>'."),
-    ("a: b: c", " at line 1, column 5: mapping values are not allowed here."),
-    ("a: 1\n---\nb: 2", " at line 2, column 1: but found another document."),
+    ("1: a", " at line 1, column 1: the key 1 is no text; put it in quotes."),
+    (
+        "a: [1",
+        " at line 1, column 6: expected ',' or ']', but got '<stream end>'; mend that line, or put text in quotes.",
+    ),
+    ("a: b: c", " at line 1, column 5: mapping values are not allowed here; mend that line, or put text in quotes."),
+    ("a: 1\n---\nb: 2", " at line 2, column 1: but found another document; mend that line, or put text in quotes."),
     (
         "a: !!python/object/apply:os.system [ls]",
         " at line 1, column 4: could not determine a constructor for the tag "

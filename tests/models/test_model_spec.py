@@ -33,7 +33,7 @@ def test_a_mapping_has_every_key() -> None:
             {"id": "a", "zzz": 1},
             r"^model: unknown key 'zzz'; known keys are id, revision, adapter, quantization, device",
         ),
-        ({"revision": "x"}, r"^model: the key id is missing; it names the model"),
+        ({"revision": "x"}, r"^model: the key id is missing; give the model's Hugging Face id"),
         ({"id": 3}, r"^model: id=3 must be a string\.$"),
         ({"id": "a", "quantization": "4bit"}, r"^model: quantization='4bit' must be a mapping\.$"),
         ({"id": "a", "trust_remote_code": "yes"}, r"^model: trust_remote_code='yes' must be true or false\.$"),

@@ -91,9 +91,15 @@ def rotation(
     """Print one method's inv_freq (rad/token) and attention_factor."""
     import dataclasses
 
-    from ropewalk.methods import inlined, make_params, resolve
+    from ropewalk.methods import find, inlined, make_params, resolve
     from ropewalk.rope import RopeGeometry
 
+    find(method)
+    if model is None and (rotary_dim is None or rope_theta is None or window is None):
+        raise ExperimentError(
+            f"rotation {method}: takes --model MODEL, or --rotary-dim, --rope-theta and --window without one; "
+            "add them, such as --model strand."
+        )
     params = make_params(method, inlined(method, parse_parameters(p)))
     if model is not None:
         if rotary_dim is not None or rope_theta is not None:
@@ -103,9 +109,10 @@ def rotation(
         geometry = read_geometry(ModelSpec.parse(model))
         if window is not None:
             geometry = dataclasses.replace(geometry, window_override=window)
-    elif rotary_dim is None or rope_theta is None or window is None:
-        raise ExperimentError("rotation: give either --model, or all of --rotary-dim, --rope-theta and --window.")
     else:
+        assert rotary_dim is not None
+        assert rope_theta is not None
+        assert window is not None
         geometry = RopeGeometry(rotary_dim=rotary_dim, rope_theta=rope_theta, max_position_embeddings=window)
     found = resolve(geometry, method, params, length).rotation
     values = {

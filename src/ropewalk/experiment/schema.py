@@ -250,10 +250,12 @@ class _StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is no text", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is no text; put it in quotes", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                    None, None, f"the key {key!r} stands twice; remove one", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -270,7 +272,10 @@ def load_yaml(text: str, place: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ExperimentError(f"{place}: not valid YAML{where}: {error.problem}.") from None
+        remedy = (
+            "" if isinstance(error, yaml.constructor.ConstructorError) else "; mend that line, or put text in quotes"
+        )
+        raise ExperimentError(f"{place}: not valid YAML{where}: {error.problem}{remedy}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ExperimentError(f"{place}: not valid YAML: {str(error).splitlines()[0][:200]}.") from None
     except (AttributeError, LookupError, TypeError):  # what PyYAML raises for `!!bool maybe`, `!!int ""`
