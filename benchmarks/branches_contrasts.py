@@ -23,9 +23,9 @@ from ropewalk.stats.blocks import Block
 ALPHA = 0.05
 
 
-def block_of(directory: Path, metric: str, length: int, documents: Sequence[str]) -> Block:
+def block_of(directory: Path, metric: str, length: int, documents: Sequence[str], *, partial: bool = False) -> Block:
     """The outcomes of one metric at one length, of these documents alone if there are any."""
-    block = read_to_choose(directory)[0].blocks.get((metric, length))
+    block = read_to_choose(directory, partial=partial)[0].blocks.get((metric, length))
     if block is None:
         raise SystemExit(f"{directory}: has no {metric} at {length}")
     if not documents:
@@ -81,8 +81,9 @@ def main() -> None:
     parser.add_argument("--length", type=int, required=True)
     parser.add_argument("--against", nargs="+", default=["truncate"])
     parser.add_argument("--documents", nargs="*", default=[])
+    parser.add_argument("--partial", action="store_true", help="though cells of the run are missing")
     args = parser.parse_args()
-    block = block_of(args.run, args.metric, args.length, args.documents)
+    block = block_of(args.run, args.metric, args.length, args.documents, partial=args.partial)
     print(markdown(block, contrasts(block, args.against), args.against))
     print(f"\n{len(block.units)} documents or trials; {distinct(block) - 1} comparisons.")
 

@@ -26,7 +26,9 @@ def geometry(**raw: Any) -> RopeGeometry:
     return RopeGeometry(rotary_dim=16, rope_theta=1e4, max_position_embeddings=WINDOW, **raw)
 
 
-def asked(method: str = "dca", checkpoint: Checkpoint = QWEN, length: int = 256, geo: Any = None, **raw: Any) -> Any:
+def asked(
+    method: str = "dca", checkpoint: Checkpoint = QWEN, length: int | None = 256, geo: Any = None, **raw: Any
+) -> Any:
     return request(geo or geometry(), method, raw, length, checkpoint, branches=True)
 
 
@@ -62,6 +64,11 @@ def test_the_line() -> None:
     assert line[3:5] == ["--model-path", "Qwen/some"]
     assert json.loads(line[6])["dual_chunk_attention_config"]["chunk_size"] == 48
     assert line[7:] == ["--context-length", "256", "--attention-backend", "dual_chunk_flash_attn", "--page-size", "1"]
+
+
+def test_a_length_that_is_not_known_is_asked_for() -> None:
+    with pytest.raises(ExportError, match=r"^dca: no factor does not say for which length; give --length, in tokens"):
+        asked(length=None)
 
 
 SHIPPED = {"rope_type": "linear", "factor": 2.0}

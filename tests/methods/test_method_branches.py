@@ -12,7 +12,7 @@ from ropewalk import methods
 from ropewalk.errors import MethodError
 from ropewalk.methods.bifocal import FAR
 from ropewalk.rope import RopeGeometry, Rotation
-from ropewalk.scheme import Scheme, distance_map
+from ropewalk.scheme import Branch, Scheme, distance_map
 
 WINDOW = 64
 GEOMETRY = RopeGeometry(rotary_dim=16, rope_theta=1e4, max_position_embeddings=WINDOW)
@@ -114,6 +114,15 @@ def test_nothing_to_do_is_the_unscaled_model_to_the_last_bit(method: str, raw: A
     found = scheme(method, raw, length)
     assert found == Scheme(rotation=OWN)
     assert found.fingerprint == OWN.fingerprint
+
+
+@pytest.mark.parametrize("method", ["rerope", "leaky_rerope", "self_extend", "jet_long", "bifocal"])
+def test_a_text_no_longer_than_the_near_window_is_told_its_own_distances(method: str) -> None:
+    found = scheme(method, EXAMPLES[method] | {"neighbor_window": WINDOW}, WINDOW)
+    places = np.arange(WINDOW)
+    told = distance_map(found.branches, WINDOW) if found.branches else places[:, None] - places[None] + 0.0
+    np.testing.assert_array_equal(np.tril(told), np.tril(places[:, None] - places[None]))
+    assert found.branches[:1] in ((), (Branch(rotation=OWN, stop=WINDOW + (method == "jet_long")),))
 
 
 def test_bifocal_takes_the_far_methods_rotation() -> None:
