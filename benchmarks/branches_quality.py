@@ -20,13 +20,13 @@ import numpy as np
 import torch
 import transformers
 from branches import off
+from branches_contrasts import block_of, contrasts
 
 import ropewalk as rw
 from ropewalk.methods import expand, resolve
 from ropewalk.scoring import fast, split
 
 SEARCHED = Path(__file__).parent.parent / "docs/results/search"
-COLUMNS = [("perplexity", False), ("tail", True)]
 TWIN_TOKENS = 2048
 TWIN_FACTOR = 2.0
 """How much farther from the twin than plain attention is still rounding: parts are rounded before they are merged."""
@@ -140,9 +140,18 @@ def main() -> None:
     wrong = farther(apart)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "numpy": np.__version__}
+    against = ("truncate", "longrope", "searched")
+    paired = {
+        str(length): contrasts(block, [label for label in block.labels if label.split()[0] in against])
+        for length in lengths
+        if length > window
+        for block in [block_of(runs["filler"].directory, "tail", length, [])]
+    }
     record = {"gpu": gpu, **versions, "wall_s": time.monotonic() - begun, "nats_from_twin": apart, "farther": wrong}
     shown = markdown(rows, lengths)
-    (args.out / "quality.json").write_text(json.dumps(record | {"lengths": lengths, "rows": rows}, indent=1) + "\n")
+    (args.out / "quality.json").write_text(
+        json.dumps(record | {"lengths": lengths, "rows": rows, "paired": paired}, indent=1) + "\n"
+    )
     (args.out / "quality.md").write_text(shown + "\n")
     print(json.dumps(record))
     print(shown)

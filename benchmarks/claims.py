@@ -141,8 +141,8 @@ def held_out_errs(draw: Draw, rng: Rng, n: int) -> bool:
     return any(row[4] == "worse" for row in by_method(run_of([found]), found).rows)
 
 
-def search_errs(draw: Draw, rng: Rng, n: int) -> bool:
-    """A winner beside 8 named methods, none differs: shown to be worse than the one that did best in the search."""
+def tune_errs(draw: Draw, rng: Rng, n: int) -> bool:
+    """A winner beside 8 named methods, none differs: shown to be worse than the one that did best on the tuning set."""
     search, judge = draw(rng, 9, n), draw(rng, 9, n)
     rival = 1 + int(search[1:].mean(axis=1).argmin())
     ratio = outcomes(judge, names(9)).paired(NONE, names(9)[rival]).interval
@@ -219,7 +219,7 @@ ERRORS = {
     "the same by ranks": ranks_err,
     "against `none`, 12 configurations, Holm": none_errs,
     "table of methods: a method as good is “worse”": held_out_errs,
-    "search: the winner is “established” worse": search_errs,
+    "tune: the winner is “established” worse": tune_errs,
     "`--max-short-cost 5`: the choice costs 5.5 %": costs_more,
     "effective length: 15 % worse than dropping passes": reaches(1.15),
     "whole page: any false better or worse": page_errs,

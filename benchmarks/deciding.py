@@ -1,24 +1,27 @@
 """How often elimination while measuring is wrong, and how many passes it saves: seeded simulations, and a replay.
 
-    python benchmarks/deciding.py [--runs 400] [--replay LOSSES.npz]
+    python benchmarks/deciding.py [--runs 400] [--replay LOSSES.npz|RUN]
 
 Prints Markdown. Simulated: configurations of which none differs, or some do, in the designs of benchmarks/claims.py;
 an error is that one which is truly best has left at any look. Replayed: losses of a real model (tools/window_losses.py)
-in random orders of documents; passes saved, what was left over at the end, and false alarms among configurations whose
-documents were dealt out again so that no two differ. Beside it stand what one test at the end says, and pairwise
-e-processes after every document at half the level with that test at the other half.
+or of a complete run, in random orders of documents; passes saved, what was left over at the end, and false alarms among
+configurations whose documents were dealt out again so that no two differ. Beside it stand what one test at the end
+says, pairwise e-processes after every document at half the level with that test at the other half, and looks by plain t
+with kinds of documents as blocks and without, which are to be compared with each other.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from claims import DESIGNS, Draw, names
 from scipy import special
 
+from ropewalk.corpus import builtin_documents
+from ropewalk.experiment.results import Run as Results
 from ropewalk.report.study import known
 from ropewalk.stats.best import best_set, step_down
 from ropewalk.stats.blocks import Block
@@ -36,9 +39,11 @@ Run = tuple[set[str], int]
 Rule = Callable[[Outcomes, int, int], Run]
 
 
-def values(found: np.ndarray, labels: tuple[str, ...], metric: str = "tail") -> Outcomes:
-    """Mean losses, or passkeys found, `[C, N, W]`."""
-    units = tuple(map(str, range(found.shape[1])))
+def values(
+    found: np.ndarray, labels: tuple[str, ...], metric: str = "tail", kinds: Sequence[str] | None = None
+) -> Outcomes:
+    """Mean losses, or passkeys found, `[C, N, W]`; units are named after their kinds."""
+    units = tuple(f"{i} {kind}" for i, kind in enumerate(kinds or [""] * found.shape[1]))
     ones = np.ones_like(found)
     return Outcomes(
         column=COLUMNS[metric], length=8192, labels=labels, units=units, numerators_CNW=found, denominators_CNW=ones
@@ -55,6 +60,38 @@ def at_looks(run: Outcomes, n: int, w: int) -> Run:
         if len(standing.running) == 1:
             break
     return set(standing.running), int(read.sum())
+
+
+def t_of_pairs(block: Block, kinds: Sequence[str]) -> np.ndarray:
+    """`[C, C]` of p by t, of differences whose spread is counted within kinds alone."""
+    x_CN, own = block.numerators_CN / block.denominators_CN, np.unique(kinds, return_inverse=True)[1]
+    apart_CCN = x_CN[:, None] - x_CN[None]
+    mean_CCK = np.stack([apart_CCN[..., own == k].mean(axis=-1) for k in range(own.max() + 1)], axis=-1)
+    n, degrees = x_CN.shape[1], x_CN.shape[1] - own.max() - 1
+    if degrees < 1:
+        return np.full(apart_CCN.shape[:2], np.nan)
+    error_CC = np.sqrt(((apart_CCN - mean_CCK[..., own]) ** 2).sum(axis=-1) / degrees / n)
+    t_CC = np.divide(apart_CCN.mean(axis=-1), error_CC, out=np.zeros_like(error_CC), where=error_CC > 0)
+    return 2 * special.stdtr(degrees, -np.abs(t_CC))
+
+
+def by_t(blocked: bool) -> Rule:
+    """The looks with plain t, kinds of documents being blocks or not."""
+
+    def rule(run: Outcomes, n: int, w: int) -> Run:
+        running, read = list(run.labels), np.zeros(len(run.labels), dtype=int)
+        for look in looks(n, w):
+            for label in running:
+                read[run.labels.index(label)] = look.units * look.windows
+            block = run.block(running, look)
+            kinds = [unit.split()[-1] if blocked else "" for unit in block.units]
+            stay, _ = step_down(block.losses_C, t_of_pairs(block, kinds), ALPHA * look.share)
+            running = [running[i] for i in stay]
+            if len(running) == 1:
+                break
+        return set(running), int(read.sum())
+
+    return rule
 
 
 def at_the_end(run: Outcomes, n: int, w: int) -> Run:
@@ -95,6 +132,7 @@ def e_values(block: Block) -> np.ndarray:
 
 
 RULES: dict[str, Rule] = {"one test at the end": at_the_end, "e-processes": e_processes, "looks": at_looks}
+OF_KINDS: dict[str, Rule] = {"looks, plain t": by_t(False), "looks, kinds as blocks": by_t(True)}
 
 
 def passkeys_err(rng: np.random.Generator, c: int, n: int) -> bool:
@@ -146,13 +184,32 @@ def _rate(draw: Draw, c: int, n: int, runs: int, *, apart: bool) -> float:
 
 def replayed(path: Path, runs: int) -> Iterator[str]:
     """Orders of documents: passes saved, best sets, false alarms."""
-    with np.load(path) as stored:
-        own = stored["labels"] != "truncate"
-        labels, metrics = stored["labels"][own], {name: stored[name][own] for name in ("tail", "perplexity")}
-        trials = stored["passkey"][own][:, :, None] if "passkey" in stored else None
+    if path.is_dir():
+        labels, metrics, trials = of_run(path)
+    else:
+        with np.load(path) as stored:
+            own = stored["labels"] != "truncate"
+            labels, metrics = stored["labels"][own], {name: stored[name][own] for name in ("tail", "perplexity")}
+            trials = stored["passkey"][own][:, :, None] if "passkey" in stored else None
     yield from _of_losses(metrics, labels, runs)
     if trials is not None:
         yield from _of_passkeys(trials, labels, runs)
+
+
+def of_run(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]:
+    """Labels, losses `[C, D, W]` and trials `[C, N, 1]` of a complete run at its longest length."""
+    found = Results.open(path)
+    samples = found.samples()
+    samples = samples[(samples["label"] != "truncate") & (samples["length"] == samples["length"].max())]
+    labels = samples["label"].unique()
+    clusters = [row["cluster"] for row in found.meta["documents"]]
+    shapes = {"tail": (len(set(clusters)), -1), "perplexity": (len(set(clusters)), -1), "passkey": (-1, 1)}
+    metrics = {
+        name: (rows["numerator"] / rows["denominator"]).to_numpy().reshape(len(labels), *shapes[name])
+        for name, rows in samples.groupby("metric")
+        if name in shapes
+    }
+    return labels, metrics, metrics.pop("passkey", None)
 
 
 def _of_passkeys(found_CNW: np.ndarray, labels: np.ndarray, runs: int) -> Iterator[str]:
@@ -160,7 +217,7 @@ def _of_passkeys(found_CNW: np.ndarray, labels: np.ndarray, runs: int) -> Iterat
     yield f"\npasskeys, {len(who)} configurations, {found_CNW.shape[1]} trials"
     yield "| trials | rule | trials saved | left over | as in all of them |"
     yield "|---|---|---|---|---|"
-    for n in (20, 40):
+    for n in dict.fromkeys(min(n, found_CNW.shape[1]) for n in (20, 40)):
         for name, rule in RULES.items():
             yield f"| {n} | {name} | {' | '.join(_replay(rule, found_CNW, who, n, 1, runs, 'passkey')[:-1])} |"
 
@@ -174,8 +231,9 @@ def _of_losses(metrics: dict[str, np.ndarray], labels: np.ndarray, runs: int) ->
         yield "| documents x windows | rule | passes saved | left over | as in all of them | false alarms |"
         yield "|---|---|---|---|---|---|"
         windows = found_CDW.shape[2]
-        for n, w in ((8, 1), (12, 1), (16, 1), (17, 1), (8, 4), (16, 4), (8, windows)):
-            for name, rule in RULES.items():
+        designs = ((8, 1), (12, 1), (16, 1), (17, 1), (8, 4), (16, 4), (8, windows))
+        for n, w in dict.fromkeys((n, w) for n, w in designs if n <= found_CDW.shape[1] and w <= windows):
+            for name, rule in (RULES | OF_KINDS).items():
                 yield f"| {n} x {w} | {name} | {' | '.join(_replay(rule, found_CDW, who, n, w, runs))} |"
 
 
@@ -184,18 +242,19 @@ def _replay(
 ) -> list[str]:
     rng = np.random.default_rng([SEED, n, w])
     documents, windows = found_CDW.shape[1:]
+    kinds = [each.kind for each in builtin_documents(documents)] if metric == "tail" else [""] * documents
     best = who[int((found_CDW if metric == "tail" else -found_CDW).mean(axis=(1, 2)).argmin())]
     saved, sizes, holds, alarms = [], [], [], []
     for _ in range(runs):
         order, spread = rng.permutation(documents)[:n], rng.permutation(windows)[:w]
-        part = found_CDW[:, order][:, :, spread]
-        kept, read = rule(values(part, who, metric), n, w)
+        part, own = found_CDW[:, order][:, :, spread], [kinds[i] for i in order]
+        kept, read = rule(values(part, who, metric, own), n, w)
         saved.append(1 - read / (n * w * len(who)))
         sizes.append(len(kept))
         holds.append(best in kept)
         if metric == "tail":
             level = part - found_CDW.mean(axis=(1, 2), keepdims=True)
-            alarms.append(len(rule(values(level, who), n, w)[0]) < len(who))
+            alarms.append(len(rule(values(level, who, kinds=own), n, w)[0]) < len(who))
     return [
         f"{np.mean(saved):.2f}",
         f"{np.mean(sizes):.1f}",

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import yaml
@@ -52,8 +53,8 @@ from ropewalk.files import sha256  # noqa: E402
 from ropewalk.models import ModelSpec  # noqa: E402
 from ropewalk.models.load import read_tokenizer  # noqa: E402
 from ropewalk.report import write  # noqa: E402
-from ropewalk.searching.lines import escaped  # noqa: E402
 from ropewalk.terminal import csv_text, json_text, results_table  # noqa: E402
+from ropewalk.tuning.markdown import escaped  # noqa: E402
 
 LIMIT_S = 10
 PATIENCE = 9
@@ -506,11 +507,11 @@ def apart(arguments: list[str]) -> tuple[int, str]:
 def directories(indices: range, seed: int, separate: int, share: float) -> dict[str, Any]:
     """Damaged run directories through every verb, or a random share of them; each `separate`-th in a process of its
     own."""
-    write.png = lambda *_: b""  # drawing takes seconds, and works on what the page has taken
     found: dict[str, Tally] = {}
     kinds: Counter[str] = Counter()
     calls = 0
-    with tempfile.TemporaryDirectory() as home:
+    quick = mock.patch.object(write, "png", return_value=b"")  # drawing takes seconds, on what the page has taken
+    with quick, tempfile.TemporaryDirectory() as home:
         place, victim = Place(Path(home)), Path(home) / "victim"
         shutil.copytree(place.run, victim)
         for verb, arguments in verbs(place, victim).items():  # imports are no input's time

@@ -73,7 +73,7 @@ def experiment(model: str, lengths: list[int], trials: int, documents: int) -> A
         "documents": {"corpus": "builtin"} | ({"count": documents} if documents else {}),
         "methods": {"yarn": {"factor": "auto"}},
         "metrics": {"perplexity": {}, "passkey": {"trials": trials}},
-        "search": {"probes": 2},
+        "tune": {"probes": 2},
     }
     return schema.parse(raw, "benchmark")
 
@@ -106,7 +106,7 @@ def _share(out: Path, request: Request) -> None:
         shutil.copyfile(other / "named.json", out / "named.json")
         known = json.loads((other / "identity.json").read_text())
         known["tune"] = asdict(request) | {"what": request.what or known["tune"]["what"]}
-        known["search"] |= {"seed": request.seed, "repeats": request.repeats}
+        known["goal"]["retrieval"] = request.weights.retrieval
         (out / "identity.json").write_text(json.dumps(known))
         return
 

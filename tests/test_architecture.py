@@ -31,7 +31,6 @@ ORDER = (
     "experiment",
     "execution",
     "report",
-    "searching",
     "tuning",
     "export",
     "diagnosis",
@@ -44,7 +43,7 @@ ORDER = (
 """From above to below. `api` and `terminal` do not know each other; only `cli` knows all."""
 
 PURE = ("errors", "rope", "scheme", "methods", "stats", "tasks", "metrics")
-PURE_MODULES = {f"searching/{name}.py" for name in ("families", "objective", "race", "two_window", "verdict")}
+PURE_MODULES = {f"tuning/{name}.py" for name in ("lines", "markdown", "objective", "split", "verdict")}
 EFFECTS = {"torch", "transformers", "sqlite3", "safetensors", "subprocess", "typer", "rich"}
 
 

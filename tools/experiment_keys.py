@@ -34,9 +34,8 @@ def page() -> str:
     for name, options in keys["metrics"]["properties"].items():
         section = _referred(options, parts)
         sections.append((f"metrics: {name}", section, section.get("description", "")))
-    search = _referred(keys["search"], parts)
-    sections += [("search", search, search["description"])]
-    sections += [("search: weights", parts["Weights"], parts["Weights"]["description"])]
+    tune = _referred(keys["tune"], parts)
+    sections += [("tune", tune, tune["description"])]
     methods = next(each for each in keys["methods"]["anyOf"] if "properties" in each)["properties"]
     for name, method in methods.items():
         sections.append((f"methods: {name}", method, method["description"]))

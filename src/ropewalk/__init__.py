@@ -16,7 +16,7 @@ from ropewalk.rope import RopeGeometry, Rotation
 
 if TYPE_CHECKING:
     from ropewalk import export, report
-    from ropewalk.api import compare, load, plan, recommend, rotation, search, sweep, tune, verify
+    from ropewalk.api import compare, load, plan, recommend, rotation, sweep, tune, verify
     from ropewalk.diagnosis.readback import diagnose
     from ropewalk.models.patch import patched
     from ropewalk.notebook import Run
@@ -37,7 +37,6 @@ __all__ = [
     "recommend",
     "report",
     "rotation",
-    "search",
     "sweep",
     "tune",
     "verify",
@@ -47,9 +46,7 @@ _LAZY = {
     "Run": "ropewalk.notebook",
     "diagnose": "ropewalk.diagnosis.readback",
     "patched": "ropewalk.models.patch",
-} | dict.fromkeys(
-    ("compare", "load", "plan", "recommend", "rotation", "search", "sweep", "tune", "verify"), "ropewalk.api"
-)
+} | dict.fromkeys(("compare", "load", "plan", "recommend", "rotation", "sweep", "tune", "verify"), "ropewalk.api")
 _PACKAGES = ("export", "report")
 """Verbs that are also packages, and callable."""
 

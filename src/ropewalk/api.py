@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ropewalk.experiment.verify import Mismatch
     from ropewalk.report.compare import Compared
     from ropewalk.report.recommend import Recommendation
-    from ropewalk.searching.run import Found
     from ropewalk.tuning.run import Found as Tuned
 
 Methods = Mapping[str, Any] | Sequence[str]
@@ -174,48 +173,6 @@ def _in_memory(model: Any, tokenizer: Any) -> Iterator[Any]:
         yield found
 
 
-def search(
-    model: str | Mapping[str, Any] | LoadedModel,
-    *,
-    length: int,
-    out: str | Path,
-    lengths: Sequence[int] = (),
-    methods: Mapping[str, Any] | Sequence[str] = ("none",),
-    documents: Mapping[str, Any] | None = None,
-    metrics: Mapping[str, Any] | None = None,
-    section: Mapping[str, Any] | None = None,
-    evaluations: int = 500,
-    budget_s: float | None = None,
-    repeats: int = 1,
-    max_short_cost: float | None = None,
-    dtype: str = "auto",
-    window: int | None = None,
-    seed: int = 0,
-) -> Found:
-    """Search for a rotation for `length` tokens that beats every named method, or resume, and judge it.
-
-    `section` is the experiment file's `search`; `methods` are to be beaten beside the usual ones, `lengths` judged
-    beside the searched one.
-
-    Raises:
-        RopewalkError: one sentence naming the argument, its value and the remedy.
-    """
-    from ropewalk.searching.asked import Request
-    from ropewalk.searching.run import search as find
-
-    judged = sorted({*lengths, length})
-    experiment, loaded = _experiment("search", model, methods, judged, documents, metrics, dtype, window, seed, section)
-    asked = Request(
-        length=length,
-        evaluations=evaluations,
-        budget_s=budget_s,
-        seed=seed,
-        max_short_cost=max_short_cost,
-        repeats=repeats,
-    )
-    return find(experiment, asked, Path(out), loaded=loaded)
-
-
 def tune(
     model: str | Mapping[str, Any] | LoadedModel,
     *,
@@ -268,7 +225,6 @@ def _experiment(
     dtype: str,
     window: int | None,
     seed: int,
-    section: Mapping[str, Any] | None = None,
 ) -> tuple[schema.Experiment, LoadedModel | None]:
     """The arguments as an experiment, and the model if it is in memory already."""
     loaded = model if isinstance(model, LoadedModel) else None
@@ -282,8 +238,7 @@ def _experiment(
         "dtype": dtype,
         "seed": seed,
     }
-    optional = {"window": window, "search": None if section is None else dict(section)}
-    return schema.parse(raw | {key: value for key, value in optional.items() if value is not None}, place), loaded
+    return schema.parse(raw if window is None else raw | {"window": window}, place), loaded
 
 
 def _several(values: Any) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,7 @@ from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, Answers, Failure, Split, fast, score_shared, split
 from ropewalk.scoring.budget import batch_tokens
 from ropewalk.scoring.decoding import PromptRow, generate_shared
-
-NEW_TOKENS = 256
-"""Where a task does not say how many to generate, as in lm-eval's own model."""
+from ropewalk.tasks.lm_eval_items import NEW_TOKENS, installed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +50,7 @@ def evaluate(
         ExperimentError: lm-eval is not installed, or knows no such task.
         ModelError: a document failed, so nothing could be compared.
     """
-    lm_eval = _installed("lm_eval")
+    lm_eval = installed("lm_eval")
     found = list[Result]()
     with fast(loaded.model, split(loaded.model), compiled=False) as parts:
         for label, scheme in schemes.items():
@@ -84,19 +81,9 @@ def _results(scheme: str, task: str, sample: Mapping[str, Any]) -> Iterator[Resu
             )
 
 
-def _installed(module: str) -> Any:
-    """A module of lm-eval, which the extra brings."""
-    try:
-        return import_module(module)
-    except ImportError:
-        raise ExperimentError(
-            "lm_eval: the package lm-eval is not installed; pip install 'ropewalk[lm-eval]'."
-        ) from None
-
-
 def engine(loaded: LoadedModel, parts: Split, scheme: Scheme, length: int) -> Any:
     """An lm-eval model that scores and generates under a scheme. Raises ExperimentError without lm-eval."""
-    template, utilities = _installed("lm_eval.api.model").TemplateLM, _installed("lm_eval.utils")
+    template, utilities = installed("lm_eval.api.model").TemplateLM, installed("lm_eval.utils")
     tokenizer, budget = loaded.tokenizer, batch_tokens(loaded.model, length)
     first: int = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
 from typing_extensions import override
@@ -96,9 +96,8 @@ def progress(err: Console, unit: str = "tokens") -> Iterator[Report]:
         BarColumn(bar_width=8),
         TextColumn("{task.percentage:3.0f} %"),
         *([] if unit == "seconds" else [Speed(unit)]),
-        TimeElapsedColumn(),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
         TextColumn("left"),
-        TimeRemainingColumn(),
     )
     with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
         task = bar.add_task("starting", total=None)

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from ropewalk import __version__
+from ropewalk.experiment.described import json_schema
 
 SCRIPT = """
 import json, sys
@@ -30,7 +31,7 @@ MEANT = (
     [{"methods": {"yran": {}}}, {"methods": {"yarn": {"factr": 2}}}, {"model": {"id": "strand", "revison": "x"}}],
     ids=str,
 )
-@pytest.mark.parametrize("command", [("plan",), ("run", "--out", "x"), ("search", "--length", "512", "--out", "x")])
+@pytest.mark.parametrize("command", [("plan",), ("run", "--out", "x"), ("tune", "--length", "512", "--out", "x")])
 def test_a_typo_is_refused_without_torch(file, command, change):
     verb, *options = command
     arguments = json.dumps([verb, str(file(**change)), *options])
@@ -48,6 +49,12 @@ def test_a_misspelt_key_is_said_before_the_one_that_it_leaves_missing(refused, t
 @pytest.mark.parametrize("change", [{"methods": PASTED}, {"methods": {"yarn": PASTED}}, {"rope_scaling": PASTED}])
 def test_a_pasted_block_is_translated(refused, file, change):
     assert refused("plan", file(**change)).endswith(MEANT)
+
+
+def test_the_schema_is_printed_as_json(ropewalk):
+    said = ropewalk("schema")
+    assert (said.code, said.err) == (0, "")
+    assert json.loads(said.out) == json_schema()
 
 
 def test_memory_needs_a_unit(refused):

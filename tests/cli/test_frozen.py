@@ -47,6 +47,8 @@ FROZEN = {
         "--until",
         "--precision",
         "--budget",
+        "--reuse",
+        "--log",
     },
     "resume": {"DIRECTORY"},
     "results": {
@@ -103,7 +105,7 @@ FROZEN = {
     "tasks": set(),
     "compare": {"DIRECTORY_A", "DIRECTORY_B", "--json"},
     "verify": {"DIRECTORY", "--cells"},
-    "search": {"FILE", "--length", "--out", "--evaluations", "--budget", "--seed", "--max-short-cost", "--repeats"},
+    "search": set(),
     "tune": {
         "FILE",
         "--length",
@@ -114,6 +116,7 @@ FROZEN = {
         "--repeats",
         "--what",
         "--max-short-cost",
+        "--near",
         "--plan",
     },
 }

@@ -83,10 +83,9 @@ FILES: tuple[tuple[dict[str, Any], str, str], ...] = (
     ({"documents": {"dataset": "none.parquet"}}, "none.parquet", "dataset"),
     ({"documents": {"dataset": "none.parquet", "colum": "x"}}, "colum", "documents"),
     ({"documents": {"dataset": 5}}, "5", "dataset"),
-    ({"search": {"family": "spiral"}}, "spiral", "family"),
-    ({"search": {"family": "refine"}}, "refine", "method"),
-    ({"search": {"knots": 1}}, "1", "knots"),
-    ({"search": {"weights": {"long": -1}}}, "-1", "long"),
+    ({"search": {"family": "spline"}}, "search", "section"),
+    ({"tune": {"probes": 0}}, "0", "probes"),
+    ({"tune": {"knots": 8}}, "8", "knots"),
     ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "factor", "rope_scaling"),
 )  # fmt: skip
 
@@ -142,7 +141,7 @@ COMMANDS: tuple[Case, ...] = (
     (("export", "RUN", "--target", "vlm", "--length", 256), "vlm", "--target"),
     (("export", "RUN", "--target", "vllm"), "", "--length"),
     (("export", "yarn", "--target", "vllm"), "yarn", "--model"),
-    (("search", "preset:demo", "--length", 1024, "--out", "x", "--budget", "5"), "5", "--budget"),
+    (("search", "preset:demo", "--length", 1024, "--out", "x", "--budget", "5m"), "search", "ropewalk tune"),
     (("tune", "preset:demo", "--length", 1024, "--out", "x", "--budget", "soon"), "soon", "--budget"),
 )
 

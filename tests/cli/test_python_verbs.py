@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import ropewalk as rw
 from ropewalk.errors import ExperimentError, ModelError
 
-VERBS = {"plan", "sweep", "report", "recommend", "compare", "export", "verify", "tune", "diagnose", "search"}
+VERBS = {"plan", "sweep", "report", "recommend", "compare", "export", "verify", "tune", "diagnose"}
 
 
 def test_completion_shows_the_verbs_without_loading_torch():

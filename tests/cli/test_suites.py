@@ -125,7 +125,7 @@ class TestRefusals:
         assert not (tmp_path / "run").exists()
 
     def test_commands_of_one_model(self, file, refused, tmp_path):
-        said = refused("search", file, "--length", 192, "--out", tmp_path / "found")
+        said = refused("tune", file, "--length", 192, "--out", tmp_path / "found")
         assert "models is a suite, which `ropewalk run` and `ropewalk plan` take; name one model here" in said
 
     @pytest.mark.parametrize("name", ["../first", ".hidden", ""])

@@ -47,7 +47,7 @@ def test_what_the_command_line_takes_is_valid(check):
     "more",
     [{"lenghts": [64]}, {"lengths": ["4 k"]}, {"lengths": []}, {"methods": {"yran": {}}}, {"methods": {"yarn": {}}},
      {"methods": {"yarn": {"factr": 2}}}, {"documents": {"corpus": "builtin", "files": []}}, {"dtype": "int8"},
-     {"metrics": {"perplexity": {"strid": 1}}}, {"model": {"revision": "x"}}, {"seed": -1}, {"search": {"knots": 1}}],
+     {"metrics": {"perplexity": {"strid": 1}}}, {"model": {"revision": "x"}}, {"seed": -1}, {"tune": {"probes": 0}}],
     ids=str,
 )  # fmt: skip
 def test_mistakes_are_not(check, more):
@@ -75,7 +75,7 @@ def test_every_key_is_described():
         if not key.get("description") and not any(r in key for r in ("$ref", "anyOf"))
     ]
     assert silent == []
-    assert {path[-1] for path in found} >= set(registered()) | {"trials", "stride", "spans", "revision", "weights"}
+    assert {path[-1] for path in found} >= set(registered()) | {"trials", "stride", "spans", "revision", "probes"}
 
 
 def test_the_page_is_up_to_date():

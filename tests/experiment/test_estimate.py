@@ -9,6 +9,7 @@ import pytest
 from ropewalk.execution.run import sweep
 from ropewalk.experiment import schema
 from ropewalk.experiment.estimate import document_passes, estimate, prompt_passes
+from ropewalk.experiment.overview import overview, time_line
 from ropewalk.experiment.prepare import ask, prepare
 from ropewalk.scoring import fast, split
 from ropewalk.scoring.budget import batch_tokens
@@ -112,3 +113,20 @@ def test_answers_that_are_generated_are_planned_as_they_are_fed(experiment, load
     alone = prompt_passes(prepared, budget, whole=True)
     assert len(alone) == 24 * 10
     assert all(each.rows == 1 for each in alone)
+
+
+def test_seconds_of_prefill_and_of_decode_are_told_apart(experiment, loaded, monkeypatch):
+    """At a pace of a second per token, whatever this machine does."""
+    metrics = {"passkey": {"trials": 4, "protocol": "yarn"}}
+    asked = ask(schema.parse(experiment(methods={"yarn": {"factor": 2}}, metrics=metrics, lengths=[192]), "t"), loaded)
+    pace = Pace(pass_s=0.0, token_s=1.0, pair_s=0.0)
+    monkeypatch.setattr("ropewalk.experiment.estimate.probe", lambda *_, **__: (pace, 0.0))
+    prepared = prepare(asked)
+    with fast(loaded.model, split(loaded.model), compiled=False) as parts:
+        found = estimate(prepared, parts, 512)
+    rows = 2 * 4  # none and yarn
+    assert found.decode_s == rows * 9
+    assert found.seconds == found.fed_tokens
+    assert 0 < found.seconds - found.decode_s <= rows * 192
+    assert f"({rows * 9} s of them to generate token by token)" in time_line(found)
+    assert overview(asked, None, found)["predicted_decode_s"] == rows * 9

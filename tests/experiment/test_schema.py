@@ -31,7 +31,7 @@ REFUSALS = [
     ({"lenghts": [64]}, "unknown key lenghts=[64]; did you mean lengths?"),
     (
         {"xyz": 1},
-        "unknown key xyz=1; known keys: model, dtype, lengths, documents, methods, metrics, window, seed, search.",
+        "unknown key xyz=1; known keys: model, dtype, lengths, documents, methods, metrics, window, seed, tune.",
     ),
     ({"metrics": {"perplexty": {}}}, "unknown key metrics.perplexty={}; did you mean perplexity?"),
     (
@@ -70,7 +70,7 @@ REFUSALS = [
         "methods=['none', {'yarn': {'factor': 2}}]: must map method names to their parameters, such as "
         "yarn: {factor: [2, 4]}.",
     ),
-    ({"metrics": {}}, "metrics={}: names no metric; use perplexity, longppl, passkey, tasks or ruler."),
+    ({"metrics": {}}, "metrics={}: names no metric; use perplexity, longppl, passkey, tasks, ruler or lm_eval."),
     ({"metrics": ["perplexity"]}, "metrics=['perplexity']: must be a mapping, {} for the defaults."),
     ({"metrics": {"perplexity": 5}}, "metrics.perplexity=5: must be a mapping, {} for the defaults."),
     ({"metrics": {"perplexity": {"stride": 0}}}, f"metrics.perplexity.stride=0: {POSITIVE} 1."),

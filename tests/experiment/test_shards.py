@@ -99,6 +99,19 @@ class TestRefusals:
         said = r"other: is a shard of another experiment than .*1 \(seed is 3 there and 9 here\)"
         self.refused([*shards[:2], tmp_path / "other"], tmp_path, said)
 
+    def test_other_documents_are_counted_and_not_hashed(self, shards, tmp_path):
+        own = copied(shards, tmp_path)
+        for shard, count in zip(own, (2, 2, 3), strict=True):
+            store = Store.open_run(shard)
+            identity = store.meta("identity")
+            asked = identity["experiment"] | {"documents": identity["experiment"]["documents"] | {"count": count}}
+            with store.transaction():
+                texts = {"documents": [*identity["documents"], "f" * 64][: count + 1]}  # their hashes differ as well
+                store.set_meta("identity", identity | {"experiment": asked} | texts)
+            store.close()
+        said = r"3: is a shard of another experiment than .*1 \(documents\.count is 2 there and 3 here\)"
+        self.refused(own, tmp_path, said)
+
     def test_other_weights_and_canaries(self, shards, tmp_path):
         own = copied(shards, tmp_path)
         store = Store.open_run(own[2])

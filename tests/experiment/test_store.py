@@ -52,6 +52,13 @@ class TestAnotherExperiment:
         )
         assert (copied / "run.sqlite").read_bytes() == before
 
+    def test_fewer_documents_are_counted_and_not_hashed(self, swept, experiment):
+        documents = experiment()["documents"]
+        asked = {"metrics": {"perplexity": {}}, "lengths": [128]}
+        swept(documents=documents | {"count": 2}, **asked)
+        said = refused(lambda: swept(documents=documents | {"count": 3}, **asked))
+        assert "holds another experiment (documents.count is 2 there and 3 here); choose" in said
+
     def test_other_documents_of_the_same_name(self, swept, tmp_path):
         text = tmp_path / "texts"
         text.mkdir()

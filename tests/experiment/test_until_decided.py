@@ -11,10 +11,11 @@ from runs_for_tests import run
 
 from ropewalk.cli.arguments import parse_until
 from ropewalk.corpus import builtin_documents
-from ropewalk.errors import ExperimentError, StoreError
+from ropewalk.errors import CorpusError, ExperimentError, StoreError
 from ropewalk.execution.pace import Stopping
 from ropewalk.execution.rerun import verify_passes
 from ropewalk.execution.run import begun
+from ropewalk.execution.shard import Shard
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.report.content import content
@@ -148,3 +149,26 @@ def test_options_that_say_nothing_are_refused(given, said):
     with pytest.raises(ExperimentError) as refused:
         parse_until(*given)
     assert str(refused.value) == said
+
+
+def test_a_precision_that_the_documents_cannot_give_is_said_with_what_would(raw, tmp_path):
+    alike = raw | {"methods": {"abf": {"rope_theta": 10001}}, "metrics": {"perplexity": {}}, "lengths": [128]}
+    found = run(alike, tmp_path / "run", until=Stopping(precision=1e-4))
+    assert found.meta["decided"]["why"] == "everything read"
+    (said,) = [each.sentence for each in content(read(found.directory)).findings if each.kind == "stopped"]
+    assert "do not give the 0.0001 % that were asked for; ask for less, read more windows of each" in said
+
+
+def test_shards_cannot_know_who_left_elsewhere(raw, tmp_path):
+    with pytest.raises(ExperimentError) as refused:
+        run(raw, tmp_path / "run", until=Stopping(), shard=Shard(1, 2))
+    assert str(refused.value) == (
+        "--shard 1/2 and --until decided: who leaves depends on what all shards measure; give one of them."
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_windows_that_the_documents_do_not_hold_are_counted(raw, tmp_path):
+    with pytest.raises(CorpusError, match=r"hold (\d+); ask for at most \1, lower the longest length to \d+, or"):
+        run(raw | {"documents": raw["documents"] | {"windows": 99}}, tmp_path / "run", until=Stopping())
+    assert not (tmp_path / "run").exists()

@@ -29,7 +29,6 @@ from ropewalk.export.native import change
 from ropewalk.models import geometry_of
 from ropewalk.models.layout import rotary_module
 from ropewalk.rope import Rotation
-from ropewalk.searching.two_window import short_of, two_windows
 
 ATOL = 2e-3
 WINDOW, LENGTH = checkpoints.WINDOW, 4 * checkpoints.WINDOW
@@ -104,7 +103,7 @@ def test_short_inputs_run_as_shipped_and_long_ones_as_searched(model: Path, load
 def test_one_attention_factor_serves_both_and_that_is_said(model: Path, loaded: Any, tmp_path: Path) -> None:
     stock, notes = exported(model, tmp_path / "out", 1.25, windows="two")
     long = searched(loaded, 1.25)
-    short = short_of(loaded.geometry, long)
+    short = Rotation(inv_freq=loaded.geometry.unscaled_inv_freq, attention_factor=long.attention_factor)
     np.testing.assert_allclose(logits(stock, WINDOW), under(loaded, short, WINDOW), atol=ATOL)
     np.testing.assert_allclose(logits(stock, LENGTH), under(loaded, long, LENGTH), atol=ATOL)
     assert np.abs(logits(stock, WINDOW) - logits(loaded.model, WINDOW)).max() > 50 * ATOL
@@ -138,10 +137,11 @@ def test_what_is_measured_is_what_is_exported() -> None:
 
 
 def test_lists_of_longrope_say_the_same() -> None:
-    """two-window.json of a search, as parameters of longrope."""
-    named = ask("searched", 16384, file=content(32, 5e5, 1.1), windows="two")
-    lists = two_windows(GEOMETRY, short_of(GEOMETRY, named.rotation), named.rotation, 16384)
-    listed = ask("longrope", 16384, **lists)
+    """The two windows of a search, as parameters of longrope."""
+    file = content(32, 5e5, 1.1)
+    named = ask("searched", 16384, file=file, windows="two")
+    lists = {"short_factor": [1.0] * 32, "long_factor": file["lambda"], "attention_factor": 1.1}
+    listed = ask("longrope", 16384, factor=16384 / GEOMETRY.window().length, **lists)
     ours, theirs = (hf.configure(each).config["rope_parameters"] for each in (named, listed))
     assert ours["short_factor"] == [1.0] * 32
     for name in ("short_factor", "long_factor"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -135,9 +136,13 @@ def test_a_module_that_raises_or_exits(install, tmp_path: Path, code: str, said:
 
 def test_ctrl_c_while_a_module_is_imported_is_one(install, tmp_path: Path) -> None:
     install("fake", {"half": "METHOD"})
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     (tmp_path / "fake_rope.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass")
-    with pytest.raises(KeyboardInterrupt):
-        methods.registered()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            methods.registered()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_value_that_cannot_be_shown(install, tmp_path: Path) -> None:

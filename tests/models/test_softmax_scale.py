@@ -15,13 +15,12 @@ import torch
 import transformers
 from tiny_models import SMALL, logits, tokens
 
-from ropewalk.errors import MethodError, ModelError
+from ropewalk.errors import ModelError
 from ropewalk.methods import make_params, resolve
 from ropewalk.methods.blend import temperature
-from ropewalk.methods.rotation_file import Divisors
 from ropewalk.models import geometry_of, patched
 from ropewalk.models.patch import check_patchable
-from ropewalk.rope import RopeGeometry, Rotation
+from ropewalk.rope import Rotation
 from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow, score, split
 
@@ -154,12 +153,6 @@ def test_a_rotation_with_a_softmax_factor_is_refused_by_other_models() -> None:
         patched(model, wrong),
     ):
         pass
-
-
-def test_a_file_of_divisors_cannot_hold_it() -> None:
-    geometry = RopeGeometry(rotary_dim=16, rope_theta=1e4, max_position_embeddings=64)
-    with pytest.raises(MethodError, match=r"^searched: a file of divisors cannot hold softmax_factor 1\.2"):
-        Divisors.of(geometry, Rotation(inv_freq=geometry.unscaled_inv_freq, softmax_factor=1.2))
 
 
 def readers() -> list[str]:

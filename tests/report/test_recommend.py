@@ -127,6 +127,15 @@ def test_ties_are_listed_and_none_among_them_changes_the_headline():
     )
 
 
+def test_a_command_that_may_be_no_gain_is_not_ordered():
+    answer = recommend(study({"yarn": {"factor": [1.001, 1.002]}}, (1024, 2048)).run, 2048)
+    none = next(each for each in (answer.choice, *answer.tied) if each.label == "none")
+    yarn = next(each for each in answer.tied if each.label != "none")
+    tied = replace(answer, choice=yarn, tied=(none,))
+    assert "To deploy yarn factor=1.001 all the same:\n  x" in list(recommendation_lines(tied, "x"))
+    assert "Deploy it:\n  x" in list(recommendation_lines(replace(tied, tied=()), "x"))
+
+
 def test_one_document_has_no_interval_and_no_test():
     answer = recommend(study({"yarn": {"factor": 4}}, documents=1).run, 8192)
     assert answer.choice.value.low is None

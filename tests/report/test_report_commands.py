@@ -2,12 +2,14 @@
 
 import json
 import re
+import shlex
 import shutil
 import sys
 
 import pytest
 
 from ropewalk.cli import main
+from ropewalk.export import ENGINES, names
 
 
 @pytest.fixture
@@ -46,6 +48,16 @@ def test_recommend_for_scripts(real, ropewalk):
     found = json.loads(out)
     assert (found["target"], found["judged_at"], found["max_short_cost_percent"]) == (200, 256, 50.0)
     assert {"label", "value", "short_cost", "against_none"} <= set(found["choice"])
+
+
+def test_recommend_ends_with_the_command_of_an_engine(real, ropewalk):
+    for engine in (*ENGINES, "hf"):
+        code, out, _ = ropewalk("recommend", real, "--length", 256, "--target", engine)
+        assert code == 0
+        assert shlex.split(out.splitlines()[-1])[-4:] == ["--target", engine, "--length", "256"]
+    code, out, err = ropewalk("recommend", real, "--length", 256, "--target", "ollama")
+    assert (code, out) == (2, "")
+    assert err == f"ropewalk: --target 'ollama': must be one of {', '.join(names())}.\n"
 
 
 def test_recommend_refuses_in_a_sentence(real, ropewalk):

@@ -93,6 +93,14 @@ def test_samples_become_blocks_and_flaws_are_named() -> None:
     assert blocks(_samples([]), COLUMNS) == {}
 
 
+def test_a_block_of_windows_in_which_nobody_has_enough_key_tokens() -> None:
+    windows = [(f"{name}#{i}", name) for name in ("emma", "moby") for i in (1, 2)]
+    samples = _samples([("none", unit, 1.0, 1.0) for unit, _ in windows]).assign(document=[d for _, d in windows])
+    found = blocks(samples, COLUMNS, {("tail", 4096, "none"): "too_few_key_tokens: 4 of 30"})[("tail", 4096)]
+    assert (found.labels, found.units, found.between) == ((), ("emma", "moby"), None)
+    assert found.left_out == {"none": "too_few_key_tokens: 4 of 30"}
+
+
 def test_frames_become_one_value() -> None:
     line = {"method": "none", "asked": {}, "label": "none", "length": 4096, "metric": "tail", "value": None}
     line |= {

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
-from ropewalk.errors import ModelError
+from ropewalk.cli.arguments import seconds
+from ropewalk.errors import ExperimentError, ModelError
 from ropewalk.model_spec import ModelSpec
 from ropewalk.models.size import read_size
 from ropewalk.scoring.memory import weight_bytes
@@ -33,6 +35,7 @@ def test_it_counts_steps_and_tokens(asked: Any) -> None:
     text = "\n".join(lines(found, REQUEST))
     assert "tuned on 3 documents and judged on 3 others" in text
     assert "48 steps of 2 seeds take 192 s" in text
+    assert re.search(r"Memory: \d+\.\d\d GB on cpu, \d+\.\d\d GB of them weights", text)
 
 
 def test_a_length_that_does_not_fit_is_refused_with_one_that_does(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,3 +46,10 @@ def test_a_length_that_does_not_fit_is_refused_with_one_that_does(asked: Any, mo
     memory.require_size(size, 8192)
     with pytest.raises(ModelError, match=r"--length 9000: a step .* the longest length that fits is 8192"):
         memory.require_size(size, 9000)
+
+
+def test_a_budget_is_a_number_with_a_unit() -> None:
+    assert [seconds(text) for text in ("90s", "5m", "1h")] == [90.0, 300.0, 3600.0]
+    for text in ("5", "m", "0m", "-1m", "5 m", "5d"):
+        with pytest.raises(ExperimentError, match=r"--budget .* must be a whole number with s, m or h"):
+            seconds(text)

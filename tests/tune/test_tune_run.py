@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
+import re
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 from tune_experiments import experiment
 
 from ropewalk.errors import ExperimentError, ModelError, StoreError
+from ropewalk.files import write_whole
 from ropewalk.methods.tuned_file import read
 from ropewalk.tuning import descent, named
 from ropewalk.tuning.asked import Request
-from ropewalk.tuning.bench import SchemeBench, windows
-from ropewalk.tuning.lines import lines
+from ropewalk.tuning.bench import Bench, windows
+from ropewalk.tuning.lines import lines, promise
+from ropewalk.tuning.objective import Score
+from ropewalk.tuning.result import Tuned, chosen
 from ropewalk.tuning.run import Found, tune
+from ropewalk.tuning.state import State
 
 REQUEST = Request(length=256, steps=3, repeats=2, seed=4, max_short_cost=1.0)
 
@@ -59,18 +69,18 @@ def test_what_was_judged_is_kept_and_not_measured_again(
     (out / "judged" / f"{prints[first]}-1.safetensors").unlink()
     (out / "judged" / f"{prints[second]}-essay.json").unlink()
     measured: list[str] = []
-    losses, answers = SchemeBench.losses, SchemeBench.answers
+    losses, answers = Bench.losses, Bench.answers
 
-    def seen_losses(self: SchemeBench, rotations: Any, document: int) -> Any:
-        measured.extend(f"{each.fingerprint}-{document}" for each in rotations)
-        return losses(self, rotations, document)
+    def seen_losses(self: Bench, schemes: Any, document: int) -> Any:
+        measured.extend(f"{each.fingerprint}-{document}" for each in schemes if 176 in self.trials)
+        return losses(self, schemes, document)
 
-    def seen_answers(self: SchemeBench, rotations: Any) -> Any:
-        measured.extend(each.fingerprint for each in rotations)
-        return answers(self, rotations)
+    def seen_answers(self: Bench, schemes: Any) -> Any:
+        measured.extend(each.fingerprint for each in schemes if 176 in self.trials)  # which the tuning set is not asked
+        return answers(self, schemes)
 
-    monkeypatch.setattr(SchemeBench, "losses", seen_losses)
-    monkeypatch.setattr(SchemeBench, "answers", seen_answers)
+    monkeypatch.setattr(Bench, "losses", seen_losses)
+    monkeypatch.setattr(Bench, "answers", seen_answers)
     again = tune(asked, REQUEST, out)
     assert measured == [f"{prints[first]}-1", prints[second]]
     assert again.result["judge"] == found.result["judge"]
@@ -121,6 +131,36 @@ def test_the_same_command_goes_on_and_ends_alike(
     assert (out / named.FILE).stat().st_mtime_ns == before
 
 
+def plain(result: Any) -> Any:
+    """A result without the time that it took."""
+    without = {name: value for name, value in result.items() if name not in ("winner", "seeds")}
+    return without | {"seeds": [{**each, "wall_s": 0} for each in result["seeds"]]}
+
+
+def test_killed_at_any_moment_it_goes_on_and_ends_alike(
+    asked: Any, found: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the second file of the named methods, of the second seed's steps, and of the judgement is written."""
+    for place, end in (("named", "named.json"), ("state", "seed-5.safetensors"), ("kept", "-filler.json")):
+        written: list[str] = []
+
+        def dying(out: Path, name: str, data: bytes, end: str = end, written: list[str] = written) -> None:
+            if name.endswith(end):
+                written.append(name)
+                if len(written) == 2:
+                    raise KeyboardInterrupt
+            write_whole(out, name, data)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(f"ropewalk.tuning.{place}.write_whole", dying)
+            with pytest.raises(KeyboardInterrupt):
+                tune(asked, REQUEST, tmp_path)
+        assert not (tmp_path / "tune.json").exists()
+    again = tune(asked, REQUEST, tmp_path)
+    assert plain(again.result) == plain(found.result)
+    assert again.file.read_bytes() == found.file.read_bytes()
+
+
 def test_another_tuning_is_refused(asked: Any, found: Found, out: Path) -> None:
     with pytest.raises(StoreError, match=r"holds another tuning \(tune.steps is 3 there and 4 here\)"):
         tune(asked, Request(length=256, steps=4, repeats=2, seed=4, max_short_cost=1.0), out)
@@ -145,6 +185,98 @@ def test_bad_input_is_refused(
     with pytest.raises((ExperimentError, ModelError), match=said):
         tune(experiment(folder, **changes), Request(steps=1, **request_), tmp_path / "out")
     assert not (tmp_path / "out" / "identity.json").exists()
+
+
+def test_a_changed_file_is_refused_and_nothing_is_lost(asked: Any, found: Found, out: Path) -> None:
+    folder, before = Path(asked.model).parent, (out / "tune.json").read_bytes()
+    for changes, said in (
+        ({"tune": {"probes": 2}}, "probes is 1 there and 2 here"),
+        ({"seed": 6}, "seed is 0 there and 6 here"),
+        ({"tune": {"probes": 1, "max_short_cost": 5.0}}, None),  # the command's own bound goes before it
+    ):
+        changed = experiment(folder, **changes)
+        if said is None:
+            assert tune(changed, REQUEST, out).result["goal"] == found.result["goal"]
+            continue
+        with pytest.raises(StoreError, match=rf"{re.escape(f'{out}: holds another tuning ({said})')}; choose another"):
+            tune(changed, REQUEST, out)
+        assert (out / "tune.json").read_bytes() == before
+
+
+def test_a_loss_that_is_no_number_is_said_with_what_was_kept(
+    asked: Any, found: Found, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the third of three steps: two are kept and judged. In the first: nothing can be."""
+    shutil.copyfile(out / "named.json", tmp_path / "named.json")
+    shutil.copyfile(out / "identity.json", tmp_path / "identity.json")
+    shutil.copytree(out / "judged", tmp_path / "judged")
+    taken, real = [], descent.descend
+
+    def broken(*args: Any) -> Any:
+        taken.append(0)
+        found = real(*args)
+        return dataclasses.replace(found, beyond=math.nan) if len(taken) in wrong else found
+
+    monkeypatch.setattr(descent, "descend", broken)
+    wrong = {3}
+    ended = tune(asked, REQUEST, tmp_path)
+    assert [(each["steps"], each["of"]) for each in ended.result["seeds"]] == [(2, 3), (3, 3)]
+    assert "had a loss of nan and a gradient of" in (tmp_path / "tune.md").read_text()
+    assert ended.result["seeds"][1]["fingerprint"] == found.result["seeds"][1]["fingerprint"]
+    (tmp_path / "seed-4.safetensors").unlink()
+    wrong = {len(taken) + 1}
+    with pytest.raises(ExperimentError, match=r"^tune: step 1 of 3 had a loss of nan .* use dtype float32 or bfloat16"):
+        tune(asked, REQUEST, tmp_path)
+
+
+def test_the_promise_is_kept_broken_or_not_judged() -> None:
+    paid = {"192": {"value": 1.02, "low": 1.01, "high": 1.03, "n": 3, "p": 0.1}}
+    for bound, kept, said in ((0.05, True, "5 % is kept"), (0.01, False, "1 % is broken"), (0.05, None, "not judged")):
+        cost = {"bound": bound, "kept": kept, "perplexity": {} if kept is None else paid}
+        assert said in promise({"short_cost": cost})
+    free = promise({"short_cost": {"bound": None, "kept": None, "perplexity": paid}})
+    assert free == "inside the window, against the unscaled model: +2.0 % [+1.0, +3.0] at 192."
+
+
+def test_of_several_seeds_one_within_the_bound_wins(found: Found) -> None:
+    def seed(number: int, objective: float, excess: float) -> Tuned:
+        scored = Score(objective=objective, long=objective, short_cost=0.0, retrieval=None, excess=excess)
+        return Tuned(seed=number, scheme=found.scheme, state=State(steps=1, tensors={}), score=scored)
+
+    assert chosen([seed(0, 2.0, 0.1), seed(1, 3.0, 0.0), seed(2, 2.5, 0.0)]).seed == 2
+    assert chosen([seed(0, 2.0, 0.1), seed(1, 1.0, 0.2)]).seed == 1
+    bound = found.result["short_cost"]
+    assert bound["bound"] == 0.01
+    assert bound["kept"] == all(each["value"] <= 1.01 for each in bound["perplexity"].values())
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("hf_quantizer", object(), r"its weights are quantised, and gradients do not go through their kernels; tune"),
+        ("places", {}, r"layer 0 makes its query in a way that takes no gains; tune the rotation alone"),
+    ],
+)
+def test_models_that_cannot_be_tuned_are_refused(
+    asked: Any, place: str, value: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place == "places":
+        monkeypatch.setattr("ropewalk.tuning.asked.query_places", lambda model: value)
+    else:
+        monkeypatch.setattr(transformers.LlamaForCausalLM, place, value, raising=False)
+    with pytest.raises(ModelError, match=said):
+        tune(asked, REQUEST, tmp_path / "out")
+    assert not (tmp_path / "out" / "identity.json").exists()
+
+
+def test_a_scaled_softmax_is_refused(asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading = sys.modules["ropewalk.models.load"]  # whose name is a function's in its package
+    real = loading.geometry_of
+    monkeypatch.setattr(loading, "geometry_of", lambda config: dataclasses.replace(real(config), softmax_mscale=True))
+    with pytest.raises(
+        ModelError, match=r"mscale_all_dim, through which tuning does not go; measure the named methods"
+    ):
+        tune(asked, REQUEST, tmp_path / "out")
 
 
 def test_too_few_documents_are_refused(asked: Any, tmp_path: Path) -> None:

@@ -17,14 +17,19 @@ from ropewalk.execution.run import sweep
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.export.command import Options, run
-from ropewalk.methods import make_params, resolve
+from ropewalk.methods import inlined, make_params, resolve
 from ropewalk.models import ModelSpec, load
 from ropewalk.models.geometry import geometry_of
+from ropewalk.models.load import read_geometry
 from ropewalk.report import points, study
 from ropewalk.report.content import content
+from ropewalk.report.recommend import judged_block, recommend
 from ropewalk.scheme import Gains, Scheme
 from ropewalk.tuning import winner
 from ropewalk.tuning.pairs import turning
+
+SEARCHED = {"schema": 1, "rope_theta": 1e4, "lambda": [1, 1, 1, 1.5, 2, 2, 2, 2], "attention_factor": 1.1, "note": "x"}
+"""What a search wrote, when there was one."""
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +48,12 @@ def scheme(asked: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scheme
 @pytest.fixture(scope="module")
 def directory(asked: Any, scheme: tuple[Scheme, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tuned-run") / "run"
-    methods = {"yarn": {"factor": 2}, "tuned": {"file": str(scheme[1])}}
-    raw = experiment(Path(asked.model).parent, lengths=[176, 256], methods=methods, search=None)
+    old = out.with_name("winner.json")
+    old.write_text(json.dumps(SEARCHED), encoding="utf-8")
+    methods = {"yarn": {"factor": 2}, "tuned": {"file": str(scheme[1])}, "searched": {"file": str(old)}}
+    raw = experiment(Path(asked.model).parent, lengths=[176, 256], methods=methods, tune=None)
     sweep(ask(raw), out)
+    old.unlink()
     return out
 
 
@@ -72,6 +80,21 @@ def test_gains_are_measured_and_verified(directory: Path, scheme: tuple[Scheme, 
         store.execute("UPDATE schemes SET scheme = ? WHERE fingerprint = ?", (text, *key))
 
 
+def test_files_of_a_search_and_runs_that_recorded_one_are_read(directory: Path) -> None:
+    """Without the file; and the one that was published is the rotation that was published with it."""
+    found = study.read(directory)
+    searched = {row.fingerprint for row in found.run.rows if row.method == "searched"}
+    assert len(searched) == 1
+    inv_freq, factor = found.rotations[searched.pop()]
+    unscaled = 1e4 ** -(np.arange(8) / 8)
+    assert (unscaled / np.array(inv_freq)).tolist() == pytest.approx(SEARCHED["lambda"], rel=1e-12)
+    assert factor == 1.1
+    winner_of_strand = Path(__file__).parents[2] / "docs" / "results" / "search" / "strand-winner.json"
+    params = make_params("searched", inlined("searched", {"file": str(winner_of_strand)}))
+    geometry = read_geometry(ModelSpec(id="strand"))
+    assert resolve(geometry, "searched", params, 1024).rotation.fingerprint == "281b6d1f48cc09de"
+
+
 def test_a_report_maps_gains_by_layer_and_head(directory: Path, scheme: tuple[Scheme, Path]) -> None:
     found = study.read(directory)
     label = next(row.label for row in found.run.rows if row.label.startswith("tuned"))
@@ -84,6 +107,21 @@ def test_a_report_maps_gains_by_layer_and_head(directory: Path, scheme: tuple[Sc
     assert points.gains(found, "yarn factor=2", 256) == []
     section = next(each for each in content(found).sections if each.anchor == "gains")
     assert [figure.title for figure in section.figures] == [label]
+
+
+def test_it_competes_and_is_drawn_like_any_method(directory: Path, scheme: tuple[Scheme, Path]) -> None:
+    """In recommendations, on the front of cost and quality, and among the curves of lambda."""
+    found = study.read(directory)
+    label = next(row.label for row in found.run.rows if row.label.startswith("tuned"))
+    answer = recommend(found.run, 256)
+    assert label in {each.label for each in (answer.choice, *answer.tied, *answer.outdone)}
+    values = [row for row in found.run.rows if row.label == label and row.length == 256]
+    (at,) = [each for each in points.pareto(found.run, judged_block(found.run, 256), {}) if each["method"] == "tuned"]
+    assert at["value"] == next(row.value for row in values if row.metric == answer.column.name)
+    assert at["cost"] != 1
+    pairs = points.wavelengths(found, {"tuned": label}, 256)
+    geometry = geometry_of(load(ModelSpec(id=found.run.meta["experiment"]["model"]), dtype="float32").model.config)
+    assert [each["stretch"] for each in pairs] == pytest.approx(scheme[0].rotation.divisors(geometry), rel=1e-9)
 
 
 def test_its_run_exports_it(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

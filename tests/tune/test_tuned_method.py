@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
 
 from ropewalk.errors import MethodError
 from ropewalk.methods.method import parameters
 from ropewalk.methods.tuned import Tuned, tuned
 from ropewalk.methods.tuned_file import content, read
+from ropewalk.models.pairs import Pairs
 from ropewalk.rope import RopeGeometry, Rotation
 from ropewalk.scheme import Gains, Scheme
 from ropewalk.tuning import winner
@@ -25,7 +27,12 @@ SCHEME = Scheme(
     rotation=Rotation(inv_freq=GEOMETRY.unscaled_inv_freq / [1, 1.1, 2, 4], attention_factor=1.07),
     gains=Gains(log=DRAW.normal(0, 0.1, (2, 3, 4)).astype(np.float32)),
 )
-TURNS = Turning(pairs=np.array([0, 1, 2, 3, 0, 1, 2, 3, -1, -1]), layers=(0, 1), depth=2, heads=3)
+PAIRS = Pairs(
+    pair=torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, -1, -1]),
+    partner=torch.tensor([4, 5, 6, 7, 0, 1, 2, 3, 8, 9]),
+    sign=torch.tensor([-1.0] * 4 + [1.0] * 4 + [0.0] * 2),
+)
+TURNS = Turning(turn=PAIRS, layers=(0, 1), depth=2, heads=3)
 
 
 @pytest.fixture

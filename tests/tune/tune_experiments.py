@@ -16,6 +16,6 @@ def experiment(folder: Path, **changes: Any) -> schema.Experiment:
         "methods": {"yarn": {"factor": 2}},
         "documents": {"files": [str(folder / "*.txt")], "count": 6},
         "metrics": {"perplexity": {}, "passkey": {"trials": 2}},
-        "search": {"probes": 1},
+        "tune": {"probes": 1},
     }
     return schema.parse(raw | changes, "tune")

@@ -10,8 +10,8 @@ import signal
 import sys
 
 # isort: off
-from ropewalk.cli import looking, tasks, measuring, spreading, answering, diagnosing, verifying, searching
-from ropewalk.cli import tuning, exporting
+from ropewalk.cli import looking, tasks, measuring, spreading, answering, diagnosing, verifying, tuning
+from ropewalk.cli import exporting
 
 # isort: on
 from ropewalk.cli.arguments import parse_bytes, parse_lengths, parse_parameters
@@ -42,7 +42,6 @@ __all__ = [
     "parse_bytes",
     "parse_lengths",
     "parse_parameters",
-    "searching",
     "spreading",
     "tasks",
     "tuning",

@@ -82,6 +82,21 @@ def parse_bytes(text: str, place: str) -> int:
     return int(float(found[1]) * UNITS[found[2]])
 
 
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def seconds(text: str) -> float:
+    """`90s`, `5m` or `1h` to seconds.
+
+    Raises:
+        ExperimentError: anything else.
+    """
+    number, unit = text[:-1], text[-1:]
+    if unit not in SECONDS or not number.isdecimal() or not 0 < int(number) < 10**6:
+        raise ExperimentError(f"--budget {text}: must be a whole number with s, m or h, such as 90s or 5m.")
+    return float(int(number) * SECONDS[unit])
+
+
 def parse_percent(text: str, place: str) -> float:
     """`1%` or `0.5` in per cent.
 
@@ -110,8 +125,6 @@ def parse_until(until: str | None, precision: str | None, budget: str | None) ->
     percent = None if precision is None else parse_percent(precision, "--precision")
     budget_s = None
     if budget is not None:
-        from ropewalk.searching.asked import seconds  # imports torch, as the others do
-
         budget_s = seconds(budget)
     return {"precision": percent, "budget_s": budget_s}
 

@@ -177,11 +177,15 @@ def run(
     reuse: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Take what another run of this model has measured already.")
     ] = None,
+    log: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Show it elsewhere too: trackio, wandb, mlflow, or a package's.")
+    ] = None,
 ) -> None:
     """Run an experiment, or resume it."""
     stopping = parse_until(until, precision, budget)
     several, source = read_suite(file, model, lengths, changes)
     experiment: Any = several or read_experiment(file, model, lengths, changes)[0]
+    from ropewalk.execution.loggers import logger
     from ropewalk.execution.pace import Stopping
     from ropewalk.execution.shard import Shard
     from ropewalk.execution.table import choose
@@ -189,6 +193,7 @@ def run(
     chosen = choose(workers=workers, gpus_per_model=gpus_per_model, ray=ray, name=executor, **parse_patience(patience))
     chosen["shard"] = None if shard is None else Shard.parse(shard)
     chosen["until"] = None if stopping is None else Stopping(**stopping)
+    chosen["log"] = None if log is None else logger(log)
     if several is not None:
         from ropewalk.cli.suites import run_suite
 

@@ -18,7 +18,7 @@ from ropewalk.errors import RopewalkError
 if TYPE_CHECKING:
     from ropewalk.experiment.missing import Missing
 
-LOOK, MEASURE, ANSWER, SERVE = "Look", "Measure", "Read what a run says", "Search and serve"
+LOOK, MEASURE, ANSWER, SERVE = "Look", "Measure", "Read what a run says", "Tune and serve"
 """Groups of commands in the help."""
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ropewalk.cli.arguments import read_experiment, seconds
 from ropewalk.cli.options import SERVE, TARGET_LENGTH, app, err, example
 from ropewalk.errors import ExperimentError
 
@@ -30,6 +31,9 @@ def tune(
         str | None,
         typer.Option(help="rotation, rotation+head, rotation+pair or rotation+head+pair; default the most that fits."),
     ] = None,
+    near: Annotated[
+        int | None, typer.Option(min=1, metavar="TOKENS", help="Nearer ones stay as trained; far ones are tuned alone.")
+    ] = None,
     max_short_cost: Annotated[
         float | None, typer.Option(metavar="PCT", help="Largest loss of perplexity inside the window, per cent.")
     ] = None,
@@ -38,17 +42,14 @@ def tune(
     ] = False,
 ) -> None:
     """Find a rotation and gains of the query by gradient descent, and judge them on text that they never saw."""
-    from ropewalk.experiment import presets, schema
-    from ropewalk.searching.asked import seconds
+    if steps is not None and budget is not None:
+        raise ExperimentError(f"--steps {steps} and --budget {budget}: give one of them.")
+    experiment, _ = read_experiment(file)
     from ropewalk.terminal import progress, say
-    from ropewalk.tuning.asked import Request
+    from ropewalk.tuning.asked import Request  # imports torch, as the others do
     from ropewalk.tuning.lines import lines
     from ropewalk.tuning.run import tune as find
 
-    if steps is not None and budget is not None:
-        raise ExperimentError(f"--steps {steps} and --budget {budget}: give one of them.")
-    preset = file.startswith("preset:")
-    text = presets.text(file.removeprefix("preset:")) if preset else schema.read(Path(file))
     request = Request(
         length=length,
         steps=steps,
@@ -56,9 +57,9 @@ def tune(
         seed=seed,
         repeats=repeats,
         what=what,
+        near=near,
         max_short_cost=max_short_cost,
     )
-    experiment = schema.parse(schema.load_yaml(text, file), file)
     if plan:
         return _plan(experiment, request)
     if out is None:
@@ -67,6 +68,12 @@ def tune(
         found = find(experiment, request, out, progress=report)
     say(*lines(found.result), found.file)
     return None
+
+
+@app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def search() -> None:
+    """The rotations that this searched for are tuned."""
+    raise ExperimentError("search: gave way to tuning; use ropewalk tune FILE --length N --out DIR --what rotation.")
 
 
 def _plan(experiment: Experiment, request: Request) -> None:

@@ -78,8 +78,6 @@ class Tokens:
         assert ids is not None
         if self.bos:
             ids[0] = self.ids[0]
-            if starts is not None and ends is not None:
-                ends[0] = starts[0]
         return Tokens(document=self.document, ids=ids, starts=starts, ends=ends, bos=self.bos, start=start)
 
     @property
@@ -99,7 +97,10 @@ class Tokens:
         width = 1 + (codes >= 0x80).astype(np.int32) + (codes >= 0x800) + (codes >= 0x10000)
         bytes_before = np.append(0, np.cumsum(width))
         before = 0 if self.start is None or self.starts is None else bytes_before[self.starts[0]]
-        return np.diff(bytes_before[np.maximum.accumulate(self.ends)], prepend=before).astype(np.int32)
+        added = np.diff(bytes_before[np.maximum.accumulate(self.ends)], prepend=before).astype(np.int32)
+        if self.bos:
+            added[0] = 0  # what a BOS stands in place of is neither read nor predicted
+        return added
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, document: Document, bos: Bos = "auto") -> Tokens:

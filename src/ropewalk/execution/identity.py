@@ -61,7 +61,7 @@ def first_difference(found: Any, asked: Any, path: str = "") -> str:
     if path == "documents" and isinstance(found, list) and isinstance(asked, list):
         return "its documents were other texts"
     if isinstance(found, Mapping) and isinstance(asked, Mapping):
-        for key in [*asked, *found]:
+        for key in sorted([*asked, *found], key=lambda key: key == "documents" and not path):  # hashes last
             if found.get(key) != asked.get(key):
                 return first_difference(found.get(key), asked.get(key), f"{path}.{key}" if path else str(key))
     there, here = (repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..." for value in (found, asked))

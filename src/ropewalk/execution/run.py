@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ropewalk.execution.executor import Crew, Done, Executor, Fleet, Joined
 from ropewalk.execution.identity import first_difference, identity_of, require_ours, require_same
 from ropewalk.execution.lease import Opening
 from ropewalk.execution.lock import locked
+from ropewalk.execution.loggers import Guarded, Logger, guarded
 from ropewalk.execution.pace import Pace, Stopping
 from ropewalk.execution.reuse import Other, take
 from ropewalk.execution.shard import Shard, belongs, share
@@ -31,7 +32,7 @@ from ropewalk.experiment.results import Run
 from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.selecting import selected
 from ropewalk.experiment.store import Store, canonical
-from ropewalk.experiment.todo import Chunk
+from ropewalk.experiment.todo import Chunk, Task
 from ropewalk.model_spec import ModelSpec
 
 _LOG = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def sweep(
     shard: Shard | None = None,
     until: Stopping | None = None,
     reuse: Path | None = None,
+    log: Logger | None = None,
 ) -> Run:
     """Run or resume an experiment in a directory.
 
@@ -65,6 +67,7 @@ def sweep(
         shard: the part of the plan to measure; `merge` puts all parts together.
         until: when to stop; None to measure everything.
         reuse: another run of the same model, whose passes and answers are taken where they are those asked for.
+        log: who shows the session elsewhere while it goes on.
 
     Raises:
         RopewalkError: see `ask`; also if `out` belongs to another experiment or is in use, or `reuse` measured
@@ -78,6 +81,7 @@ def sweep(
             pass
     with contextlib.ExitStack() as held:
         other = None if reuse is None else held.enter_context(Other.opened(reuse, out, exact=exact))
+        told = held.enter_context(guarded(log, out, asked.experiment.resolved()))
         report("loading the model", 0, 0)
         crew = held.enter_context(executor.crew(asked, exact, fleet))
         first = crew.first()
@@ -89,7 +93,7 @@ def sweep(
             try:
                 _require_records(store)
                 _begin(store, asked, first.opening, identity, source, until)
-                Session(store, asked, crew, report, shard, until).run(first, other)
+                Session(store, asked, crew, report, shard, until, told).run(first, other)
             finally:
                 store.close()
                 with contextlib.suppress(OSError):  # without it a damaged run cannot be told from a bug, and no more
@@ -119,13 +123,34 @@ def begun(out: Path) -> tuple[Experiment, bool, Shard | None, Stopping | None]:
         return experiment, bool(identity["exact"]), None if shard is None else Shard.parse(str(shard)), until
 
 
+class Pending:
+    """What is done of what a session expects, kind by kind of work."""
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        tasks = [task for chunk in chunks for task in chunk.tasks]
+        self.asked, self.done = Counter(task.said for task in tasks), Counter[str]()
+        self.rotations = len({task.fingerprint for task in tasks})
+
+    def without(self, tasks: Iterable[Task]) -> str:
+        """What these tasks are part of, how far that is, and under how many rotations: they end together, or nearly."""
+        self.done.update(said := [task.said for task in tasks])
+        return f"{said[-1]}, {self.done[said[-1]]} of {self.asked[said[-1]]}, {self.rotations} rotations"
+
+
 class Session:
     """One go at a run, from the first worker's opening to the last one's end."""
 
     def __init__(
-        self, store: Store, asked: Asked, crew: Crew, report: Progress, shard: Shard | None, until: Stopping | None
+        self,
+        store: Store,
+        asked: Asked,
+        crew: Crew,
+        report: Progress,
+        shard: Shard | None,
+        until: Stopping | None,
+        log: Guarded,
     ) -> None:
-        self.store, self.crew, self.report, self.shard = store, crew, report, shard
+        self.store, self.crew, self.report, self.shard, self.log = store, crew, report, shard, log
         self.pace = Pace(None if until is None else until.budget_s)
         self.asked = asked
         self.numbers: dict[int, int] = {}
@@ -179,22 +204,21 @@ class Session:
         done = total - sum(chunk.tokens for chunk in self.left(plan, writer.index))
         while chunks := self.next(plan, writer):
             writer.expect(chunks if writer.raw.state is None else ())
-            waiting = Counter(task.fingerprint for chunk in chunks for task in chunk.tasks)
+            pending = Pending(chunks)
             for event in self.crew.map(chunks):
                 if isinstance(event, Joined):
                     self.join(event)
                 elif isinstance(event, Done):
-                    writer.add(self.numbers.get(event.worker, number), event.outcomes)
+                    self.log.cells(writer.add(self.numbers.get(event.worker, number), event.outcomes))
                     tokens = sum(task.tokens for task, _ in event.outcomes)
                     done += tokens
                     self.pace.fed(tokens, writer.raw.state)
-                    waiting -= Counter(task.fingerprint for task, _ in event.outcomes)
-                    rotations = f"{len(plan.schemes) - len(waiting)} of {len(plan.schemes)} rotations"
-                    self.report(f"{event.outcomes[0][0].said}, {rotations}", done, total)
+                    self.report(pending.without(task for task, _ in event.outcomes), done, total)
+                    self.log.progress(done, total)
             if len((more := selected(whole, raw.samples)).cells) > len(plan.cells):
                 plan, writer = more, Writer(self.store, more, raw)
                 total = done + sum(chunk.tokens for chunk in self.left(plan, writer.index))
-        writer.finish()
+        self.log.cells(writer.finish())
         self.end(fresh)
         with self.store.transaction():
             self.store.set_meta("wall_s", (self.store.meta("wall_s") or 0.0) + time.monotonic() - started)

@@ -64,8 +64,8 @@ class Writer:
                 self.store.insert("prompts", row | {"facts": canonical(dict(prompt.facts))})
         self.index.prompts[metric, length] = found
 
-    def add(self, worker: int, batch: Sequence[tuple[Task, Result]]) -> None:
-        """Store a batch with the cells that it finishes, in one transaction; what is there already is left alone."""
+    def add(self, worker: int, batch: Sequence[tuple[Task, Result]]) -> list[Mapping[str, Any]]:
+        """Cells that a batch finishes, stored with it in one transaction; what is there already is left alone."""
         batch = [(task, result) for task, result in batch if task not in self._added]
         self._added.update(task for task, _ in batch)
         files = {task: self._write(task, result) for task, result in batch if isinstance(task, PassTask)}
@@ -77,12 +77,12 @@ class Writer:
                     self._add_pass(worker, task, files[task])
                 else:
                     self._add_answer(worker, task, result)
-            write_cells(self.store, self.raw, (cell for part in finished for cell in self._cells.get(part, ())))
+            return write_cells(self.store, self.raw, (cell for part in finished for cell in self._cells.get(part, ())))
 
-    def finish(self) -> None:
-        """Store the value of every cell whose outcomes are there."""
+    def finish(self) -> list[Mapping[str, Any]]:
+        """Every cell whose outcomes are there, stored."""
         with self.store.transaction():
-            write_cells(self.store, self.raw, self.plan.cells)
+            return write_cells(self.store, self.raw, self.plan.cells)
 
     def _write(self, task: PassTask, result: Result) -> Pass:
         if isinstance(result, Failure):

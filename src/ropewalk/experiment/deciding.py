@@ -125,7 +125,8 @@ def until(experiment: Experiment, plan: Plan, windows: int, precision: float | N
             none.
     """
     length = experiment.lengths[-1]
-    cells = {c.metric: c for c in plan.cells if c.length == length and c.label != TRUNCATE and c.source.remark is None}
+    whole = [c for c in plan.cells if c.source.remark is None and c.source.gather is None]
+    cells = {c.metric: c for c in whole if c.length == length and c.label != TRUNCATE}
     if not cells:
         raise ExperimentError(
             "--until decided: needs a number that every document or prompt has at the longest length; add perplexity: "

@@ -22,10 +22,12 @@ from ropewalk.scoring.shared import grain_of, shares, walk
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a whole run feeds and takes, finding key tokens and writing aside."""
+    """What a whole run feeds and takes, finding key tokens and writing aside; `decode_s` are the seconds in which
+    tokens are generated one after another, at most."""
 
     fed_tokens: int
     seconds: float
+    decode_s: float = 0.0
 
 
 LIMIT_S = 60.0
@@ -82,14 +84,16 @@ def estimate(
     report("probing documents", 0, 2)
     pace, seconds = timed(answers=False, limit_s=LIMIT_S / 2 if answers else LIMIT_S)
     report("probing answers", 1, 2)
+    decode_s = 0.0
     if answers:
         answer_pace, once_s = timed(answers=True, limit_s=end - clock())
         if not parts.held:
             answers = prompt_passes(prepared, budget, whole=True)
         seconds += once_s + answer_pace.seconds(answers)
+        decode_s = answer_pace.seconds(fed for fed in answers if fed.new == 1)
     report("probed", 2, 2)
     tokens = sum(fed.tokens for fed in (*documents, *answers))
-    return Estimate(fed_tokens=tokens, seconds=seconds + pace.seconds(documents))
+    return Estimate(fed_tokens=tokens, seconds=seconds + pace.seconds(documents), decode_s=decode_s)
 
 
 def document_passes(prepared: Prepared, budget: int) -> list[Fed]:

@@ -43,6 +43,7 @@ def overview(
         "decode_tokens": plan.decode_tokens,
         "fed_tokens": None if estimate is None else estimate.fed_tokens,
         "predicted_s": None if estimate is None else round(estimate.seconds, 1),
+        "predicted_decode_s": None if estimate is None else round(estimate.decode_s, 1),
         "memory": None if memory is None else asdict(memory),
         "passes_done": _done(asked, out),
         "duplicates": plan.duplicates(),
@@ -70,8 +71,9 @@ def time_line(estimate: Estimate | None, *, probed: bool = True) -> str:
         return "time unknown: not probed"
     if estimate is None:
         return "time unknown: the weights are not on this machine, and a plan downloads nothing"
+    decode = f" ({estimate.decode_s:.0f} s of them to generate token by token)" if estimate.decode_s else ""
     return (
-        f"about {estimate.seconds:.0f} s on this machine, by a probe; shared beginnings of prompts leave "
+        f"about {estimate.seconds:.0f} s on this machine{decode}, by a probe; shared beginnings of prompts leave "
         f"{estimate.fed_tokens:,} tokens to feed"
     )
 

@@ -149,7 +149,19 @@ class Raw:
         samples = [each for each in found if isinstance(each, Sample)]
         if len(samples) < len(found):
             return None
+        if cell.source.gather is not None and isinstance(cell.needs, Prompts):
+            return self._gathered(cell, places)
         return samples if isinstance(cell.needs, Prompts) else self._of_clusters(samples)
+
+    def _gathered(self, cell: Cell, places: Sequence[int]) -> list[Sample]:
+        """Samples of units that are several prompts each, all of which are there."""
+        assert cell.source.gather is not None
+        units = [unit for place in places if isinstance(unit := self._prompt(cell, place), OfPrompt)]
+        try:
+            return list(cell.source.gather(cell.column, cell.options, units))
+        except (LookupError, TypeError, ValueError) as error:
+            self.store.require_damaged(error)
+            raise self.store.damaged(f"an outcome of {cell.label} @ {cell.length} {cell.metric}") from None
 
     def _places(self, cell: Cell) -> Sequence[int] | None:
         """Rows of the documents, or places of prompts, that a cell is made of; None before it is known which."""
@@ -231,8 +243,9 @@ def _of_document(arrays: Mapping[str, NDArray[Any]], index: int) -> dict[str, ND
     return {name: array.astype(bool) if array.dtype == np.uint8 else array for name, array in own.items()}
 
 
-def write_cells(store: Store, raw: Raw, cells: Iterable[Cell]) -> None:
-    """Store the value of every cell whose raw outcomes are all there; call inside a transaction."""
+def write_cells(store: Store, raw: Raw, cells: Iterable[Cell]) -> list[Mapping[str, Any]]:
+    """The rows of every cell whose raw outcomes are all there, which it stores; call inside a transaction."""
+    written = list[Mapping[str, Any]]()
     for cell in cells:
         measured = raw.measure(cell)
         if measured is not None:
@@ -240,3 +253,5 @@ def write_cells(store: Store, raw: Raw, cells: Iterable[Cell]) -> None:
             store.insert(
                 "cells", values | {"asked": canonical(values["asked"]), "resolved": canonical(values["resolved"])}
             )
+            written.append(values)
+    return written

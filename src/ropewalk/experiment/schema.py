@@ -65,44 +65,13 @@ def _metrics(data: Any) -> Any:
 Metrics = Annotated[SerializeAsAny[BaseModel], BeforeValidator(_metrics)]
 
 
-class Weights(_Section):
-    """What a search minimises: a weighted sum of mean losses, nats per token."""
+class Tune(_Section):
+    """What `ropewalk tune` is asked beside its options; nothing to a sweep."""
 
-    long: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    """Of tokens beyond the window."""
-    retrieval: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """Of the answers of probes; null is 0.3 where a metric of the file gives probes and 0 where none does."""
-    keys: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """Of key tokens beyond the window, where ready spans exist."""
-
-
-class Search(_Section):
-    """What `ropewalk search` varies and what it looks for; nothing to a sweep."""
-
-    family: Literal["spline", "free", "refine"] = "spline"
-    """A curve of lambda over the pairs, a lambda for each pair, or the parameters of a method."""
-    knots: Annotated[int, Field(ge=2, le=256)] = 8
-    """Of the spline."""
-    method: str | None = None
-    """Whose parameters `refine` varies."""
-    sampler: Literal["cmaes", "nsga2", "tpe"] = "cmaes"
-    """Of optuna: which candidates come next."""
-    weights: Weights = Weights()
-    """What is minimised."""
-    max_short_cost: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    """Largest loss of perplexity inside the window against `none`, per cent."""
-    max_retrieval: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Largest loss of the probes' answers, nats per token."""
     probes: Annotated[int, Field(ge=1, le=1000)] = 5
-    """Passkeys per length."""
-    probe_lengths: Annotated[list[Length], Field(min_length=1)] | None = None
-    """At which of the lengths from the window to the searched one; null for all."""
-
-    @model_validator(mode="after")
-    def _refines_something(self) -> Search:
-        if (self.family == "refine") != (self.method is not None):
-            raise ValueError("needs `method` with family refine, and with no other family")
-        return self
+    """Prompts per length that named methods and seeds are chosen by, where a metric of the file gives some."""
+    max_short_cost: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Largest loss of perplexity inside the window against `none`, per cent; `--max-short-cost` goes before it."""
 
 
 class Experiment(_Section):
@@ -124,8 +93,8 @@ class Experiment(_Section):
     """Trained window, tokens, where the checkpoint's own configuration names another number."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of everything that is drawn."""
-    search: Search | None = None
-    """What `ropewalk search` varies."""
+    tune: Tune | None = None
+    """What `ropewalk tune` is asked beside its options."""
 
     @field_validator("model", mode="before")
     @classmethod
@@ -178,7 +147,7 @@ class Experiment(_Section):
 
     def resolved(self) -> dict[str, Any]:
         """JSON value of everything that a sweep is asked, defaults filled in; what is None is left out."""
-        return self.model_dump(mode="json", exclude_none=True, exclude={"search"})
+        return self.model_dump(mode="json", exclude_none=True, exclude={"tune"})
 
 
 def stored(raw: Any) -> Experiment:
@@ -206,6 +175,12 @@ def parse(raw: Any, place: str) -> Experiment:
         raise ExperimentError(
             f"{place}: models is a suite, which `ropewalk run` and `ropewalk plan` take; name one model here, with "
             "the key model."
+        )
+    if "search" in raw:
+        raise ExperimentError(
+            f"{place}: the section search gave way to tune, which takes of it "
+            f"{' and '.join(Tune.model_fields)}; rename it, leave the rest out, and run ropewalk tune FILE "
+            "--what rotation."
         )
     try:
         return _read_files(Experiment.model_validate(dict(raw)))
@@ -303,7 +278,7 @@ def load_yaml(text: str, place: str) -> Any:
 
 
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {"metrics": metrics_model(), "search": Search, "weights": Weights}
+    sections: dict[str, type[BaseModel]] = {"metrics": metrics_model(), "tune": Tune}
     sections |= {name: metric.options for name, metric in registered().items()}
     names = [part for part in loc if isinstance(part, str) and part in sections]
     return list((sections[names[-1]] if names else Experiment).model_fields)

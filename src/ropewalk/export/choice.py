@@ -15,7 +15,9 @@ from ropewalk.report.study import read_to_choose
 from ropewalk.stats.measured import Measured
 
 
-def recommended(directory: Path, length: int, *, partial: bool = False) -> tuple[Described, Request, str]:
+def recommended(
+    directory: Path, length: int, *, partial: bool = False, branches: bool = False
+) -> tuple[Described, Request, str]:
     """What the run recommends at a length, resolved to the length that was measured; and what is to be said of it.
 
     Raises:
@@ -42,7 +44,7 @@ def recommended(directory: Path, length: int, *, partial: bool = False) -> tuple
     window = run.experiment.get("window")
     geometry = found.geometry if window is None else replace(found.geometry, window_override=int(window))
     choice = answer.choice
-    asked = request(geometry, choice.method, choice.asked, answer.judged_at, found.checkpoint)
+    asked = request(geometry, choice.method, choice.asked, answer.judged_at, found.checkpoint, branches=branches)
     _check_measured(run, answer, asked, directory)
     said = f"{choice.label}, recommended by {directory} for {length} tokens (measured at {answer.judged_at})."
     return found, asked, f"From part of a run: {missing} {said}" if missing.cells else said

@@ -35,7 +35,7 @@ def run(
     """
     engine = find(target)
     _require_sense(engine, options)
-    found, asked, directory, notes = _asked(source, model, params, length, options)
+    found, asked, directory, notes = _asked(engine, source, model, params, length, options)
     order = Order(engine=engine, found=found, asked=asked, run=directory, options=options)
     export, said = (engine.artefacts or line)(order)
     return printed(export), (*notes, f"{target}: {export.fidelity}, for {asked.length} tokens.", *export.notes, *said)
@@ -61,18 +61,19 @@ def _require_sense(engine: Engine, options: Options) -> None:
 
 
 def _asked(
-    source: str, model: str | None, params: Mapping[str, Any], length: int | None, options: Options
+    engine: Engine, source: str, model: str | None, params: Mapping[str, Any], length: int | None, options: Options
 ) -> tuple[Described, Request, Path | None, tuple[str, ...]]:
     """A directory is a run, anything else a method."""
     if model is not None:
         found = describe(ModelSpec.parse(model))
         params = inlined(source, params)
-        return found, request(found.geometry, source, params, length, found.checkpoint), None, ()
+        asked = request(found.geometry, source, params, length, found.checkpoint, branches=engine.branches)
+        return found, asked, None, ()
     if not Path(source).is_dir():
         raise ExportError(f"{source!r} is no run directory; to export a method by its name give --model as well.")
     if params:
         raise ExportError(f"-p {next(iter(params))}: a run's recommendation has its own parameters; leave -p out.")
     if length is None:
         raise ExportError(f"{source}: a run recommends for a length; give --length, in tokens.")
-    found, asked, said = recommended(Path(source), length, partial=options.partial)
+    found, asked, said = recommended(Path(source), length, partial=options.partial, branches=engine.branches)
     return found, asked, Path(source), (said,)

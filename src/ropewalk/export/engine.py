@@ -85,6 +85,8 @@ class Engine:
             export with the proof's sentences. None: the line that is printed is all there is (`line.line`).
         refuses: raises ExportError for options that make no sense, before anything is read.
         reads_gguf: `--gguf` names a file that it serves.
+        branches: `configure` takes schemes that tell tokens other positions by their distance, and refuses those that
+            the engine cannot run; others never see one.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Engine:
     artefacts: Callable[[Order], Made] | None = None
     refuses: Callable[[Options], None] | None = None
     reads_gguf: bool = False
+    branches: bool = False
 
     def __post_init__(self) -> None:
         if self.here is None and self.server is None:

@@ -17,7 +17,7 @@ from ropewalk.methods.none import shipped_varies
 from ropewalk.methods.resolving import Resolved, with_numbers
 from ropewalk.methods.tuned import Tuned
 from ropewalk.rope import RopeGeometry, Rotation
-from ropewalk.scheme import Gains, Scheme
+from ropewalk.scheme import Branch, Gains, Scheme
 
 LONGEST = 2**31 - 1
 """Engines keep a context in 32 bits, signed."""
@@ -59,6 +59,7 @@ class Request:
         length: the context to be served, tokens.
         auto: the method has another rotation at another length.
         folding: gains of the query, which weights have to hold; None for none.
+        branches: what tokens are told by their distance, for engines that take that; empty for the rotation alone.
     """
 
     geometry: RopeGeometry
@@ -69,12 +70,13 @@ class Request:
     auto: bool
     checkpoint: Checkpoint
     folding: Folding | None = field(default=None, hash=False, compare=False)
+    branches: tuple[Branch, ...] = ()
 
     @property
     def scheme(self) -> Scheme:
         """What was measured."""
         gains = None if self.folding is None else Gains(log=self.folding.gains)
-        return Scheme(rotation=self.rotation, gains=gains)
+        return Scheme(rotation=self.rotation, gains=gains, branches=self.branches)
 
     @property
     def window(self) -> int:
@@ -117,9 +119,15 @@ class Export:
 
 
 def request(
-    geometry: RopeGeometry, method: str, params: Mapping[str, Any], length: int | None, checkpoint: Checkpoint
+    geometry: RopeGeometry,
+    method: str,
+    params: Mapping[str, Any],
+    length: int | None,
+    checkpoint: Checkpoint,
+    *,
+    branches: bool = False,
 ) -> Request:
-    """Resolve a method for export.
+    """Resolve a method for export; one with branches only for an engine that takes them.
 
     Raises:
         ExportError: `truncate`; no length for a method whose parameters name none, or one that no engine can hold.
@@ -132,30 +140,38 @@ def request(
             f"ships and send only the last {half} tokens (window/2, as measured) of a longer prompt."
         )
     made = methods.make_params(method, params)
-    _refuse_branches(geometry, method, made, length or geometry.window().length + 1)
+    if not branches:
+        _refuse_branches(geometry, method, made, length or geometry.window().length + 1)
     tokens = default_length(geometry, method, made) if length is None else length
     if tokens > LONGEST:
         raise ExportError(f"--length {tokens}: no engine holds a context beyond {LONGEST} tokens; give less.")
     resolved = methods.resolve(geometry, method, made, tokens)
+    if resolved.scheme.branches and resolved.scheme.temperature is not None:
+        raise ExportError(
+            f"{method}: has a temperature beside its branches, which no engine runs; leave temperature out, or measure "
+            "it and run it in Python with `ropewalk.patched(model, scheme)`."
+        )
     folding = _folding(resolved, made)
+    alone = folding is None and not resolved.scheme.branches
     return Request(
         geometry=geometry,
         method=method,
         params=with_numbers(geometry, made, tokens),
-        rotation=resolved.rotation if folding is None else resolved.scheme.rotation,
+        rotation=resolved.rotation if alone else resolved.scheme.rotation,
         length=tokens,
         auto=methods.depends_on_length(geometry, method, made),
         checkpoint=checkpoint,
         folding=folding,
+        branches=resolved.scheme.branches,
     )
 
 
 def _refuse_branches(geometry: RopeGeometry, method: str, params: Params, length: int) -> None:
     if methods.resolve(geometry, method, params, length).scheme.branches:
         raise ExportError(
-            f"{method}: tells far tokens other positions than near ones, for which export knows no setting of any "
-            "engine; what comes nearest is a rotation for all distances, such as yarn or the one that `ropewalk tune` "
-            "finds, and in Python `ropewalk.patched(model, scheme)` runs the scheme itself."
+            f"{method}: tells far tokens other positions than near ones, for which export knows no setting here; what "
+            "comes nearest is a rotation for all distances, such as yarn or the one that `ropewalk tune` finds, and in "
+            "Python `ropewalk.patched(model, scheme)` runs the scheme itself."
         )
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from ropewalk.errors import ExportError
+from ropewalk.export.dual_chunk import dual_chunk
 from ropewalk.export.engine import Engine, Live, Made, Order, Text
 from ropewalk.export.forms import Rope, refuse_two_windows, stands_still
 from ropewalk.export.hf import layered
@@ -26,6 +27,8 @@ def configure(asked: Request) -> Export:
     Raises:
         ExportError: SGLang cannot run this rotation on this model.
     """
+    if asked.branches:
+        return dual_chunk(asked)
     launch = ("python", "-m", "sglang.launch_server", "--model-path", asked.checkpoint.name)
     limit = ("--context-length", str(asked.length))
     if as_shipped(asked):
@@ -89,4 +92,4 @@ def _ask(url: str, ids: Any, text: Text) -> Any:
     return endpoint.run(url, "sglang", ids, text)
 
 
-ENGINE = Engine(name="sglang", configure=configure, server=Live(ask=_ask, room=7), artefacts=_artefacts)
+ENGINE = Engine(name="sglang", branches=True, configure=configure, server=Live(ask=_ask, room=7), artefacts=_artefacts)

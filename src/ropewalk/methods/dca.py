@@ -23,19 +23,30 @@ class DualChunk(Extension):
         metadata={KIND: Choice(options=("paper", "released"), doc="released: cos and sin grow beyond the window, too")},
     )
 
+    @property
+    def c(self) -> int:
+        """chunk_size in tokens, once resolved."""
+        return self.window * 3 // 4 if self.chunk_size is None else self.chunk_size
+
+    @property
+    def local(self) -> int:
+        """local_size in tokens, once resolved."""
+        return self.window // 8 if self.local_size is None else self.local_size
+
 
 def dca(geometry: RopeGeometry, params: DualChunk, length: int) -> Scheme:
     """Chunks of m = c - l tokens. Same chunk: i mod m - j mod m. The one before: min(i mod m + m, c) - j mod m. Older:
     min(2m - 1, c) - j mod m.
 
-    `reading: released` also multiplies cos and sin by 0.05 ln(L / L0) + 1 for L > L0, as the released code does beyond
-    its cache; then it depends on the length.
+    The authors' code has this map in all its versions. Its first (15c5787c) takes l = L0/16 and multiplies nothing, as
+    the paper; the last (847ae71a), for which results in the paper did not speak, takes l = L0/8, which is the default
+    here, and multiplies cos and sin by 0.05 ln(L / L0) + 1 for L > L0, L being the longest text that its cache has
+    seen. `reading: released` does that too, with L the length that is measured; then it depends on the length.
 
     Raises:
         MethodError: l is not smaller than c, or c is more than the window.
     """
-    c = params.window * 3 // 4 if params.chunk_size is None else params.chunk_size
-    local = params.window // 8 if params.local_size is None else params.local_size
+    c, local = params.c, params.local
     size = c - local
     if size < 1 or c > params.window:
         raise MethodError(

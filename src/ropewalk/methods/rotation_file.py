@@ -1,4 +1,7 @@
-"""The file of a searched rotation: one divisor per pair and a temperature, as JSON with a schema version."""
+"""The file of a searched rotation: one divisor per pair and a temperature, as JSON with a schema version.
+
+Nothing writes such files any more; those that were written, and runs that recorded them, are read.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,6 @@ from ropewalk.errors import MethodError, short
 from ropewalk.files import read_regular
 from ropewalk.methods.file_content import FileContent
 from ropewalk.methods.parameters import Kind, Number, Numbers
-from ropewalk.rope import RopeGeometry, Rotation
 
 SCHEMA = 1
 MAX_FILE_BYTES = 1_000_000
@@ -27,7 +29,7 @@ VALUES = {
     "lambda": Numbers(optional=False, doc="per pair"),
     "attention_factor": Number(above=0, doc="A"),
 }
-REMEDY = "name a winner.json that `ropewalk search` wrote"
+REMEDY = "name a winner.json of a search, or use tuned with a file of ropewalk tune"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,21 +45,6 @@ class Divisors:
     rope_theta: float
     divisors: tuple[float, ...]
     attention_factor: float
-
-    @classmethod
-    def of(cls, geometry: RopeGeometry, rotation: Rotation) -> Divisors:
-        """The file that gives this rotation of pairs that all turn.
-
-        Raises:
-            MethodError: it has a softmax factor, for which the file has no key.
-        """
-        if rotation.softmax_factor != 1:
-            raise MethodError(
-                f"searched: a file of divisors cannot hold softmax_factor {rotation.softmax_factor:.6g}, which "
-                "mscale_all_dim makes in this architecture; search without mscale_all_dim."
-            )
-        divisors = tuple((geometry.unscaled_inv_freq / rotation.inv_freq).tolist())
-        return cls(rope_theta=geometry.rope_theta, divisors=divisors, attention_factor=rotation.attention_factor)
 
     def plain(self) -> dict[str, Any]:
         """The content as JSON values."""

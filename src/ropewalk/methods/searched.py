@@ -1,4 +1,4 @@
-"""A rotation that was found by search: one divisor per pair and a temperature, from a file."""
+"""A rotation of one model: one divisor per pair and a temperature, from a file that a search wrote before `tuned`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Searched(Extension):
 
 
 def searched(geometry: RopeGeometry, params: Searched, length: int) -> Rotation:
-    """lambda_i and A as the file says (`ropewalk search`), at every length.
+    """lambda_i and A as the file says, at every length.
 
     With `windows: two` lambda_i = 1 for L <= L0, under the same A: the form of LongRoPE's two lists, which has one A.
 
@@ -38,7 +38,7 @@ def searched(geometry: RopeGeometry, params: Searched, length: int) -> Rotation:
     if len(found.divisors) != pairs or found.rope_theta != geometry.rope_theta:
         raise MethodError(
             f"searched: file is for {len(found.divisors)} pairs over rope_theta {found.rope_theta:g}, and this model "
-            f"has {pairs} over {geometry.rope_theta:g}; search again on this model."
+            f"has {pairs} over {geometry.rope_theta:g}; tune on this model (ropewalk tune)."
         )
     inside = params.windows == "two" and length <= params.window
     divisors = np.ones(pairs) if inside else np.array(found.divisors)
@@ -59,8 +59,8 @@ METHOD = Method(
     name="searched",
     params=Searched,
     function=searched,
-    paper="`ropewalk search`; the idea of a searched list: Ding et al. 2024, arXiv:2402.13753",
-    summary="A rotation found for this one model by `ropewalk search`; the file says lambda per pair.",
+    paper="the idea of a searched list: Ding et al. 2024, arXiv:2402.13753",
+    summary="A rotation found for one model, in the files that came before `tuned`; lambda per pair.",
     formula="lambda_i and A as the file says; with windows: two lambda_i = 1 for L <= L0",
     varies=switches,
     two_windows=two_windows,

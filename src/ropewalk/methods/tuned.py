@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from ropewalk.errors import MethodError
 from ropewalk.methods.method import KIND, Method, Params
+from ropewalk.methods.near_far import near_far
 from ropewalk.methods.tuned_file import REMEDY, TunedFile, Tuning
 from ropewalk.rope import RopeGeometry
-from ropewalk.scheme import Scheme
+from ropewalk.scheme import Positions, Scheme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,8 @@ class Tuned(Params):
 def tuned(geometry: RopeGeometry, params: Tuned, length: int) -> Scheme:
     """lambda_i, A and g as the file says (`ropewalk tune`), at every length; pairs of the query times exp(g).
 
+    Of a file that was tuned with `near` the rotation is for tokens at least so far away, as in `bifocal`.
+
     Raises:
         MethodError: the file is for another number of pairs or another base.
     """
@@ -32,6 +35,8 @@ def tuned(geometry: RopeGeometry, params: Tuned, length: int) -> Scheme:
             f"tuned: file is for {found.rotation.inv_freq.size} pairs over rope_theta {found.rope_theta:g}, and this "
             f"model has {pairs} over {geometry.rope_theta:g}; tune again on this model."
         )
+    if found.near is not None:
+        return near_far(geometry, found.near, query=Positions(), far=found.rotation)
     return Scheme(rotation=found.rotation, gains=found.gains)
 
 

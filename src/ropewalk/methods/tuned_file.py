@@ -30,6 +30,7 @@ MAX_FILE_BYTES = 100_000_000
 MAX_HEADER_BYTES = 1_000_000
 DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8"}
 KEYS = ("schema", "rope_theta", "length", "inv_freq", "attention_factor", "pairs", "gains")
+NEAR = "near"
 REMEDY = "name a winner.safetensors that `ropewalk tune` wrote"
 
 
@@ -43,6 +44,7 @@ class Tuning:
         rotation: inv_freq and attention_factor.
         gains: of the query; None where only the rotation was tuned.
         pairs: the pair of each dimension of a head, -1 where it has none: where weights hold the gains.
+        near: tokens nearer than which distances are told as trained; None where the rotation is for all.
     """
 
     rope_theta: float
@@ -50,6 +52,7 @@ class Tuning:
     rotation: Rotation
     gains: Gains | None
     pairs: tuple[int, ...]
+    near: int | None = None
 
     def plain(self) -> dict[str, Any]:
         """The content as JSON values, to the bit."""
@@ -64,7 +67,8 @@ class Tuning:
             list(self.pairs),
             gains,
         )
-        return dict(zip(KEYS, values, strict=True))
+        near: dict[str, Any] = {} if self.near is None else {NEAR: self.near}
+        return dict(zip(KEYS, values, strict=True)) | near
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,7 @@ def _parsed(data: bytes) -> Tuning:
         attention_factor=float(arrays["attention_factor"][0]),
         pairs=arrays["pairs"].tolist(),
         gains=None if gains is None else Gains(log=gains),
+        near=note.get(NEAR),
     )
 
 
@@ -129,7 +134,7 @@ def content(raw: Mapping[Any, Any], place: str) -> Tuning:
     Raises:
         MethodError: a key that is missing or unknown, another schema, or a value that cannot be.
     """
-    if set(raw) != set(KEYS):
+    if set(raw) - {NEAR} != set(KEYS):
         raise MethodError(
             f"tuned: {short(place)} has {short(sorted(map(str, raw)))} as keys, and {', '.join(KEYS)} are needed; "
             f"{REMEDY}."
@@ -152,6 +157,7 @@ def _made(
     attention_factor: float,
     pairs: list[int],
     gains: Gains | None,
+    near: object = None,
 ) -> Tuning:
     if schema != SCHEMA or isinstance(schema, bool):
         raise ValueError(f"schema {schema!r}, and this ropewalk reads {SCHEMA}")
@@ -159,10 +165,14 @@ def _made(
         raise ValueError(f"rope_theta {rope_theta!r} is no base")
     if not isinstance(length, int) or isinstance(length, bool) or length < 1:
         raise ValueError(f"length {length!r} is no number of tokens")
+    if near is not None and (not isinstance(near, int) or isinstance(near, bool) or near < 1):
+        raise ValueError(f"near {near!r} is no number of tokens")
     rotation = Rotation(inv_freq=inv_freq, attention_factor=attention_factor)
     count = rotation.inv_freq.size
     if sorted(pairs)[-2 * count :] != sorted([*range(count), *range(count)]) or not all(p >= -1 for p in pairs):
         raise ValueError(f"pairs do not name each of {count} pairs twice")
     if gains is not None and gains.log.shape[2] != count:
         raise ValueError(f"gains of {gains.log.shape[2]} pairs beside {count} of the rotation")
-    return Tuning(rope_theta=float(rope_theta), length=length, rotation=rotation, gains=gains, pairs=tuple(pairs))
+    return Tuning(
+        rope_theta=float(rope_theta), length=length, rotation=rotation, gains=gains, pairs=tuple(pairs), near=near
+    )

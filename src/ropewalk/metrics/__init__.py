@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ropewalk.errors import ExperimentError
-from ropewalk.metrics import longppl, passkey, perplexity, ruler, tasks
+from ropewalk.metrics import lm_eval, longppl, passkey, perplexity, ruler, tasks
 from ropewalk.metrics.metric import Metric, Options
 from ropewalk.plugins import plugged_in
 from ropewalk.stats.column import Column
 
-__all__ = ["METRICS", "Metric", "Options", "column", "columns", "of_keys", "registered"]
+__all__ = ["METRICS", "Metric", "Options", "column", "columns", "registered"]
 
 METRICS: dict[str, Metric] = {
     "perplexity": perplexity.METRIC,
@@ -22,6 +22,7 @@ METRICS: dict[str, Metric] = {
     "passkey": passkey.METRIC,
     "tasks": tasks.METRIC,
     "ruler": ruler.METRIC,
+    "lm_eval": lm_eval.METRIC,
 }
 
 
@@ -46,11 +47,6 @@ def columns() -> Mapping[str, tuple[Metric, Column]]:
                 )
             found[each.name] = metric, each
     return found
-
-
-def of_keys() -> Column:
-    """The column that is made of key tokens."""
-    return next(each for metric in METRICS.values() if "key" in metric.arrays for each in metric.columns)
 
 
 def column(name: str) -> Column:

@@ -159,6 +159,8 @@ class Metric:
         asks: (column, options, length, longest length) to what the column's value at a length is made of; None where
             these options do not ask for the column.
         sample: (column, options, readings, outcome of a unit) to its numbers, or why there are none.
+        gather: (column, options, answers of all prompts) to per-unit numbers, where a unit is several prompts; None:
+            each prompt is one, and `sample` says all.
         prompts: (options, material, length) to the prompts of a length; None if it asks for none. Raises
             ExperimentError.
         facts: (options, length, seed) to what is known of the prompts of a length without a tokenizer; `verify` holds
@@ -172,7 +174,7 @@ class Metric:
         read: (options, lengths) to options that say what the files hold that they name. Asked once, where an experiment
             is read: a run that somebody else recorded opens none. Raises ExperimentError.
         show: (options, material, length, tokens to text) to prompts for people. Raises as `prompts` does.
-        probes: what searching and tuning can ask of its kind; None if its answers are not forced.
+        probes: what tuning can ask of its kind; None if its answers are not forced.
     """
 
     name: str
@@ -180,6 +182,7 @@ class Metric:
     columns: tuple[Column, ...]
     asks: Callable[[Column, Any, int, int], Documents | Prompts | None]
     sample: Callable[[Column, Any, Sequence[Reading], Any], Sample | Remark]
+    gather: Callable[[Column, Any, Sequence[OfPrompt]], Sequence[Sample]] | None = None
     prompts: Callable[[Any, Material, int], Sequence[Prompt]] | None = None
     facts: Callable[[Any, int, int], Sequence[Mapping[str, Any]]] | None = None
     remark: Callable[[Column, Any, int, Sequence[Sample]], Remark | None] | None = None

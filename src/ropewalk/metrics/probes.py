@@ -1,4 +1,4 @@
-"""What a metric of forced answers gives to whoever searches or tunes: prompts of its kind from any seed; pure."""
+"""What a metric of forced answers gives to tuning: prompts of its kind from any seed; pure."""
 
 from __future__ import annotations
 

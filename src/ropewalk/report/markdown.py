@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from ropewalk.errors import visible
 from ropewalk.report.content import Content, Section
 from ropewalk.report.tables import Table, by_length, heading
-from ropewalk.report.wording import confidence, facts, headline, would_change
+from ropewalk.report.wording import confidence, deploying, facts, headline, would_change
 
 LONG = 30
 """Rows from which a table is folded away."""
@@ -44,7 +44,7 @@ def _answer(report: Content) -> list[str]:
     lines = [f"- {plain(name)}: {plain(value)}" for name, value in facts(answer).items()]
     parts = ["## The answer", f"**{plain(headline(answer))}**", *lines, f"- Confidence: {plain(confidence(answer))}"]
     if report.commands:
-        parts += ["To deploy it:", fence("\n".join(report.commands.values()))]
+        parts += [f"{plain(deploying(answer))}:", fence("\n".join(report.commands.values()))]
     changes = would_change(answer)
     return parts + (["What would change it:", *(f"- {plain(text)}" for text in changes)] if changes else [])
 

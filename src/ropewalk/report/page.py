@@ -74,6 +74,7 @@ def page(report: Content) -> str:
             headline=wording.headline(answer) if answer else "",
             facts=wording.facts(answer) if answer else {},
             confidence=wording.confidence(answer) if answer else "",
+            deploying=wording.deploying(answer) if answer else "",
             first=first,
             rest=rest,
             lead=report.sections[0],

@@ -82,7 +82,7 @@ def recommendation_lines(
         yield "What would settle it:"
         yield from (f"  {text}" for text in settling)
     if command is not None:
-        yield f"Deploy it:\n  {command}"
+        yield f"{wording.deploying(answer)}:\n  {command}"
     elif answer.choice.label != NONE:
         yield "It changes attention itself, which no engine's configuration says: nothing here deploys it."
 

@@ -82,6 +82,13 @@ def headline(answer: Recommendation) -> str:
     return f"For {target} tokens, use {choice.label}{f' or one of {ties} tied with it' if ties else ''}{tail}."
 
 
+def deploying(answer: Recommendation) -> str:
+    """What stands over the commands that deploy a choice; where it may be no gain, that."""
+    if NONE in (candidate.label for candidate in answer.tied):
+        return f"To deploy {answer.choice.label} all the same"
+    return "Deploy it"
+
+
 def preferred(answer: Recommendation) -> str:
     """What retrieval decided: `chosen over llama3 factor=4 for its answers (100 % against 45 %)`; empty if nothing."""
     column = answer.retrieval

@@ -60,6 +60,11 @@ class Scheme:
         return dataclasses.replace(self, context=None)
 
     @property
+    def far(self) -> Rotation:
+        """The rotation of the most distant tokens."""
+        return self.branches[-1].rotation if self.branches else self.rotation
+
+    @property
     def only_rotates(self) -> bool:
         """Whether nothing is asked of attention itself."""
         return self.gains is None and self.temperature is None and not self.branches

@@ -47,7 +47,7 @@ def clustered(block: Block, documents: Sequence[str]) -> Block:
 
 def _share(block: Block, documents: int, windows: int) -> float | None:
     """Median over all others of the share of their differences from the best; None where nothing says it."""
-    if min(documents, windows) < 2 or block.counts or not (block.denominators_CN > 0).all():
+    if not block.labels or min(documents, windows) < 2 or block.counts or not (block.denominators_CN > 0).all():
         return None
     value_CDW = (block.numerators_CN / block.denominators_CN).reshape(len(block.labels), documents, windows)
     apart_CDW = value_CDW - value_CDW[int(block.losses_C.argmin())]

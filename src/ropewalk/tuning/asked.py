@@ -13,12 +13,12 @@ from ropewalk.experiment.prepare import Asked, Prepared, encoder
 from ropewalk.experiment.schema import Experiment
 from ropewalk.models import LoadedModel
 from ropewalk.models.query import by_head, query_places
-from ropewalk.searching import asked as searching
-from ropewalk.searching.asked import Scene
+from ropewalk.tuning import scene as scenes
 from ropewalk.tuning.draws import Material
 from ropewalk.tuning.loss import Weights
 from ropewalk.tuning.pairs import Turning, turning
 from ropewalk.tuning.parameters import WHATS
+from ropewalk.tuning.scene import Scene
 
 BUDGET_S = 120.0
 REACH = 16
@@ -35,6 +35,8 @@ class Request:
         budget_s: seconds of each seed's descent; None for BUDGET_S, unless there are `steps`.
         seed: of the first repeat; the others count on.
         what: is tuned, one of WHATS; None takes the most that the model's weights can hold.
+        near: tokens nearer than which distances are told as trained: only what lies beyond is tuned, by its rotation;
+            None tunes one rotation for all distances.
         max_short_cost: per cent; None takes the file's.
     """
 
@@ -44,11 +46,12 @@ class Request:
     seed: int = 0
     repeats: int = 1
     what: str | None = None
+    near: int | None = None
     max_short_cost: float | None = None
     weights: Weights = field(default_factory=Weights)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "repeats", "budget_s"):
+        for name in ("steps", "repeats", "budget_s", "near"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ExperimentError(f"tune: {name}={value} must be more than 0; leave it out for the default.")
@@ -56,6 +59,12 @@ class Request:
             raise ExperimentError(f"tune: seed={self.seed} must be 0 or more.")
         if self.what is not None and self.what not in WHATS:
             raise ExperimentError(f"tune: what={self.what!r} must be one of {', '.join(WHATS)}.")
+
+        if self.near is not None and self.what not in (None, "rotation"):
+            raise ExperimentError(
+                f"tune: near={self.near} tunes the rotation of far tokens alone, as gains multiply the query at every "
+                f"distance; leave what={self.what} out."
+            )
 
     @property
     def seeds(self) -> range:
@@ -71,7 +80,7 @@ class Tuning:
     """Everything that a tuning knows before its first step.
 
     Attributes:
-        scene: as of a search over the same file: the split, the goal, the lengths.
+        scene: the split, the goal, the lengths.
         what: is tuned.
         material: what steps are drawn from.
     """
@@ -88,30 +97,20 @@ class Tuning:
         parts, windows = self.scene.parts, self.scene.windows
         return len(parts.search) // windows, len(parts.judge) // windows
 
-    @property
-    def bos_id(self) -> int | None:
-        return self.material.bos_id
-
 
 def checked(experiment: Experiment, request: Request, loaded: LoadedModel | None) -> Asked:
     """The experiment with the length among its own, checked as far as that needs no weights.
 
     Raises:
-        RopewalkError: as `searching.asked.checked`.
+        RopewalkError: as `scene.checked`.
     """
-    found = searching.checked(experiment, _searched(request), loaded)
+    found = scenes.checked(experiment, request.length, loaded)
     if found.geometry.softmax_mscale:
         raise ModelError(
             f"model {found.spec.id!r}: its attention scales the softmax by mscale_all_dim, through which tuning does "
-            "not go; search for a rotation instead (ropewalk search)."
+            "not go; measure the named methods instead (ropewalk run)."
         )
     return found
-
-
-def _searched(request: Request) -> searching.Request:
-    return searching.Request(
-        length=request.length, seed=request.seed, repeats=request.repeats, max_short_cost=request.max_short_cost
-    )
 
 
 def tuning(prepared: Prepared, request: Request) -> Tuning:
@@ -120,11 +119,16 @@ def tuning(prepared: Prepared, request: Request) -> Tuning:
     Raises:
         RopewalkError: too few documents, weights that no gradient goes through, or that cannot hold what is asked.
     """
-    scene = searching.scene(prepared, _searched(request))
+    scene = scenes.scene(prepared, request.length, request.weights.retrieval, request.max_short_cost)
     model = prepared.model.model
     _require_gradients(model)
     turns = turning(model)
-    what = _what(model, request.what, turns)
+    if request.near is not None and request.near > scene.window:
+        raise ExperimentError(
+            f"tune: near={request.near} must be at most the trained window of {scene.window} tokens, inside which all "
+            f"distances are known; give {scene.window} or less."
+        )
+    what = _what(model, request.what if request.near is None else "rotation", turns)
     return Tuning(scene=scene, request=request, turns=turns, what=what, material=_material(scene, request))
 
 
@@ -173,7 +177,7 @@ def _material(scene: Scene, request: Request) -> Material:
         banned = {key for n in scene.lengths for key in asked.probes.keys(count, n, seed)}
     return Material(
         documents=tuple(each.ids for each in tokens),
-        bos_id=tokenizer.bos_token_id if prepared.tokens[0].bos else None,
+        bos_id=scene.bos_id,
         encode=encoder(tokenizer),
         wording=asked.probes.wording if asked else None,
         banned=frozenset(banned),
@@ -194,4 +198,4 @@ def judges(tuning: Tuning) -> dict[str, Scene]:
 def identity(tuning: Tuning) -> dict[str, Any]:
     """What makes two tunings the same."""
     request = asdict(tuning.request)
-    return searching.identity(tuning.scene) | {"tune": request | {"what": tuning.what}}
+    return scenes.identity(tuning.scene) | {"tune": request | {"what": tuning.what}}

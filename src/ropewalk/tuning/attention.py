@@ -22,6 +22,7 @@ from ropewalk.errors import ModelError
 from ropewalk.scoring.attention import KNOWN, installed, name_for
 from ropewalk.scoring.attention import NAME as WHOLE
 from ropewalk.scoring.banded import banded, mask_unless_sliding
+from ropewalk.tuning.near import Far
 
 NAME, MASKED = "ropewalk_tune", "ropewalk_tune_masked"
 
@@ -30,17 +31,19 @@ BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBacke
 
 
 _factors: Tensor | None = None
+_far: Far | None = None
 
 
 @contextmanager
-def gained(factors_LHD: Tensor | None) -> Iterator[None]:
-    """Multiply the queries of each layer inside the block; backward passes belong inside too."""
-    global _factors
-    before, _factors = _factors, factors_LHD
+def gained(factors_LHD: Tensor | None, far: Far | None = None) -> Iterator[None]:
+    """Multiply the queries of each layer inside the block, and tell far pairs otherwise; backward passes belong inside
+    too."""
+    global _factors, _far
+    before, _factors, _far = (_factors, _far), factors_LHD, far
     try:
         yield
     finally:
-        _factors = before
+        _factors, _far = before
 
 
 @contextmanager
@@ -76,6 +79,10 @@ def attend(
         factor_1H1D = _factors[layer].to(query.device)[None, :, None, :]
         query = (query.float() * factor_1H1D).to(query.dtype)
     window = kwargs.get("sliding_window")
+    if _far is not None and layer in _far.layers:
+        if attention_mask is not None or window is not None:
+            raise ModelError(f"{type(module).__name__}: its attention has a mask; tune without near.")
+        return _far.attend(query, key, value, scaling).transpose(1, 2).contiguous(), None
     if attention_mask is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     if window is not None:

@@ -26,6 +26,7 @@ from ropewalk.models.layout import layout_of, rotary_modules, stock_forward
 from ropewalk.rope import Rotation
 from ropewalk.scoring.head import CHUNK_BYTES, Head, Split
 from ropewalk.tuning.attention import gained, tunable
+from ropewalk.tuning.near import Far
 from ropewalk.tuning.pairs import Turning
 from ropewalk.tuning.parameters import Parameters, spread
 
@@ -40,6 +41,7 @@ class Tunable:
     Attributes:
         rotaries: its rotary modules, each with the layout of its cos and sin and whether it casts them.
         unscaled_P: f_i, float32.
+        near: tokens nearer than which distances are told as trained, whatever the parameters; None for none.
         spread_PD: which dimensions belong to a pair, float32.
     """
 
@@ -50,6 +52,7 @@ class Tunable:
     layer_type: str | None
     unscaled_P: Tensor
     spread_PD: Tensor
+    near: int | None = None
 
     def hidden(self, ids_T: Tensor) -> Tensor:
         """Last hidden states `[T, H]`, of one text, under what is in force."""
@@ -61,7 +64,17 @@ class Tunable:
         inv_freq_P = parameters.inv_freq(self.unscaled_P)
         factor = parameters.ln_attention_factor.exp()
         with ExitStack() as stack:
-            stack.enter_context(gained(parameters.factors(self.spread_PD, self.turns.heads)))
+            far = None
+            if self.near is not None:
+                far = Far(
+                    near=self.near,
+                    rest_P=inv_freq_P - self.unscaled_P,
+                    factor=factor,
+                    pairs=self.turns.turn,
+                    layers=frozenset(self.turns.layers),
+                )
+                inv_freq_P, factor = self.unscaled_P, torch.ones_like(factor)
+            stack.enter_context(gained(parameters.factors(self.spread_PD, self.turns.heads), far))
             for module, layout, casts in self.rotaries:
                 forward = _rotary(module, inv_freq_P, factor, layout, casts, self.layer_type)
                 stack.enter_context(_replaced(module, forward))
@@ -75,7 +88,7 @@ class Tunable:
 
 
 @contextmanager
-def opened(model: Any, parts: Split, turns: Turning) -> Iterator[Tunable]:
+def opened(model: Any, parts: Split, turns: Turning, near: int | None = None) -> Iterator[Tunable]:
     """The model with attention and layers that gradients go through; as it was after the block.
 
     Raises:
@@ -94,6 +107,7 @@ def opened(model: Any, parts: Split, turns: Turning) -> Iterator[Tunable]:
             layer_type=geometry.layer_type,
             unscaled_P=torch.tensor(geometry.unscaled_inv_freq, dtype=torch.float32, device=device),
             spread_PD=spread(turns).to(device),
+            near=near,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from ropewalk.errors import StoreError
 from ropewalk.experiment.prepare import Progress
 from ropewalk.files import read_inside, write_whole
-from ropewalk.metrics.requests import Forced
 from ropewalk.scheme import Scheme
 from ropewalk.scoring import Answers, Failure
-from ropewalk.tuning.bench import Found, SchemeBench
+from ropewalk.tuning.bench import Bench, Found, Losses
 
 FOLDER = "judged"
 MOST = 2**30
@@ -35,44 +34,30 @@ class KeptBench:
         told: of documents and of schemes done.
     """
 
-    bench: SchemeBench
+    bench: Bench
     out: Path
     prompts: str
     told: Progress
 
-    @property
-    def documents(self) -> tuple[NDArray[np.int32], ...]:
-        return self.bench.documents
-
-    @property
-    def keys(self) -> tuple[NDArray[np.bool_], ...]:
-        return self.bench.keys
-
-    @property
-    def trials(self) -> Mapping[int, Sequence[Forced]]:
-        return self.bench.trials
-
-    def losses(self, rotations: Sequence[Scheme], document: int) -> list[NDArray[np.float32] | Failure]:
+    def losses(self, schemes: Sequence[Scheme], document: int) -> list[Losses]:
         """As the bench's."""
-        names = [f"{FOLDER}/{scheme.fingerprint}-{document}.safetensors" for scheme in rotations]
+        names = [f"{FOLDER}/{scheme.fingerprint}-{document}.safetensors" for scheme in schemes]
         found: dict[int, Any] = {i: kept for i, name in enumerate(names) if (kept := self._losses(name)) is not None}
         left = [i for i in range(len(names)) if i not in found]
-        for i, outcome in zip(left, self._measured(rotations, left, document), strict=True):
+        for i, outcome in zip(left, self._measured(schemes, left, document), strict=True):
             found[i] = outcome
             if isinstance(outcome, np.ndarray):
                 write_whole(self.out, names[i], safetensors.numpy.save({"nll": outcome}))
-        self.told("judging documents", document + 1, len(self.documents))
+        self.told("judging documents", document + 1, len(self.bench.documents))
         return [found[i] for i in range(len(names))]
 
-    def _measured(
-        self, rotations: Sequence[Scheme], left: Sequence[int], document: int
-    ) -> list[NDArray[np.float32] | Failure]:
-        return self.bench.losses([rotations[i] for i in left], document) if left else []
+    def _measured(self, schemes: Sequence[Scheme], left: Sequence[int], document: int) -> list[Losses]:
+        return self.bench.losses([schemes[i] for i in left], document) if left else []
 
-    def answers(self, rotations: Sequence[Scheme]) -> list[Found]:
+    def answers(self, schemes: Sequence[Scheme]) -> list[Found]:
         """As the bench's, one scheme after the other."""
         found = []
-        for done, scheme in enumerate(rotations):
+        for done, scheme in enumerate(schemes):
             name = f"{FOLDER}/{scheme.fingerprint}-{self.prompts}.json"
             known = self._answers(name)
             if known is None:
@@ -80,7 +65,7 @@ class KeptBench:
                 if not any(isinstance(each, Failure) for each in known.values()):
                     write_whole(self.out, name, json.dumps([_plain(*each) for each in known.items()]).encode())
             found.append(known)
-            self.told(f"judging {self.prompts}", done + 1, len(rotations))
+            self.told(f"judging {self.prompts}", done + 1, len(schemes))
         return found
 
     def _losses(self, name: str) -> NDArray[np.float32] | None:

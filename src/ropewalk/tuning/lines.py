@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ropewalk.searching.lines import aligned, change, comparisons, optimism, sides, table
+from ropewalk.tuning.markdown import aligned
 
 Result = Mapping[str, Any]
 
@@ -17,11 +17,30 @@ def lines(found: Result) -> list[str]:
 
 def _table(found: Result) -> list[list[str]]:
     """The judged numbers as text, names of columns first; kinds of prompts beside the first have columns behind."""
-    names, *body = table(found)
+    names, *body = _rows(found)
     for prompts, each in list(found["judge"]["retrieval"].items())[1:]:
         names += [f"{prompts} {n}" for n in each["against_most"]]
         for row, own in zip(body, each["rows"].values(), strict=True):
             row += [f"{share:.2g}" for share in own.values()]
+    return [names, *body]
+
+
+def _rows(found: Result) -> list[list[str]]:
+    """The judged numbers as text, names of columns first."""
+    rows = found["judge"]["rows"]
+    lengths = list(rows[0]["perplexity"])
+    counted = found["judge"]["counted"] or {"name": "", "title": ""}
+    keys = list(rows[0].get(counted["name"], ()))
+    names = ["judge set", *(f"ppl {n}" for n in lengths), "beyond window", *(f"{counted['title']} {n}" for n in keys)]
+    body = [
+        [
+            row["label"],
+            *(f"{row['perplexity'][n]:.4g}" for n in lengths),
+            f"{row['beyond']:.4g}",
+            *(f"{row[counted['name']][n]:.2g}" for n in keys),
+        ]
+        for row in rows
+    ]
     return [names, *body]
 
 
@@ -53,8 +72,37 @@ def facts(found: Result) -> list[str]:
         promise(found),
         optimism(found),
         *seeds(found),
-        sides(found, "tuned"),
+        sides(found),
     ]
+
+
+def comparisons(found: Result) -> list[str]:
+    """The winner against the best named method, the one with the best retrieval, and none."""
+    judge = found["judge"]
+    other, keeper = judge["best_named"], judge["best_retrieval"]
+    said = []
+    for label in dict.fromkeys((other, "none")):
+        each = judge["against"][label]
+        parts = [f"{change(ratio)} at {n}" for n, ratio in each["perplexity"].items()]
+        said.append(f"perplexity against {label}: {', '.join(parts)}.")
+    if keeper is not None:
+        counted = judge["counted"]
+        pairs = judge["against"][keeper][counted["name"]]
+        parts = [f"{100 * each['value']:+.0f} points at {n} (p {each['p']:.2g})" for n, each in pairs.items()]
+        said.append(
+            f"{counted['items']} found against {keeper}, the named method best at the probes: {', '.join(parts)}; "
+            f"exact McNemar over {next(iter(pairs.values()))['n']} trials a length."
+        )
+    return said
+
+
+def optimism(found: Result) -> str:
+    """How much the tuning set flattered."""
+    each = found["optimism"]
+    return (
+        f"optimism: the ratio of perplexities was {each['search']:.4f} on the tuning set and is {each['judge']:.4f} on "
+        f"the judge's, {each['optimism_nats']:+.4f} nats."
+    )
 
 
 def retrieval(found: Result) -> list[str]:
@@ -102,4 +150,15 @@ def _spread(each: Mapping[str, Any], count: int) -> str:
     )
 
 
-__all__: Sequence[str] = ("lines",)
+def sides(found: Result) -> str:
+    """Who saw what."""
+    split = found["split"]
+    return f"tuned on {', '.join(split['search'])}; judged on {', '.join(split['judge'])}."
+
+
+def change(ratio: Mapping[str, Any]) -> str:
+    """A ratio of perplexities with its interval, as a change."""
+    text = f"{100 * (ratio['value'] - 1):+.1f} %"
+    if ratio["low"] is None:
+        return text
+    return f"{text} [{100 * (ratio['low'] - 1):+.1f}, {100 * (ratio['high'] - 1):+.1f}]"

@@ -2,78 +2,149 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ropewalk.errors import StoreError
-from ropewalk.experiment.plan import Configuration
+from pydantic import ConfigDict, TypeAdapter
+
+from ropewalk.errors import MethodError, StoreError
+from ropewalk.experiment.plan import Configuration, configurations
 from ropewalk.files import read_inside, write_whole
-from ropewalk.rope import Rotation
-from ropewalk.searching import named
-from ropewalk.searching.asked import Scene
-from ropewalk.searching.bench import Bench
-from ropewalk.searching.objective import Outcome, score
-from ropewalk.searching.study import Candidate
+from ropewalk.methods import resolve
+from ropewalk.rope import RopeGeometry, Rotation
+from ropewalk.scheme import Scheme
+from ropewalk.tuning.bench import Bench
+from ropewalk.tuning.objective import Outcome, Score, score
+from ropewalk.tuning.scene import Scene
 
 FILE = "named.json"
-GROUP = named.GROUP
+GROUP = 8
+"""Rotations measured between two writes."""
 MOST = 100_000_000
-Known = dict[str, dict[str, Any]]
-"""By label: an outcome's JSON values, or a reason why there is none."""
+Known = dict[str, Outcome | str]
+"""By fingerprint: an outcome, or a reason why there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A named method at some parameters, and its score on the tuning set."""
+
+    label: str
+    rotation: Rotation
+    outcome: Outcome
+    score: Score
+
+
+def usual(geometry: RopeGeometry, length: int) -> dict[str, list[dict[str, Any]]]:
+    """Grids of the usual methods that extend without lists or training.
+
+    Variants of them (ntk_fixed, ntk_mixed, resonance) are a file's to name.
+    `ntk_aware` and `dynamic_ntk` need larger factors than length / window: only their last pair reaches the factor.
+    """
+    s = length / geometry.window().length
+    factors = {"ntk_aware": (s, 1.5 * s, 2 * s, 3 * s), "dynamic_ntk": (1.0, 2.0, 4.0)}
+    methods = ("linear", "ntk_aware", "ntk_by_parts", "dynamic_ntk", "yarn", "llama3", "longrope", "mrrope")
+    grids = {name: [{"factor": float(f)} for f in factors.get(name, (s, 1.5 * s, 2 * s))] for name in methods}
+    theta = geometry.rope_theta
+    return grids | {"abf": [{"rope_theta": theta * f} for f in (s, s**1.5, s**2)]}
+
+
+def asked_for(methods: dict[str, Any], geometry: RopeGeometry, length: int) -> dict[Configuration, Rotation]:
+    """The file's configurations and the usual ones, each with its rotation for `length`, `none` first.
+
+    A usual one that this geometry refuses is left out; one of the file's was refused before.
+    """
+    found: dict[Configuration, Rotation] = {}
+    seen: set[str] = set()
+    for configuration in (*configurations(methods), *configurations(usual(geometry, length))):
+        if configuration.label in seen:
+            continue
+        seen.add(configuration.label)
+        try:
+            found[configuration] = resolve(geometry, configuration.method, configuration.params, length).rotation
+        except MethodError:
+            continue
+    return found
+
+
+def best_of_each(named: dict[Configuration, Candidate]) -> dict[str, Candidate]:
+    """Each method at its best parameters: the lowest objective, `none` among them."""
+    found: dict[str, Candidate] = {}
+    for configuration, candidate in named.items():
+        known = found.get(configuration.method)
+        if known is None or candidate.score.objective < known.score.objective:
+            found[configuration.method] = candidate
+    return found
+
+
+def first(candidates: Sequence[Candidate]) -> Candidate:
+    """The best, within the bound if there is one."""
+    return min(candidates, key=lambda c: (not c.score.met, c.score.objective))
 
 
 def measured(scene: Scene, bench: Bench, out: Path, told: Callable[[int, int], None]) -> dict[Configuration, Candidate]:
     """Every named configuration with losses, scored on the tuning set; those that are in the file are not run again."""
     experiment, geometry = scene.prepared.asked.experiment, scene.prepared.asked.geometry
-    wanted = named.asked_for(experiment.methods, geometry, scene.request.length)
-    known = _read(out)
+    wanted = asked_for(experiment.methods, geometry, scene.length)
+    known = read(out)
     left = {rotation.fingerprint: rotation for rotation in wanted.values() if rotation.fingerprint not in known}
     fingerprints = list(left)
     for start in range(0, len(left), GROUP):
         told(start, len(left))
         group = fingerprints[start : start + GROUP]
-        outcomes = bench.outcomes([left[each] for each in group], scene.window, scene.short)
-        known |= {each: _plain(outcome) for each, outcome in zip(group, outcomes, strict=True)}
-        write_whole(out, FILE, json.dumps(known).encode())
+        schemes = [Scheme(rotation=left[each]) for each in group]
+        outcomes = bench.outcomes(schemes, scene.window, scene.short)
+        known |= dict(zip(group, outcomes, strict=True))
+        _write(out, known)
     return _scored(scene, wanted, known)
 
 
 def _scored(scene: Scene, wanted: dict[Configuration, Rotation], known: Known) -> dict[Configuration, Candidate]:
     found: dict[Configuration, Candidate] = {}
     none = next(rotation for each, rotation in wanted.items() if each.label == "none")
-    if (why := known[none.fingerprint].get("reason")) is not None:
+    unscaled = known[none.fingerprint]
+    if isinstance(unscaled, str):
         raise StoreError(
-            f"tune: the model as it ships has no losses on the tuning set ({why}); give a shorter --length."
+            f"tune: the model as it ships has no losses on the tuning set ({unscaled}); give a shorter --length."
         )
-    unscaled = Outcome.read(known[none.fingerprint])
     for configuration, rotation in wanted.items():
-        if "reason" in known[rotation.fingerprint]:
-            continue
-        outcome = Outcome.read(known[rotation.fingerprint])
-        scored = score(outcome, unscaled, scene.goal)
-        found[configuration] = Candidate(
-            label=configuration.label,
-            rotation=rotation,
-            outcome=outcome,
-            score=scored,
-            objective=scored.objective,
-            dropped=False,
-        )
+        outcome = known[rotation.fingerprint]
+        if isinstance(outcome, Outcome):
+            scored = score(outcome, unscaled, scene.goal)
+            found[configuration] = Candidate(
+                label=configuration.label, rotation=rotation, outcome=outcome, score=scored
+            )
     return found
 
 
-def _plain(outcome: Outcome | str) -> dict[str, Any]:
-    return outcome.plain() if isinstance(outcome, Outcome) else {"reason": outcome}
+@dataclass(frozen=True, slots=True)
+class _Without:
+    """A method that has no losses."""
+
+    reason: str
 
 
-def _read(out: Path) -> Known:
+_FILE = TypeAdapter(dict[str, Outcome | _Without], config=ConfigDict(ser_json_inf_nan="constants"))
+
+
+def read(out: Path) -> Known:
+    """What is measured already.
+
+    Raises:
+        StoreError: the file is damaged, or holds what no tuning writes.
+    """
     try:
-        return json.loads(read_inside(out, FILE, MOST))
+        found = _FILE.validate_json(read_inside(out, FILE, MOST), strict=True)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{out / FILE}: is damaged ({str(error)[:100]}); remove it, and it is measured again."
-        ) from None
+        reason = " ".join(str(error).split())[:100]
+        raise StoreError(f"{out / FILE}: is damaged ({reason}); remove it, and it is measured again.") from None
+    return {each: outcome.reason if isinstance(outcome, _Without) else outcome for each, outcome in found.items()}
+
+
+def _write(out: Path, known: Known) -> None:
+    plain = {each: _Without(outcome) if isinstance(outcome, str) else outcome for each, outcome in known.items()}
+    write_whole(out, FILE, _FILE.dump_json(plain))

@@ -12,22 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.errors import ModelError
-from ropewalk.models.pairs import calls_of
+from ropewalk.models.pairs import Pairs, calls_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Turning:
     """Attributes:
-    pairs: int64 `[D]`, the pair of each dimension of a head; -1 where it does not turn.
     layers: which layers turn by the rotation that methods change.
     depth: layers of the model.
     heads: query heads of those that turn.
+    turn: which dimensions turn with which.
     """
 
-    pairs: NDArray[np.int64]
     layers: tuple[int, ...]
     depth: int
     heads: int
+    turn: Pairs
+
+    @property
+    def pairs(self) -> NDArray[np.int64]:
+        """The pair of each dimension of a head, `[D]`; -1 where it does not turn."""
+        return self.turn.pair.numpy()
 
 
 def turning(model: Any) -> Turning:
@@ -43,4 +48,4 @@ def turning(model: Any) -> Turning:
     if len(set(layers)) < len(layers) or not all(c.heads == first.heads and c.pairs.same(first.pairs) for c in turns):
         raise ModelError(f"{name}: heads differ from layer to layer, or layers run twice; it cannot be tuned yet.")
     depth: int = model.config.get_text_config(decoder=True).num_hidden_layers
-    return Turning(pairs=first.pairs.pair.numpy(), layers=tuple(layers), depth=depth, heads=first.heads)
+    return Turning(layers=tuple(layers), depth=depth, heads=first.heads, turn=first.pairs)

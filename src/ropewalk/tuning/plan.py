@@ -15,8 +15,7 @@ from ropewalk.models import LoadedModel
 from ropewalk.models.size import read_size, size_of_loaded
 from ropewalk.scoring import split
 from ropewalk.scoring.memory import weight_bytes
-from ropewalk.searching import named
-from ropewalk.tuning import asked, descent, memory, parameters
+from ropewalk.tuning import asked, descent, memory, named, parameters
 from ropewalk.tuning.asked import Request, Tuning
 from ropewalk.tuning.draws import draw
 from ropewalk.tuning.forward import opened
@@ -97,7 +96,7 @@ def _probed(tuning: Tuning, prepared: Prepared, report: Progress, clock: Clock) 
     parts, none = split(model), shipped(prepared.asked.geometry, request.length)
     device = parts.head.weight.device
     begins = parameters.start(geometry, none, parameters.shape_of(tuning.what, tuning.turns), device)
-    with opened(model, parts, tuning.turns) as tunable:
+    with opened(model, parts, tuning.turns, request.near) as tunable:
         drawn, ends = draw(tuning.material, request.seed, 0), [clock()]
         for done in range(2):
             report("probing steps", done, 2)
@@ -110,14 +109,14 @@ def _probed(tuning: Tuning, prepared: Prepared, report: Progress, clock: Clock) 
 def _tokens(tuning: Tuning) -> int:
     """Fed by named methods on the tuning set and by rows of the verdict, without what prompts share."""
     scene, experiment = tuning.scene, tuning.scene.prepared.asked.experiment
-    methods = named.asked_for(experiment.methods, scene.prepared.asked.geometry, scene.request.length)
+    methods = named.asked_for(experiment.methods, scene.prepared.asked.geometry, scene.length)
     rows = len({each.method for each in methods}) + 2 + tuning.request.repeats
-    probes = scene.section.probes * sum(scene.probed) if scene.goal.probes else 0
+    probes = scene.probes * sum(scene.probed)
     given = scene.probing
     count = given.probes.count(given.options) if given else 0
     trials = len(asked.judges(tuning)) * count * sum(scene.lengths)
-    searched = len(methods) * (len(scene.parts.search) * scene.request.length + probes)
-    return searched + rows * (len(scene.parts.judge) * scene.lengths[-1] + trials)
+    tuned = len(methods) * (len(scene.parts.search) * scene.length + probes)
+    return tuned + rows * (len(scene.parts.judge) * scene.lengths[-1] + trials)
 
 
 def lines(found: Plan, request: Request) -> list[str]:

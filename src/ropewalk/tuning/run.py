@@ -17,30 +17,29 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.errors import ExperimentError, StoreError
-from ropewalk.execution.run import first_difference, locked
+from ropewalk.execution.identity import first_difference
+from ropewalk.execution.lock import locked
+from ropewalk.experiment.guards import require_empty, writing
 from ropewalk.experiment.prepare import Progress, prepare, versions
 from ropewalk.experiment.schema import Experiment
-from ropewalk.experiment.store import require_empty, writing
 from ropewalk.files import read_inside, write_whole
+from ropewalk.methods.near_far import near_far
 from ropewalk.models import LoadedModel
-from ropewalk.scheme import Scheme
+from ropewalk.scheme import Positions, Scheme
 from ropewalk.scoring import Split, fast, split
-from ropewalk.searching import judging
-from ropewalk.searching.bench import Bench
-from ropewalk.searching.lines import escaped
-from ropewalk.searching.named import best_of_each, first
-from ropewalk.searching.objective import Outcome, score
-from ropewalk.searching.study import Candidate
-from ropewalk.searching.verdict import UNSCALED, Verdict
-from ropewalk.tuning import asked, descent, memory, named, parameters, winner
+from ropewalk.tuning import asked, descent, judging, memory, named, parameters, winner
 from ropewalk.tuning.asked import Request, Tuning
-from ropewalk.tuning.bench import SchemeBench
+from ropewalk.tuning.bench import Bench
 from ropewalk.tuning.forward import opened
 from ropewalk.tuning.kept import KeptBench
 from ropewalk.tuning.lines import lines
 from ropewalk.tuning.loss import Loss
+from ropewalk.tuning.markdown import escaped
+from ropewalk.tuning.named import Candidate, best_of_each, first
+from ropewalk.tuning.objective import Outcome, score
 from ropewalk.tuning.result import TRUNCATE, TUNED, Tuned, chosen, result
 from ropewalk.tuning.state import State
+from ropewalk.tuning.verdict import UNSCALED, Verdict
 
 IDENTITY = "identity.json"
 MOST = 10_000_000
@@ -71,8 +70,7 @@ def tune(
     """Tune, or resume, and judge.
 
     Args:
-        experiment: model, documents, methods to beat beside the usual ones, metrics; of its section `search` the
-            bounds and probes.
+        experiment: model, documents, methods to beat beside the usual ones, metrics, and its section `tune`.
         request: length, how long to tune, seeds.
         out: directory; new, empty, or of the same tuning.
         loaded: a model in memory.
@@ -94,13 +92,13 @@ def tune(
     with locked(out):
         _begin(out, json.loads(json.dumps(asked.identity(tuning))))
         with fast(model, parts, compiled=False, longest=max(tuning.scene.lengths)) as quick:
-            bench = judging.search_bench(tuning.scene, quick)
+            bench = judging.tuning_bench(tuning.scene, quick)
             methods = named.measured(tuning.scene, bench, out, lambda done, total: report("named methods", done, total))
         start = first([each for each in methods.values() if each.label != UNSCALED])
         ends = [_descent(tuning, parts, methods, start, seed, out, report) for seed in request.seeds]
         report("judging", 0, 0)
         with fast(model, parts, compiled=False, longest=max(tuning.scene.lengths)) as quick:
-            bench = judging.search_bench(tuning.scene, quick)
+            bench = judging.tuning_bench(tuning.scene, quick)
             found = [_scored(tuning, bench, methods, seed, *end) for seed, end in zip(request.seeds, ends, strict=True)]
             judged = _verdicts(tuning, quick, _judged(tuning, methods, found), out, report)
         told = result(tuning, methods, start, found, judged) | {"versions": dict(versions())}
@@ -146,7 +144,7 @@ def _descent(
             request.repeats * state.steps,
         )
 
-    with opened(tuning.scene.prepared.model.model, parts, tuning.turns) as model:
+    with opened(tuning.scene.prepared.model.model, parts, tuning.turns, request.near) as model:
         begins = parameters.start(
             geometry, start.rotation, parameters.shape_of(tuning.what, tuning.turns), parts.head.weight.device
         )
@@ -164,6 +162,8 @@ def _descent(
     if not state.done:
         raise ExperimentError(f"tune: {state.stopped}.")
     pairs = geometry.rotary_dim // 2
+    if request.near is not None:
+        return near_far(geometry, request.near, query=Positions(), far=begins.rotation(geometry)), state
     return Scheme(rotation=begins.rotation(geometry), gains=begins.query_gains(tuning.turns.heads, pairs)), state
 
 
@@ -185,8 +185,7 @@ def _verdicts(
     """On the judge's documents, once for each kind of prompts."""
     found = {}
     for prompts, scene in asked.judges(tuning).items():
-        bench = SchemeBench(bench=judging.judge_bench(scene, parts), bos_id=tuning.material.bos_id)
-        kept = KeptBench(bench=bench, out=out, prompts=prompts, told=report)
+        kept = KeptBench(bench=judging.judge_bench(scene, parts), out=out, prompts=prompts, told=report)
         found[prompts] = judging.verdict(scene, kept, rows)
     return found
 
@@ -206,7 +205,7 @@ def _write(tuning: Tuning, out: Path, won: Tuned, told: Mapping[str, Any]) -> No
         "model": model.id,
         "weights_sha256": model.weights_sha256,
         "window": scene.window,
-        "length": scene.request.length,
+        "length": scene.length,
         "what": tuning.what,
         "seed": won.seed,
         "steps": won.state.done,

@@ -23,14 +23,17 @@ def content(scheme: Scheme, geometry: RopeGeometry, turns: Turning, facts: Mappi
 
     Tensors: `inv_freq` float64 `[P]`, rad/token; `attention_factor` float64 `[1]`; `pairs` int64 `[D]`, the pair of
     each dimension of a head, -1 where it does not turn; `gains` float32 `[layers, heads, P]`, where there are some.
-    Metadata: `ropewalk`, JSON with the schema, rope_theta, and `facts`.
+    Metadata: `ropewalk`, JSON with the schema, rope_theta, `near` where only farther tokens are turned so, and `facts`.
     """
+    rotation = scheme.far
     tensors = {
-        "inv_freq": scheme.rotation.inv_freq.copy(),
-        "attention_factor": np.array([scheme.rotation.attention_factor]),
+        "inv_freq": rotation.inv_freq.copy(),
+        "attention_factor": np.array([rotation.attention_factor]),
         "pairs": turns.pairs,
     }
     if scheme.gains is not None:
         tensors["gains"] = scheme.gains.log
     note = {"schema": SCHEMA, "rope_theta": geometry.rope_theta} | dict(facts)
+    if scheme.branches:
+        note["near"] = scheme.branches[0].stop
     return safetensors.numpy.save(tensors, {KEY: json.dumps(note, ensure_ascii=False)})
