@@ -200,6 +200,7 @@ def test_metadata_as_llama_cpp_reads_it(
         ({"scaling.type": "yarn", "scaling.factor": -1.1}, {}),
         ({"scaling.type": "yarn", "scaling.factor": 2.0, "scaling.yarn_log_multiplier": 0.1}, {}),
         ({"scaling.type": "longrope"}, {}),
+        ({"scaling.type": "longrope"}, {"rope_factors_long": [1.0] * 4}),
         ({"scaling.type": "mystery", "scaling.factor": 2.0}, {}),
     ],
 )

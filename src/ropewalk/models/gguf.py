@@ -185,8 +185,9 @@ def rope_parameters(header: Header, config: Any) -> dict[str, Any]:
     if kind in ("none", "linear", "longrope") and not factor and factors:
         if "rope_freqs" in factors:
             return partial | _longrope(factors["rope_freqs"], factors["rope_freqs"], 1.0, original, attention)
-        lists = factors["rope_factors_short"], factors["rope_factors_long"]
-        return partial | _longrope(*lists, window / original, original, attention)
+        if {"rope_factors_short", "rope_factors_long"} <= factors.keys():
+            lists = factors["rope_factors_short"], factors["rope_factors_long"]
+            return partial | _longrope(*lists, window / original, original, attention)
     if kind in ("none", "linear") and not factors and attention == 1.0:
         return partial | ({"rope_type": "linear", "factor": factor} if factor else {"rope_type": "default"})
     if kind == "yarn" and factor and factor > 0 and not factors and not rope.get("scaling.yarn_log_multiplier"):

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.errors import ExperimentError, StoreError
-from ropewalk.execution.run import first_difference, locked
+from ropewalk.execution.identity import first_difference
+from ropewalk.execution.lock import locked
+from ropewalk.experiment.guards import require_empty, writing
 from ropewalk.experiment.prepare import Progress, prepare, versions
 from ropewalk.experiment.schema import Experiment
-from ropewalk.experiment.store import require_empty, writing
 from ropewalk.files import read_inside, write_whole
 from ropewalk.methods.near_far import near_far
 from ropewalk.models import LoadedModel
