@@ -277,3 +277,10 @@ def test_a_file_that_asks_for_bos_gets_it_whatever_the_tokenizer_does():
     assert ids[0] != plain.bos_token_id
     assert asked("It is a truth")["input_ids"] == [plain.bos_token_id, *ids]
     assert asked("It is a truth", add_special_tokens=False)["input_ids"] == ids
+
+
+@pytest.mark.parametrize(("count", "hidden"), [(9, 64), (-2, 64), (2.5, 64), (None, 7)])
+def test_dimensions_that_no_head_has_are_refused(count: Any, hidden: int) -> None:
+    config = SimpleNamespace(max_position_embeddings=4096, hidden_size=hidden, num_attention_heads=8)
+    with pytest.raises(ModelError, match=r"^m\.gguf: rope\.dimension_count=\S+ of heads of \d dimensions cannot be"):
+        rope_parameters(header({"dimension_count": count}), config)
