@@ -68,7 +68,7 @@ def running(command: Sequence[str]) -> Iterator[str]:
 
 @contextmanager
 def vllm_forks(python: Path) -> Iterator[Forks]:
-    """Forks of one process that has vLLM imported: `running` for its servers, at a fifth of the cost of each."""
+    """Forks of one process that has vLLM imported: `running` for its servers."""
     environment = {key: value for key, value in {**os.environ, **QUIET}.items() if key != "PYTHONPATH"}
     script = Path(__file__).with_name("vllm_forked.py")
     with tempfile.TemporaryFile("w+") as log:

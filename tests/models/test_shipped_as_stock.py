@@ -204,6 +204,14 @@ def test_a_trained_window_that_is_no_number_is_refused(window: Any) -> None:
         geometry_of(config)
 
 
+@pytest.mark.parametrize("factor", ["nan", "0.5", True, float("inf"), 10**400])
+def test_a_rotated_share_that_is_no_number_is_refused(factor: Any) -> None:
+    config = transformers.LlamaConfig(**SMALL, rope_parameters={"rope_type": "default", "rope_theta": 1e4})
+    config.rope_parameters = config.rope_parameters | {"partial_rotary_factor": factor}
+    with pytest.raises(ModelError, match=r"^partial_rotary_factor=\S+ in its configuration cannot be; mend its config"):
+        geometry_of(config)
+
+
 @pytest.mark.parametrize("spoil", ["inv_freq", "attention_scaling"])
 def test_a_model_that_runs_another_rotation_than_is_read_is_refused(spoil: str) -> None:
     model = model_of("llama")

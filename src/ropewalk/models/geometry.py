@@ -107,8 +107,8 @@ def _rotary_dim(text: Any, rope: Mapping[str, Any], layer_type: str | None) -> i
     """Gemma 4 gives each kind of layers a head_dim of its own, and rotates whole heads, partly at frequency 0."""
     layers = text.per_layer_config[layer_type] if layer_type and getattr(text, "is_heterogeneous", False) else text
     head_dim = getattr(layers, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    whole = rope.get("rope_type") == "proportional"
-    try:
-        return head_dim if whole else int(head_dim * (rope.get("partial_rotary_factor") or 1.0))
-    except OverflowError:
-        raise ModelError(f"head_dim={short(head_dim)} in its configuration cannot be; mend its config.json.") from None
+    partial = rope.get("partial_rotary_factor") or 1.0
+    for key, number in (("head_dim", head_dim), ("partial_rotary_factor", partial)):
+        if not _number(number) or not _number(head_dim * number):
+            raise ModelError(f"{key}={short(number)} in its configuration cannot be; mend its config.json.")
+    return int(head_dim) if rope.get("rope_type") == "proportional" else int(head_dim * partial)
