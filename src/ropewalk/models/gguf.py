@@ -179,8 +179,8 @@ def rope_parameters(header: Header, config: Any) -> dict[str, Any]:
     rotary_dim = rope.get("dimension_count") or head_dim
     if not isinstance(rotary_dim, int) or not 1 <= rotary_dim <= head_dim:
         raise ModelError(
-            f"{header.path.name}: rope.dimension_count={short(rotary_dim)} of heads of {head_dim} dimensions cannot be; "
-            "download the file again."
+            f"{header.path.name}: rope.dimension_count={short(rotary_dim)} of heads of {head_dim} dimensions cannot "
+            "be; download the file again."
         )
     partial: dict[str, Any] = {} if rotary_dim == head_dim else {"partial_rotary_factor": rotary_dim / head_dim}
     kind = rope.get("scaling.type", "linear")  # as llama.cpp reads it: linear by a factor of 1
