@@ -1,14 +1,15 @@
-"""When a run stops by itself, and how much time it may take."""
+"""When a run stops by itself, how much time it may take, and how far it is."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ropewalk.errors import ExperimentError
 from ropewalk.experiment.deciding import State
-from ropewalk.experiment.todo import Chunk
+from ropewalk.experiment.todo import Chunk, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,3 +60,17 @@ class Pace:
                 f"--budget {self.budget_s:.0f}s: one round takes about {needed:.0f} s, and nothing can be judged "
                 "before it is done; give more, or run again: finished work is kept."
             )
+
+
+class Remaining:
+    """What is done of what a session expects, kind by kind of work."""
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        tasks = [task for chunk in chunks for task in chunk.tasks]
+        self.asked, self.done = Counter(task.said for task in tasks), Counter[str]()
+        self.rotations = len({task.fingerprint for task in tasks})
+
+    def without(self, tasks: Iterable[Task]) -> str:
+        """What these tasks are part of, how far that is, and under how many rotations: they end together, or nearly."""
+        self.done.update(said := [task.said for task in tasks])
+        return f"{said[-1]}, {self.done[said[-1]]} of {self.asked[said[-1]]}, {self.rotations} rotations"

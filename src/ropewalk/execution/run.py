@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from ropewalk.execution.identity import first_difference, identity_of, require_o
 from ropewalk.execution.lease import Opening
 from ropewalk.execution.lock import locked
 from ropewalk.execution.loggers import Guarded, Logger, guarded
-from ropewalk.execution.pace import Pace, Stopping
+from ropewalk.execution.pace import Pace, Remaining, Stopping
 from ropewalk.execution.reuse import Other, take
 from ropewalk.execution.shard import Shard, belongs, share
 from ropewalk.execution.writer import Writer, add_worker, now
@@ -32,7 +31,7 @@ from ropewalk.experiment.results import Run
 from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.selecting import selected
 from ropewalk.experiment.store import Store, canonical
-from ropewalk.experiment.todo import Chunk, Task
+from ropewalk.experiment.todo import Chunk
 from ropewalk.model_spec import ModelSpec
 
 _LOG = logging.getLogger(__name__)
@@ -123,20 +122,6 @@ def begun(out: Path) -> tuple[Experiment, bool, Shard | None, Stopping | None]:
         return experiment, bool(identity["exact"]), None if shard is None else Shard.parse(str(shard)), until
 
 
-class Pending:
-    """What is done of what a session expects, kind by kind of work."""
-
-    def __init__(self, chunks: Sequence[Chunk]) -> None:
-        tasks = [task for chunk in chunks for task in chunk.tasks]
-        self.asked, self.done = Counter(task.said for task in tasks), Counter[str]()
-        self.rotations = len({task.fingerprint for task in tasks})
-
-    def without(self, tasks: Iterable[Task]) -> str:
-        """What these tasks are part of, how far that is, and under how many rotations: they end together, or nearly."""
-        self.done.update(said := [task.said for task in tasks])
-        return f"{said[-1]}, {self.done[said[-1]]} of {self.asked[said[-1]]}, {self.rotations} rotations"
-
-
 class Session:
     """One go at a run, from the first worker's opening to the last one's end."""
 
@@ -204,7 +189,7 @@ class Session:
         done = total - sum(chunk.tokens for chunk in self.left(plan, writer.index))
         while chunks := self.next(plan, writer):
             writer.expect(chunks if writer.raw.state is None else ())
-            pending = Pending(chunks)
+            remaining = Remaining(chunks)
             for event in self.crew.map(chunks):
                 if isinstance(event, Joined):
                     self.join(event)
@@ -213,7 +198,7 @@ class Session:
                     tokens = sum(task.tokens for task, _ in event.outcomes)
                     done += tokens
                     self.pace.fed(tokens, writer.raw.state)
-                    self.report(pending.without(task for task, _ in event.outcomes), done, total)
+                    self.report(remaining.without(task for task, _ in event.outcomes), done, total)
                     self.log.progress(done, total)
             if len((more := selected(whole, raw.samples)).cells) > len(plan.cells):
                 plan, writer = more, Writer(self.store, more, raw)
