@@ -1,10 +1,10 @@
 """What tuning brings and costs on one GPU: `python benchmarks/tune_gpu.py WORK --results DIR --only PART[,PART]`.
 
 Parts: a length (32768, 16384, 65536), `--repeats` seeds of it from `--seed`; `ablations`, or one of them
-(`ablation-rotation`); `costs`. Each part ends with its judgement. WORK holds what is resumed and what parts share (named
-methods are measured and judged once); DIR gets NAME.json, NAME.md and NAME.safetensors of each part, flat. `--texts
-FOLDER` reads its .txt files in place of the built-in documents, of which six hold 65536 tokens (tools/long_texts.py).
-`--tiny`: a rehearsal on strand.
+(`ablation-rotation`); `costs`. Each part ends with its judgement. WORK holds what is resumed and what parts share
+(named methods are measured and judged once); DIR gets NAME.json, NAME.md and NAME.safetensors of each part, flat.
+`--texts FOLDER` reads its .txt files in place of the built-in documents, of which six hold 65536 tokens
+(tools/long_texts.py). `--tiny`: a rehearsal on strand.
 """
 
 from __future__ import annotations
