@@ -169,8 +169,9 @@ def simulated(runs: int, configurations: Sequence[int], documents: Sequence[int]
     """Share of runs with an error, by design; beside each number of configurations, half of seven or more are worse."""
     yield f"| error at any look, {runs} runs | {' | '.join(DESIGNS)} |"
     yield "|---|" + "---|" * len(DESIGNS)
-    for c, apart in [(c, half) for c in configurations for half in (False, True)[: 1 + (c > 2)]]:
-        for n in documents:
+    kinds = itertools.product(configurations, (False, True))
+    for c, apart in kinds:
+        for n in documents if c > 2 or not apart else ():
             rates = (f"{_rate(draw, c, n, runs, apart=apart):.3f}".removeprefix("0") for draw in DESIGNS.values())
             yield f"| {c} configurations{', half of them worse' * apart}, {n} documents | {' | '.join(rates)} |"
 
