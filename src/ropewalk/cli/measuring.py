@@ -264,8 +264,11 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) 
     err.print(f"{len(rows)} cells in {out}", markup=False)
     if (reuse := chosen.get("reuse")) is not None:
         err.print(_taken(found.meta, reuse), markup=False)
-    if chosen.get("until") is not None:
-        err.print(visible(said_of(found.meta["decided"])), markup=False)
+    decided = found.meta.get("decided")
+    if decided is not None and (chosen.get("shard") is None or decided["why"] is not None):
+        err.print(visible(said_of(decided)), markup=False)
+    elif decided is not None:
+        err.print(f"shard {chosen['shard']} of a round is measured; next: merge it with the others", markup=False)
     for row in failed[:5]:
         said = f"{row['label']} @ {row['length']} {row['metric']}: {row['status']}: {row['reason']}"
         err.print(visible(said), markup=False)
