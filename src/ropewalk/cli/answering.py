@@ -159,7 +159,7 @@ def recommend(
     if as_json:
         return print_json(recommendation_json(answer, command, missing.cells))
     said = str(missing) if missing.cells else ""
-    say(*recommendation_lines(answer, command, said, settling(found, answer)))
+    say(*recommendation_lines(answer, command, said, settling(found, answer, directory)))
     return None
 
 

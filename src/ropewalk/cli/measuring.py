@@ -63,7 +63,7 @@ def demo(
 
 @app.command(rich_help_panel=MEASURE, epilog=example("plan preset:grid-172 --no-probe"))
 def plan(
-    file: Annotated[str, typer.Argument(help="Experiment file, or preset:NAME.")],
+    file: Annotated[str, typer.Argument(help="Experiment file, preset:NAME, or a run directory.")],
     model: ModelOption = None,
     lengths: LengthsOption = None,
     changes: SetOption = None,
@@ -149,7 +149,7 @@ def _show(asked: Any, as_json: bool) -> None:
 
 @app.command(rich_help_panel=MEASURE, epilog=example("run preset:demo --out runs/demo"))
 def run(
-    file: Annotated[str, typer.Argument(help="Experiment file, or preset:NAME.")],
+    file: Annotated[str, typer.Argument(help="Experiment file, preset:NAME, or a run directory.")],
     out: Annotated[Path, typer.Option(help="Run directory; new, or of the same experiment to resume.")],
     model: ModelOption = None,
     lengths: LengthsOption = None,
