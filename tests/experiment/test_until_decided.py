@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from runs_for_tests import run
 from test_executors import raw_files, rows
+from typer.testing import CliRunner
 
-from ropewalk.cli.arguments import parse_until
+from ropewalk.cli import app
+from ropewalk.cli.arguments import parse_until, read_experiment
 from ropewalk.corpus import builtin_documents
 from ropewalk.errors import CorpusError, ExperimentError, StoreError, UnfinishedRun
 from ropewalk.execution.merge import merge
@@ -20,6 +22,7 @@ from ropewalk.execution.pace import Stopping
 from ropewalk.execution.rerun import verify_passes
 from ropewalk.execution.run import begun
 from ropewalk.execution.shard import Shard
+from ropewalk.experiment import schema
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.report.content import content
@@ -247,6 +250,34 @@ def test_what_failed_in_a_round_stays_failed_for_every_shard_of_the_next(raw, tw
     fifth = {row[0] for row in passes if row[1] == 8}  # rows are windows, two of each document
     assert len(fifth) == 3
     assert not yarn & fifth
+
+
+def test_a_run_directory_is_the_experiment_that_it_recorded(decided, tmp_path):
+    recorded = Run.read(decided.directory).meta["experiment"]
+    assert read_experiment(str(decided.directory))[0].resolved() == recorded
+    changed, text = read_experiment(str(decided.directory), changes=["documents.windows=1"])
+    assert changed.resolved()["documents"] == recorded["documents"] | {"windows": 1}
+    assert schema.parse(schema.load_yaml(text, "again"), "again").resolved() == recorded
+    with pytest.raises(StoreError, match="holds no run"):
+        read_experiment(str(tmp_path))
+
+
+def test_shards_of_a_suite_do_not_go_round_by_round(raw, tmp_path):
+    suite = {name: value for name, value in raw.items() if name != "model"} | {"models": ["strand"]}
+    (tmp_path / "suite.yaml").write_text(json.dumps(suite))
+    asked = [
+        "run",
+        str(tmp_path / "suite.yaml"),
+        "--out",
+        str(tmp_path / "out"),
+        "--shard",
+        "1/2",
+        "--until",
+        "decided",
+    ]
+    found = CliRunner().invoke(app, [*asked, "--until", "decided"])
+    assert "--shard 1/2 and --until decided: go round by round, each model at its own pace" in str(found.exception)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_shard_has_no_budget(raw, tmp_path):

@@ -45,6 +45,16 @@ def test_a_tie_says_how_many_documents_and_the_command():
     ]
 
 
+def test_all_that_are_open_are_counted():
+    near = {f"yarn factor={i}": [b + 0.004 * i + n for b, n in zip(BASE, NOISE, strict=True)] for i in (3, 4)}
+    run = run_of(tail={(label, 4096): tail for label, tail in ({"yarn factor=2": BASE} | near).items()})
+    said, *_ = settling(run, recommend(run, 4096), Path("a"))
+    soonest, every = (int(found.replace(",", "")) for found in re.findall(r"about ([\d,]+) documents", said))
+    assert said.startswith("yarn factor=4 and yarn factor=2 are told apart by about ")
+    assert " All 2 that are open take about " in said
+    assert 6 < soonest < every
+
+
 def test_a_run_that_a_budget_ended_goes_on_itself():
     run = run_with(0.01)
     for why, goes_on in (("budget", True), (None, True), ("decided", False)):

@@ -47,13 +47,13 @@ def run_suite(suite: Suite, source: str, out: Path, exact: bool, chosen: dict[st
     from ropewalk.experiment import suite as suites
     from ropewalk.experiment.prepare import ask
 
-    for experiment in suite.experiments.values():
-        ask(experiment)
     if chosen.get("shard") is not None and chosen.get("until") is not None:
         raise ExperimentError(
             f"--shard {chosen['shard']} and --until decided: go round by round, each model at its own pace; run the "
             "models one at a time, with the key model, or leave one of the two out."
         )
+    for experiment in suite.experiments.values():
+        ask(experiment)
     shard, until = chosen.get("shard"), chosen.get("until")
     how = {"exact": exact, "shard": shard and str(shard), "until": until and {"precision": until.precision}}
     suite = replace(suite, how=how)

@@ -26,8 +26,8 @@ MOST = 64
 
 
 def settling(run: Measured, answer: Recommendation, directory: Path) -> list[str]:
-    """For the rival that is told apart soonest: how many documents or trials, and the command that measures them;
-    empty where nothing is open or no number would do."""
+    """How many documents or trials tell apart the rival that takes the fewest, and all, and the command that measures
+    the fewest; empty where nothing is open or no number would do."""
     block = run.block(answer.column.name, answer.judged_at)
     if block is None or not (answer.column.is_ratio or answer.column.counts):
         return []
@@ -44,8 +44,10 @@ def settling(run: Measured, answer: Recommendation, directory: Path) -> list[str
         f"{first.label} and {answer.best.winner} are told apart by about {answer.column.units(units)} in all, "
         f"{len(block.units)} of which are measured ({100 * CHANCE:.0f} % chance, if they differ as observed)."
     )
+    if len(open_yet) > 1:
+        said += f" All {len(open_yet)} that are open take about {answer.column.units(open_yet[-1].units or 0)}."
     if first.units_if_equal is not None:
-        said += f" {first.units_if_equal:,} show that they are within {PERCENT:g} % of each other, if they are."
+        said += f" {first.units_if_equal:,} show that these two are within {PERCENT:g} % of each other, if they are."
     decided = run.meta.get("decided")
     if decided is not None and decided["why"] in (None, "budget"):  # it was cut short, and asks for more itself
         return [said, shlex.join(["ropewalk", "resume", str(directory)])]
