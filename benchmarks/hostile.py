@@ -48,7 +48,7 @@ from ropewalk.execution.run import sweep  # noqa: E402
 from ropewalk.experiment import schema  # noqa: E402
 from ropewalk.experiment.prepare import ask  # noqa: E402
 from ropewalk.experiment.store import Store  # noqa: E402
-from ropewalk.export import asking, endpoint  # noqa: E402
+from ropewalk.export import ENGINES, asking, endpoint  # noqa: E402
 from ropewalk.files import sha256  # noqa: E402
 from ropewalk.models import ModelSpec  # noqa: E402
 from ropewalk.models.load import read_tokenizer  # noqa: E402
@@ -169,7 +169,7 @@ def server_answer(draw: random.Random) -> tuple[str, dict[str, tuple[int, bytes]
 def check_server(given: tuple[str, dict[str, tuple[int, bytes]]]) -> None:
     target, said = given
     asking.Server._answer = lambda self, path, data: said.get(path, (404, b"null"))  # type: ignore[method-assign]
-    found = endpoint.run("http://127.0.0.1:1", target, IDS, str)
+    found = endpoint.run("http://127.0.0.1:1", ENGINES[target].server, IDS, str)
     assert np.isfinite(found.nll[1:]).all()
 
 
