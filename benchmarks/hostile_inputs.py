@@ -32,7 +32,7 @@ from ropewalk.export import ENGINES, asking, endpoint  # noqa: E402
 from ropewalk.files import sha256  # noqa: E402
 from ropewalk.models import ModelSpec  # noqa: E402
 from ropewalk.models.load import read_tokenizer  # noqa: E402
-from ropewalk.terminal import csv_text, json_text, results_table  # noqa: E402
+from ropewalk.terminal import csv_text, json_text, results_tables  # noqa: E402
 from ropewalk.tuning.markdown import escaped  # noqa: E402
 
 ODD = (
@@ -140,7 +140,7 @@ def check_name(text: str) -> None:
     require_plain(str(escaped([text])))
     require_plain(str(RopewalkError(text)))
     shown = io.StringIO()
-    Console(file=shown, width=200).print(results_table([row]))
+    Console(file=shown, width=200).print(*results_tables([row], 200))
     require_plain(shown.getvalue(), kept="\n")
 
 

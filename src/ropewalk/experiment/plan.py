@@ -17,9 +17,9 @@ from ropewalk.metrics.readings import Reading, cut
 from ropewalk.rope import RopeGeometry
 from ropewalk.scheme import Scheme
 from ropewalk.stats.column import Column
+from ropewalk.stats.measured import TRUNCATE
 
 MAX_CELLS = 100_000
-TRUNCATE = "truncate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

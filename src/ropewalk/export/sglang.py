@@ -9,11 +9,11 @@ from ropewalk.errors import ExportError
 from ropewalk.export.asking import Server
 from ropewalk.export.dual_chunk import dual_chunk
 from ropewalk.export.endpoint import UNKNOWN, as_documented, observed, word
-from ropewalk.export.engine import Engine, Kind, Live, Made, Order, Text
+from ropewalk.export.engine import Engine, Kind, Live, Text
 from ropewalk.export.forms import Rope, refuse_two_windows, stands_still
 from ropewalk.export.hf import layered
 from ropewalk.export.request import Export, Request, common_notes
-from ropewalk.export.served import as_shipped, overrides, served_form, served_notes
+from ropewalk.export.served import artefacts, as_shipped, overrides, served_form, served_notes
 
 if TYPE_CHECKING:
     from ropewalk.export.check import Observed
@@ -85,12 +85,6 @@ def _notes(asked: Request, rope: Rope) -> list[str]:
     return notes
 
 
-def _artefacts(order: Order) -> Made:
-    from ropewalk.export.folded import artefacts
-
-    return artefacts(order)
-
-
 def _known(server: Server) -> bool:
     return server.has("/get_server_info") is not None or server.has("/server_info") is not None
 
@@ -116,5 +110,5 @@ ENGINE = Engine(
     branches=True,
     configure=configure,
     server=Live(kinds=(Kind(name="sglang", known=_known, losses=_losses),), room=7),
-    artefacts=_artefacts,
+    artefacts=artefacts,
 )

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from ropewalk.export.asking import Server
 from ropewalk.export.endpoint import as_documented, model_of, observed, word
-from ropewalk.export.engine import Engine, Kind, Live, Made, Order, Text
+from ropewalk.export.engine import Engine, Kind, Live, Text
 from ropewalk.export.forms import Rope, refuse_two_windows, stands_still
 from ropewalk.export.hf import layered
 from ropewalk.export.request import Export, Request, common_notes
-from ropewalk.export.served import as_shipped, overrides, served_form, served_notes
+from ropewalk.export.served import artefacts, as_shipped, overrides, served_form, served_notes
 
 if TYPE_CHECKING:
     from ropewalk.export.check import Observed
@@ -67,12 +67,6 @@ def _notes(asked: Request, rope: Rope) -> list[str]:
     return notes
 
 
-def _artefacts(order: Order) -> Made:
-    from ropewalk.export.folded import artefacts
-
-    return artefacts(order)
-
-
 def _known(server: Server) -> bool:
     return isinstance(server.has("/version"), dict)
 
@@ -92,5 +86,5 @@ ENGINE = Engine(
     name="vllm",
     configure=configure,
     server=Live(kinds=(Kind(name="vllm", known=_known, losses=_losses),)),
-    artefacts=_artefacts,
+    artefacts=artefacts,
 )
