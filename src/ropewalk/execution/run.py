@@ -22,6 +22,7 @@ from ropewalk.execution.session import Session
 from ropewalk.execution.shard import Shard
 from ropewalk.execution.writer import now
 from ropewalk.experiment import deciding
+from ropewalk.experiment.devices import kind_of
 from ropewalk.experiment.guards import DATABASE, sound
 from ropewalk.experiment.opening import seal
 from ropewalk.experiment.prepare import Asked, Progress, geometry_facts
@@ -133,7 +134,7 @@ def _require_records(store: Store) -> None:
             canary.difference(known, known)
             list(known["checks"])
         if (model := store.meta("model")) is not None:
-            model["weights_sha256"], model["dtype"], model["device"]
+            model["weights_sha256"], model["dtype"], kind_of(model["device"])
 
 
 def _begin(
