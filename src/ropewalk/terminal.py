@@ -114,16 +114,10 @@ def progress(err: Console, unit: str = "tokens") -> Iterator[Report]:
         yield report
 
 
-def results_table(rows: Sequence[Mapping[str, Any]], *, ci: bool = True) -> Table:
-    """One line per configuration and length, metrics side by side."""
-    from ropewalk.experiment import tabular  # which needs what a listing of methods does not wait for
-
-    return _table(tabular.wide(rows, ci=ci))
-
-
 def results_tables(rows: Sequence[Mapping[str, Any]], width: int, *, ci: bool = True) -> list[Table]:
-    """The same in as many tables as it takes for each to fit into a width."""
-    from ropewalk.experiment import tabular
+    """One line per configuration and length, metrics side by side, in as many tables as it takes for each to fit into
+    a width."""
+    from ropewalk.experiment import tabular  # which needs what a listing of methods does not wait for
 
     return [_table(grid) for grid in tabular.blocks(tabular.wide(rows, ci=ci), width)]
 

@@ -97,7 +97,7 @@ def _notes(asked: Request, rope: Rope) -> list[str]:
     elif kind == "longrope":
         notes.append(
             "Written as longrope with the same list inside and beyond the window; transformers warns of short_mscale "
-            "and long_mscale, which vLLM and SGLang read."
+            "and long_mscale, which servers read."
         )
     if stands_still(asked) and kind == "longrope":
         notes.append("Pairs that do not turn get lambda 1e15, 1e-8 rad over 10 million tokens.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ropewalk.export import endpoint
 from ropewalk.export import reference as measured
 from ropewalk.export.check import compared, run_transformers
 from ropewalk.export.engine import Live, Order
@@ -45,7 +46,7 @@ def of_server(order: Order, server: Live, url: str) -> tuple[str, ...]:
     """The user's own server, which already runs the exported form."""
     reference = reference_of(order, bos=server.bos)
     reference = measured.shortened(reference, max(2, order.asked.length - server.room))
-    return (compared(order.asked, reference, server.ask(url, reference.ids, reference.text)),)
+    return (compared(order.asked, reference, endpoint.run(url, server, reference.ids, reference.text)),)
 
 
 def reference_of(order: Order, *, bos: bool = False) -> Reference:

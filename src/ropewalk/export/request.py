@@ -18,12 +18,12 @@ from ropewalk.methods.resolving import Resolved, with_numbers
 from ropewalk.methods.tuned import Tuned
 from ropewalk.rope import RopeGeometry, Rotation
 from ropewalk.scheme import Branch, Gains, Scheme
+from ropewalk.stats.measured import TRUNCATE
 
 LONGEST = 2**31 - 1
 """Engines keep a context in 32 bits, signed."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-TRUNCATE = "truncate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

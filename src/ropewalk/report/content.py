@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ropewalk.errors import ExperimentError
 from ropewalk.report import by_group, figures, parameters, provenance, ranking, tables
-from ropewalk.report.deploy import deploy_commands
+from ropewalk.report.deploy import CHECKPOINT, deploy_commands
 from ropewalk.report.figures import Figure
 from ropewalk.report.listing import Listing, Section
 from ropewalk.report.palette import Style, styles
@@ -58,7 +58,7 @@ class Content:
     study: Study
 
 
-def content(study: Study, *, partial: bool = False, targets: Sequence[str] = ("hf",)) -> Content:
+def content(study: Study, *, partial: bool = False, targets: Sequence[str] = (CHECKPOINT,)) -> Content:
     """Put a report together; anything that was not measured is said to be missing, with the reason.
 
     `partial` chooses from what there is where cells are missing; `targets` are the engines to deploy to.

@@ -13,11 +13,9 @@ from ropewalk.report.costs import Cost
 from ropewalk.report.recommend import Candidate, Recommendation
 from ropewalk.report.tables import Table
 from ropewalk.report.wording import apart, measure, probability
-from ropewalk.stats.intervals import Interval
+from ropewalk.stats.intervals import ALPHA, Interval
 from ropewalk.stats.measured import NONE
 from ropewalk.stats.paired import Paired
-
-ALPHA = 0.05
 
 
 def recommendation_json(answer: Recommendation, command: str | None, missing: int = 0) -> dict[str, Any]:

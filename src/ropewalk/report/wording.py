@@ -56,6 +56,11 @@ def apart(column: Column, interval: Interval) -> str:
     return f"{scale * interval.value:+.3g}{ends}{unit}"
 
 
+def points(difference: float) -> str:
+    """A difference of shares: `+12.5 points`."""
+    return f"{100 * difference:+.3g} points"
+
+
 def probability(p: float | None) -> str:
     """A p value; a dash where there is no test."""
     return MISSING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"

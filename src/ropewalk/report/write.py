@@ -16,6 +16,7 @@ from ropewalk.experiment.run_data import RunData
 from ropewalk.files import remove, write_whole
 from ropewalk.report import by_group, study
 from ropewalk.report.content import Content, content
+from ropewalk.report.deploy import CHECKPOINT
 from ropewalk.report.markdown import markdown
 from ropewalk.report.marks import Spec, inline
 from ropewalk.report.page import page
@@ -34,7 +35,7 @@ OURS = ("ratio", "tail", "position", "retrieval", *GROUPS, "pareto", "sensitivit
 """Pictures that a report may hold; one that this report lacks is removed."""
 
 
-def report(directory: Path, *, partial: bool = False, targets: Sequence[str] = ("hf",)) -> list[Path]:
+def report(directory: Path, *, partial: bool = False, targets: Sequence[str] = (CHECKPOINT,)) -> list[Path]:
     """Write report.html, report.md and figures/*.png into a run directory; gives the files, the page first.
 
     `partial` lets them choose from what there is where cells are missing; `targets` are engines to deploy to.
@@ -45,7 +46,7 @@ def report(directory: Path, *, partial: bool = False, targets: Sequence[str] = (
     return report_of(RunData.read(directory), partial=partial, targets=targets)
 
 
-def report_of(data: RunData, *, partial: bool = False, targets: Sequence[str] = ("hf",)) -> list[Path]:
+def report_of(data: RunData, *, partial: bool = False, targets: Sequence[str] = (CHECKPOINT,)) -> list[Path]:
     """`report` of a run that was read."""
     require_drawing()
     with sound(data.directory):
