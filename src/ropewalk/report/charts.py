@@ -15,6 +15,8 @@ RATIO = ("ratio", "low", "high")
 STRETCHES = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024)
 NARROW = "width < 420 ? replace(datum.label, /^\\S+ /, '') : datum.label"
 """On a narrow screen the name of a step goes without its method, which mark and colour tell."""
+NEAR_TO_FAR = ["#2f6db3", "#a08aa0", "#f2a541"]
+"""Seen on light pages and on dark ones, and by the colour-blind."""
 PLAIN_TOKENS = alt.Axis(labelExpr=marks.THOUSANDS, tickCount=6, grid=False)
 LABELLED_LENGTHS = alt.Axis(labelAngle=0, labelExpr=marks.THOUSANDS)
 
@@ -129,11 +131,12 @@ def told(points: Sequence[Point], styles: Mapping[str, Style], *, window: int) -
 
 
 def distances(points: Sequence[Point], *, window: int) -> Spec:
-    """Map of the distances that a configuration tells, query by key: the lighter, the farther, up to the window."""
+    """Map of the distances that a configuration tells, query by key; orange is the window and beyond."""
     tip = marks.tips(points, ("configuration", "query", "key", "meant", "told", "branch"))
-    axis = alt.Axis(labelAngle=0, labelOverlap=True, labelExpr=marks.THOUSANDS)
+    places = sorted({p["query"] for p in points})
+    axis = alt.Axis(labelAngle=0, values=places[:: len(places) // 4 or 1], labelExpr=marks.THOUSANDS)
     x, y = alt.X("key:O", title="key", axis=axis), alt.Y("query:O", title="query", axis=axis)
-    scale = alt.Scale(scheme="cividis", domain=[0, window], clamp=True)
+    scale = alt.Scale(range=NEAR_TO_FAR, domain=[0, window], clamp=True)
     cells = alt.Chart(marks.POINTS).mark_rect()
     chart = cells.encode(x, y, alt.Color("told:Q", scale=scale, legend=None), tooltip=tip)
     return chart.properties(height=180).to_dict() | {"datasets": {marks.POINTS.name: list(points)}}

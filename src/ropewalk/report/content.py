@@ -224,8 +224,8 @@ def _distances(found: tuple[Figure, ...]) -> list[Section]:
     lead = (
         "Near and far attention tells tokens other distances than they have; each of its branches covers a range of "
         "them. On the dashed line is the truth, above the window what training never showed. The maps are those that "
-        "papers draw, a query down and a key across: dark is near, the lightest is the window and beyond, blank is "
-        "not seen."
+        "papers draw, a query down and a key across: blue is told to be near, orange at the window and beyond, blank "
+        "is not seen."
     )
     title = "What near and far attention tells of distance"
     return [Section(anchor="maps", title=title, lead=lead, figures=found)] if found else []

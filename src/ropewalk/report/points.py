@@ -25,7 +25,7 @@ from ropewalk.stats.sensitivity import Step
 FIRST_POSITION = 16
 """Losses before this position are left out of the curve: they are large, and the same for all."""
 Point = dict[str, Any]
-MOST_BENDS, MAP = 256, 24
+MOST_BENDS, MAP = 48, 24
 """Points of a line of distances, and places along each side of a map of them."""
 MOST_LINES = 80
 """Configurations drawn at most in a chart of lines; the leaders of all methods are always among them."""
