@@ -12,6 +12,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from ropewalk.errors import ExportError
+from ropewalk.export import with_code
 from ropewalk.export.checkpoint import Described, patched_config, read_raw
 from ropewalk.export.folding_hf import fold_into
 from ropewalk.export.request import Export, Request, request
@@ -57,7 +58,11 @@ def write_directory(
     try:
         _fill(source, scratch, export)
         notes = () if asked.folding is None else (fold_into(scratch, asked.folding),)
-        read_back(scratch, asked)
+        if asked.needs_code:
+            (scratch / f"{with_code.FILE}.py").write_text(with_code.code(asked), encoding="utf-8")
+            with_code.read_back(scratch, asked)
+        else:
+            read_back(scratch, asked)
         proof(scratch)
         scratch.chmod(0o755)
         _rename(scratch, out)
