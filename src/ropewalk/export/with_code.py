@@ -109,7 +109,8 @@ def run(directory: Path, reference: Reference) -> Observed:
 def _loaded(directory: Path) -> Any:
     """The model under its own code, read where it lies: trust_remote_code would leave a copy of it in a cache."""
     known = importlib.util.spec_from_file_location(f"{FILE}_of_{directory.name.strip('.')}", directory / f"{FILE}.py")
-    assert known is not None and known.loader is not None
+    assert known is not None
+    assert known.loader is not None
     module = importlib.util.module_from_spec(known)
     known.loader.exec_module(module)
     return module.RopewalkForCausalLM.from_pretrained(str(directory), dtype=torch.float32).eval()
