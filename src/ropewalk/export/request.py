@@ -208,8 +208,8 @@ def default_length(geometry: RopeGeometry, method: str, params: Params) -> int:
     if isinstance(params, Scaled) and not isinstance(params.factor, str):
         window = params.original_max_position_embeddings or geometry.window(params.compose).length
         return round(params.factor * window)
-    asked = "factor='auto'" if isinstance(params, Scaled) else "no factor"
-    raise ExportError(f"{method}: {asked} does not say for which length; give --length, in tokens.")
+    open_ = "factor='auto' does not say" if isinstance(params, Scaled) else "has no factor that says"
+    raise ExportError(f"{method}: {open_} for which length; give --length, in tokens.")
 
 
 def common_notes(asked: Request) -> tuple[str, ...]:
