@@ -1,4 +1,4 @@
-"""What near and far attention cannot do is refused in one sentence with value, place and remedy, and nothing is left."""
+"""What near and far attention cannot do is refused in one sentence: value, place and remedy; and nothing is left."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def llama4(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (
             "self_extend",
             {"group_size": 2, "neighbor_window": 64},
-            "self_extend: these parameters reach 448 tokens and not 512, beyond which distances grow out of the trained "
-            "window; divide far distances by more, or make the near window smaller.",
+            "self_extend: these parameters reach 448 tokens and not 512, beyond which distances grow out of the "
+            "trained window; divide far distances by more, or make the near window smaller.",
         ),
         (
             "self_extend",
@@ -72,10 +72,9 @@ def test_a_run_is_refused_before_it_begins(
     llama4: Path, ropewalk: Any, tmp_path: Path, method: str, raw: dict[str, Any], sentence: str
 ) -> None:
     asked = {"model": str(llama4), "lengths": [128, 512], "documents": {"files": [str(llama4 / "text.txt")]}}
+    asked |= {"methods": {"linear": {"factor": 2}, method: raw}, "metrics": {"perplexity": {}}}
     file = tmp_path / "e.yaml"
-    file.write_text(
-        yaml.safe_dump(asked | {"methods": {"linear": {"factor": 2}, method: raw}, "metrics": {"perplexity": {}}})
-    )
+    file.write_text(yaml.safe_dump(asked))
     found = ropewalk("run", file, "--out", tmp_path / "run")
     assert found.code == 2
     assert found.err.splitlines()[-1] == f"ropewalk: {sentence}"
