@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,14 @@ def test_refusals(
     with pytest.raises(RopewalkError, match=sentence):
         command.run(method, target, model=str(source), params=raw, length=LENGTH, options=Options(**given))
     assert not list(tmp_path.iterdir())
+
+
+def test_other_peoples_code_does_not_go_along(source: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(source, tmp_path / "copy")
+    (copy / "tokenization.py").write_text("raise SystemExit")
+    with pytest.raises(ExportError, match=r"copy brings code of its own \(tokenization.py\), which would run"):
+        export(copy, "dca", tmp_path / "out", {})
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_models_are_refused() -> None:

@@ -50,6 +50,8 @@ def write_directory(
     source = _source(found)
     refuse_existing(out, force=force)
     _refuse_source(source, out)
+    if asked.needs_code:
+        with_code.refuse_other_code(source)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))

@@ -82,6 +82,15 @@ def spec(asked: Request) -> dict[str, Any]:
     }
 
 
+def refuse_other_code(source: Path) -> None:
+    """Raises ExportError where a model brings code of its own, which whoever trusts ours would run as well."""
+    if other := sorted(file.name for file in source.glob("*.py")):
+        raise ExportError(
+            f"--with-code: {source} brings code of its own ({other[0]}), which would run wherever ours is trusted; give "
+            "a model without."
+        )
+
+
 def code(asked: Request) -> str:
     """The file that goes beside the weights, over the model's own class."""
     text = (Path(__file__).parent / f"{FILE}.py").read_text(encoding="utf-8")
