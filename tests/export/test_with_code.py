@@ -161,7 +161,7 @@ def test_refusals(
 def test_other_peoples_code_does_not_go_along(source: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(source, tmp_path / "copy")
     (copy / "tokenization.py").write_text("raise SystemExit")
-    with pytest.raises(ExportError, match=r"copy brings code of its own \(tokenization.py\), which would run"):
+    with pytest.raises(ExportError, match=r"copy brings code of its own \(tokenization.py\), which would run where"):
         export(copy, "dca", tmp_path / "out", {})
     assert not (tmp_path / "out").exists()
 

@@ -86,7 +86,7 @@ def refuse_other_code(source: Path) -> None:
     """Raises ExportError where a model brings code of its own, which whoever trusts ours would run as well."""
     if other := sorted(file.name for file in source.glob("*.py")):
         raise ExportError(
-            f"--with-code: {source} brings code of its own ({other[0]}), which would run wherever ours is trusted; give "
+            f"--with-code: {source} brings code of its own ({other[0]}), which would run where ours is trusted; give "
             "a model without."
         )
 
