@@ -136,11 +136,12 @@ def test_a_batch_took_the_time_since_the_one_before() -> None:
     passes = [
         *rows(1, 4),  # the first: since when is not known
         *rows(3, 4),  # two seconds
-        *rows(4.5, 4, worker=2),  # the first of another
         *rows(5, 2, fingerprint="far"),  # two seconds
         *rows(9, 1, fingerprint="far"),  # one second, after answers
         *rows(10, 1, status="out_of_memory", fingerprint="far"),
         *rows(11, 1, fingerprint="far", finished_at="2026-01-01T00:00:11+00:00"),  # to the second
+        *rows(12, 1, fingerprint="far", stop=50),  # since then it is not known either
+        *rows(14, 4, worker=2),  # the first of another
     ]
     found = paces.batches(passes, [(1, "2026-01-01T00:00:08.000+00:00")])
     assert [(sorted(b.fingerprints), b.rows, b.length, b.seconds) for b in found] == [
