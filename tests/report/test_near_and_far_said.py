@@ -21,6 +21,8 @@ from ropewalk.report import paces, points
 from ropewalk.report.classes import class_of
 from ropewalk.report.content import content
 from ropewalk.report.markdown import markdown
+from ropewalk.report.printing import recommendation_lines
+from ropewalk.report.recommend import recommend
 from ropewalk.report.study import Study, of, read
 from ropewalk.report.theme import picture_config
 from ropewalk.report.write import drawings
@@ -225,3 +227,10 @@ def test_other_peoples_times_are_not_compared(run: Path) -> None:
 def test_rotations_alone_need_no_prices() -> None:
     made = content(frames({"yarn": {"factor": 4}}, (2048, L)).study(classes={"none": "as it ships"}))
     assert "classes" not in {section.anchor for section in made.sections}
+
+
+def test_code_is_offered_with_its_warning_where_no_configuration_says_it(near_far: Study) -> None:
+    answer = recommend(near_far.run, L)
+    lines = list(recommendation_lines(answer, None))
+    assert answer.choice.label != "none"
+    assert "--with-code` brings code along that its reader must trust" in lines[-1]
