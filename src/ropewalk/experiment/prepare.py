@@ -34,6 +34,7 @@ from ropewalk.experiment.plan import Plan
 from ropewalk.experiment.schema import Experiment
 from ropewalk.metrics.metric import Material, Prompt
 from ropewalk.models import LoadedModel, ModelSpec, load, read_geometry, read_tokenizer
+from ropewalk.models.patch import require_schemes
 from ropewalk.models.source import find
 from ropewalk.rope import RopeGeometry
 from ropewalk.scoring.loop import require_known
@@ -158,6 +159,7 @@ def prepare(asked: Asked, *, exact: bool = False) -> Prepared:
     )
     for each in tokens:
         require_known(model.model, each.ids)
+    require_schemes(model.model, asked.plan.schemes.values())
     plan = dataclasses.replace(asked.plan, documents=len(tokens))
     return Prepared(asked=asked, model=model, tokens=tokens, plan=plan)
 

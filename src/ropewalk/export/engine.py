@@ -31,6 +31,7 @@ class Options:
         endpoint: on this server, and not here.
         force: replace `out`.
         partial: choose from what there is of an unfinished run.
+        with_code: bring code along for what no configuration says.
     """
 
     out: Path | None = None
@@ -39,6 +40,7 @@ class Options:
     endpoint: str | None = None
     force: bool = False
     partial: bool = False
+    with_code: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,7 @@ class Engine:
         reads_gguf: `--gguf` names a file that it serves.
         branches: `configure` takes schemes that tell tokens other positions by their distance, and refuses those that
             the engine cannot run; others never see one.
+        code: it runs code that a model directory brings along (`--with-code`).
     """
 
     name: str
@@ -111,6 +114,7 @@ class Engine:
     refuses: Callable[[Options], None] | None = None
     reads_gguf: bool = False
     branches: bool = False
+    code: bool = False
 
     def __post_init__(self) -> None:
         if self.here is None and self.server is None:

@@ -34,6 +34,10 @@ def configure(asked: Request) -> Export:
         return Export(
             engine="hf", fidelity="exact", config={}, notes=("Nothing to change: none is the model as it ships.",)
         )
+    if asked.needs_code:
+        from ropewalk.export.with_code import configure as with_code  # it loads torch
+
+        return with_code(asked)
     two = two_windows(asked)
     rope = None if two else named(asked)
     approximated = rope is None and stands_still(asked)
@@ -177,4 +181,5 @@ ENGINE = Engine(
     here=Here(name="transformers", prove=_prove),
     artefacts=artefacts,
     refuses=refuses,
+    code=True,
 )

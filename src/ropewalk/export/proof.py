@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ropewalk.export import endpoint
+from ropewalk.export import endpoint, with_code
 from ropewalk.export import reference as measured
 from ropewalk.export.check import compared, run_transformers
 from ropewalk.export.engine import Live, Order
@@ -35,7 +35,10 @@ def of_directory(order: Order, directory: Path) -> tuple[str, ...]:
     was rounded otherwise, once more without the rounding, which would hide a slightly wrong rotation."""
     reference = reference_of(order)
     folded = "" if order.asked.folding is None else dtype_of(directory)
-    engine = run_transformers(directory, reference, folded=folded)
+    if order.asked.needs_code:
+        engine = with_code.run(directory, reference)
+    else:
+        engine = run_transformers(directory, reference, folded=folded)
     references = [reference]
     if reference.dtype != "float32":
         references.append(measured.again(order.found.spec, order.asked, reference))

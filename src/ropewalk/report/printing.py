@@ -82,7 +82,10 @@ def recommendation_lines(
     if command is not None:
         yield f"{wording.deploying(answer)}:\n  {command}"
     elif answer.choice.label != NONE:
-        yield "It changes attention itself, which no engine's configuration says: nothing here deploys it."
+        yield (
+            "It changes attention itself, which no engine's configuration says; for transformers `ropewalk export RUN "
+            "--target hf --out DIR --with-code` brings code along that its reader must trust."
+        )
 
 
 def compared_json(found: Compared) -> dict[str, Any]:

@@ -31,7 +31,8 @@ DPI = 200
 ADDRESSES = 2**37
 """Bytes that the chart library's engine reserves, rounded up; it ends the process where it does not get them."""
 GROUPS = tuple(f"{by_group.ANCHOR}-{place}" for place in range(by_group.MOST))
-OURS = ("ratio", "tail", "position", "retrieval", *GROUPS, "pareto", "sensitivity", "wavelengths", "gains")
+MEASURED = ("ratio", "tail", "position", "retrieval", *GROUPS, "pareto", "sensitivity")
+OURS = (*MEASURED, "wavelengths", "distances", "maps", "gains")
 """Pictures that a report may hold; one that this report lacks is removed."""
 
 
