@@ -17,10 +17,11 @@ from rich.table import Column, Table
 from rich.text import Text
 from typing_extensions import override
 
-from ropewalk.errors import RopewalkError, visible
+from ropewalk.errors import RopewalkError, short, visible
 
 if TYPE_CHECKING:
     from ropewalk.experiment import tabular
+    from ropewalk.report import tables
 
 Report = Callable[[str, int, int], None]
 """Called with (what, tokens done, tokens in all)."""
@@ -55,11 +56,18 @@ def run_app(app: typer.Typer, err: Console) -> int:
 
 def _usage(error: Any) -> str:
     """What typer says of an argument, with the value and the way out where it leaves them out."""
-    said = str(error.format_message()).replace("Value error, ", "").replace("Input should be", "must be")
-    if said.startswith("Missing "):
-        verb = error.ctx.command_path if getattr(error, "ctx", None) else "ropewalk COMMAND"
-        return f"{said.rstrip('.')}; add it, `{verb} --help` shows how."
+    said = str(error.format_message()).replace("Value error, ", "").replace("Input should be", _refused(error))
+    verb = error.ctx.command_path if getattr(error, "ctx", None) else "ropewalk COMMAND"
+    for beginning, remedy in (("Missing ", "add it"), ("Got unexpected ", "leave it out")):
+        if said.startswith(beginning):
+            return f"{said.rstrip('.')}; {remedy}, `{verb} --help` shows how."
     return said.replace(" is not one of ", ": must be one of ")
+
+
+def _refused(error: Any) -> str:
+    """The value that a bound or a type refuses, as the beginning of what is said of it."""
+    errors = getattr(error.__cause__, "errors", list)()
+    return f"{short(errors[0]['input'])} must be" if errors else "must be"
 
 
 def say(*lines: object) -> None:
@@ -131,6 +139,18 @@ def results_tables(rows: Sequence[Mapping[str, Any]], width: int, *, ci: bool = 
 def _table(grid: tabular.Grid) -> Table:
     table = Table(*map(_shown, grid.columns), box=None, pad_edge=False)
     for row in grid.rows:
+        table.add_row(*map(_shown, row))
+    return table
+
+
+def drawn(shown: tables.Table) -> Table:
+    """A table of a report; the name of a configuration is never cut."""
+    columns = (
+        Column(name, justify="right" if name in shown.numeric else "left", no_wrap=name == "configuration")
+        for name in shown.columns
+    )
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in shown.rows:
         table.add_row(*map(_shown, row))
     return table
 

@@ -283,6 +283,11 @@ def found(unit: OfPrompt) -> bool:
     return list(unit.predicted[:-1]) == list(unit.answer) and not unit.text[:1].isdigit()
 
 
+def whole(options: Passkey, facts: Mapping[str, Any], length: int, kept: int) -> bool | None:
+    """Whether the needle's line lies in the last `kept` tokens; protocol yarn counts depth in characters."""
+    return None if options.protocol == "yarn" else round(facts["depth"] * length) >= length - kept
+
+
 def check(options: Passkey, shortest: int) -> str | None:
     """Every trial needs a place of its own."""
     return too_many(options.trials, shortest) if options.protocol == "exact" else None
@@ -319,4 +324,5 @@ METRIC = Metric(
         found=found,
         check=without_loss,
     ),
+    whole=whole,
 )
