@@ -389,3 +389,13 @@ class TestVerify:
 
     def test_bad_counts(self, refused, finished_run):
         assert refused("verify", finished_run, "--cells", -1).startswith("Invalid value for '--cells'")
+
+
+def test_what_a_cut_prompt_holds_is_shown_to_people_and_no_value(ropewalk, finished_run):
+    said = ropewalk("results", finished_run, "--metric", "passkey", "--method", "truncate", "--format", "md").out
+    assert [line for line in said.splitlines() if "truncate" in line] == [
+        "| truncate | 192 | holds 0 of 3 |",
+        "| truncate | 256 | holds 0 of 3 |",
+    ]
+    rows = json.loads(ropewalk("results", finished_run, "--json").out)
+    assert not [row for row in rows if (row["method"], row["metric"]) == ("truncate", "passkey")]

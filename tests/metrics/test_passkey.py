@@ -74,6 +74,14 @@ def test_every_prompt_has_exactly_its_length_and_five_lines(encode, words, lengt
         assert words.decode(trial.ids[-trial.answer_tokens :]) == f" {trial.key}"
 
 
+@pytest.mark.parametrize("kept", [64, 128, 300])
+def test_a_cut_prompt_holds_a_key_whose_line_is_whole(encode, words, kept):
+    for trial in build(encode, length=600, trials=20):
+        line = passkey.needle(trial.key)
+        found = passkey.whole(Passkey(), {"depth": trial.depth}, 600, kept)
+        assert found == (f"\n{line}\n" in words.decode(trial.ids[-kept:]))
+
+
 def test_the_text_as_the_protocol_says_it(encode, words):
     first, _, last = build(encode, length=300, trials=3)
     assert words.decode(first.ids).startswith(

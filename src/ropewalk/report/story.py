@@ -57,9 +57,7 @@ def _text(column: Column, row: Row | None, kept: Held | None) -> str:
         return cell(column, row)
     if row is not None and not math.isnan(row.value):
         return f"{_bar(row.value)} {_of(row.value, row.n)}"
-    return (
-        f"{_bar(kept.count / kept.n)} holds {kept.count} of {kept.n}" if row is None and kept else cell(column, row)
-    )
+    return f"{_bar(kept.count / kept.n)} holds {kept.count} of {kept.n}" if row is None and kept else cell(column, row)
 
 
 def _bar(share: float) -> str:
