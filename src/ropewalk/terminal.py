@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
-from rich.text import Text
-from typing_extensions import override
 
 from ropewalk.errors import RopewalkError, short, visible
 
 if TYPE_CHECKING:
     from ropewalk.experiment import tabular
     from ropewalk.report import tables
-
-Report = Callable[[str, int, int], None]
-"""Called with (what, tokens done, tokens in all)."""
-
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended, as shells have it."""
@@ -80,46 +72,6 @@ def json_text(value: Any) -> str:
     """JSON in which everything that a terminal would act on is an escape."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
-
-
-class Speed(ProgressColumn):
-    """Units a second over the last half minute."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__(table_column=Column(no_wrap=True))
-        self.unit = unit
-
-    @override
-    def render(self, task: Task) -> Text:
-        """`12,300 tokens/s`; nothing while it is unknown."""
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.{0 if speed >= 10 else 1}f} {self.unit}/s" if speed else "")
-
-
-@contextlib.contextmanager
-def progress(err: Console, unit: str = "tokens") -> Iterator[Report]:
-    """Live progress with time left on a terminal; a line per tenth elsewhere."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=8),
-        TextColumn("{task.percentage:3.0f} %"),
-        *([] if unit == "seconds" else [Speed(unit)]),
-        TimeRemainingColumn(table_column=Column(no_wrap=True)),
-        TextColumn("left"),
-    )
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
-        task = bar.add_task("starting", total=None)
-        last = -1
-
-        def report(what: str, done: int, total: int) -> None:
-            nonlocal last
-            bar.update(task, description=what, completed=done, total=total or None)
-            tenth = 10 * done // total if total else -1
-            if not err.is_terminal and tenth > last:
-                last = tenth
-                err.print(f"{what}: {done} of {total} {unit}", markup=False)
-
-        yield report
 
 
 def results_table(rows: Sequence[Mapping[str, Any]], *, ci: bool = True) -> Table:

@@ -91,7 +91,8 @@ def plan(
     from ropewalk.experiment import memory as needs
     from ropewalk.experiment.overview import lines, overview, time_line
     from ropewalk.experiment.prepare import ask
-    from ropewalk.terminal import progress, say
+    from ropewalk.progress import progress
+    from ropewalk.terminal import say
 
     asked = ask(experiment)
     if show:
@@ -243,8 +244,8 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) 
     from ropewalk.execution.run import sweep
     from ropewalk.experiment.prepare import ask
     from ropewalk.experiment.results import Run
+    from ropewalk.progress import progress
     from ropewalk.stats.findings.stopping import said_of
-    from ropewalk.terminal import progress
 
     asked = ask(experiment)
     try:
