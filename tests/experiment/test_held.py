@@ -18,7 +18,8 @@ GEOMETRY = RopeGeometry(rotary_dim=64, rope_theta=10000.0, max_position_embeddin
 def raw(lengths=(256, 1024), **options):
     asked = {"model": "x", "lengths": list(lengths), "methods": {"yarn": {"factor": 4}}, "documents": {"corpus": "x"}}
     asked |= {"metrics": {"passkey": {"trials": len(DEPTHS), **options}, "perplexity": {}}}
-    prompts = [StoredPrompt(request=str(depth), facts={"key": "12345", "depth": depth}) for depth in DEPTHS]
+    facts = [{"key": "12345", "depth": depth, "key_at": round(1024 * depth)} for depth in DEPTHS]
+    prompts = [StoredPrompt(request=str(each["depth"]), facts=each) for each in facts]
     index = Index(prompts={("passkey", length): prompts for length in lengths})
     return SimpleNamespace(experiment=schema.parse(asked, "test"), geometry=GEOMETRY, index=index)
 
@@ -30,8 +31,10 @@ def test_only_needles_in_the_last_half_window_are_held():
     assert found.row()["status"] == "holds 2 of 5"
 
 
-def test_nothing_is_said_of_depths_in_characters():
-    assert list(held(raw(protocol="yarn"))) == []
+def test_nothing_is_said_of_runs_that_kept_no_place():
+    run = raw()
+    run.index.prompts = {("passkey", 1024): [StoredPrompt(request="a", facts={"key": "12345", "depth": 0.95})]}
+    assert list(held(run)) == []
 
 
 def test_nothing_is_said_before_prompts_are_stored():

@@ -75,11 +75,15 @@ def test_every_prompt_has_exactly_its_length_and_five_lines(encode, words, lengt
 
 
 @pytest.mark.parametrize("kept", [64, 128, 300])
-def test_a_cut_prompt_holds_a_key_whose_line_is_whole(encode, words, kept):
-    for trial in build(encode, length=600, trials=20):
-        line = passkey.needle(trial.key)
-        found = passkey.whole(Passkey(), {"depth": trial.depth}, 600, kept)
-        assert found == (f"\n{line}\n" in words.decode(trial.ids[-kept:]))
+def test_a_cut_prompt_holds_a_key_that_stands_in_what_is_left(encode, words, kept):
+    asked = prompts(encode, 600, 60)
+    shares = []
+    for prompt in asked:
+        left = words.decode(prompt.request.ids[-kept : -prompt.request.answer_tokens])
+        shares.append(passkey.held(Passkey(), prompt.facts, 600, kept))
+        assert shares[-1] == (f" {prompt.facts['key']} is the pass key." in left)
+    assert set(shares) == {True, False}
+    assert passkey.held(Passkey(), {"key": "1", "depth": 0.9}, 600, kept) is None
 
 
 def test_the_text_as_the_protocol_says_it(encode, words):

@@ -13,7 +13,7 @@ from ropewalk.methods import resolve
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """How many of `n` prompts of a column hold whole what they ask for in their last `kept` tokens of `length`."""
+    """How many of `n` prompts of a column hold what they ask for in the last `kept` of their `length` tokens."""
 
     metric: str
     length: int
@@ -32,22 +32,22 @@ class Held:
             "metric": self.metric,
             "n": self.n,
             "status": f"holds {self.count} of {self.n}",
-            "reason": f"of these {self.n} prompts so many hold what they ask for whole in their last {self.kept} "
+            "reason": f"of these {self.n} prompts so many hold what they ask for in their last {self.kept} "
             "tokens; none was asked",
         }
 
 
 def held(raw: Raw) -> Iterator[Held]:
     """What dropping the context leaves of the prompts of every length beyond the window, where that is known."""
-    asked = [(metric, options) for metric, options in raw.experiment.asked() if metric.whole is not None]
+    asked = [(metric, options) for metric, options in raw.experiment.asked() if metric.held is not None]
     for length in raw.experiment.lengths:
         kept = resolve(raw.geometry, BASELINE.method, BASELINE.params, length).scheme.context
         if kept is None or length <= raw.geometry.window("stack").length:
             continue
         for metric, options in asked:
-            assert metric.whole is not None
+            assert metric.held is not None
             stored = raw.index.prompts.get((metric.name, length), ())
-            whole = [metric.whole(options, prompt.facts, length, kept) for prompt in stored]
-            if whole and None not in whole:
-                for column in metric.columns:
-                    yield Held(metric=column.name, length=length, kept=kept, count=sum(map(bool, whole)), n=len(whole))
+            stands = [metric.held(options, prompt.facts, length, kept) for prompt in stored]
+            if stands and None not in stands:
+                count, n = sum(map(bool, stands)), len(stands)
+                yield from (Held(metric=c.name, length=length, kept=kept, count=count, n=n) for c in metric.columns)

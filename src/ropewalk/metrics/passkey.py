@@ -173,8 +173,16 @@ def build(options: Passkey, material: Material, length: int) -> list[Prompt]:
             )
         ids = [*head, *filler[:before], *line, *filler[: room - before], *question, *answer]
         request = Forced(ids=np.array(ids, dtype=np.int32), answer_tokens=len(answer))
-        built.append(Prompt(request=request, facts={"key": key, "depth": (len(head) + before) / length}))
+        begins = len(head) + before
+        facts = {"key": key, "depth": begins / length, "key_at": begins + _last(line, answer)}
+        built.append(Prompt(request=request, facts=facts))
     return built
+
+
+def _last(line: Sequence[int], answer: Sequence[int]) -> int:
+    """Where the answer's tokens stand in a line for the last time; 0 where others spell it there."""
+    places = range(len(line) - len(answer), 0, -1)
+    return next((i for i in places if list(line[i : i + len(answer)]) == list(answer)), 0)
 
 
 def _filler(sentences: list[list[int]], room: int) -> list[int]:
@@ -283,9 +291,9 @@ def found(unit: OfPrompt) -> bool:
     return list(unit.predicted[:-1]) == list(unit.answer) and not unit.text[:1].isdigit()
 
 
-def whole(options: Passkey, facts: Mapping[str, Any], length: int, kept: int) -> bool | None:
-    """Whether the needle's line lies in the last `kept` tokens; protocol yarn counts depth in characters."""
-    return None if options.protocol == "yarn" else round(facts["depth"] * length) >= length - kept
+def held(options: Passkey, facts: Mapping[str, Any], length: int, kept: int) -> bool | None:
+    """Whether the key stands in the last `kept` tokens; not known of protocol yarn, and of runs before it was kept."""
+    return None if "key_at" not in facts else facts["key_at"] >= length - kept
 
 
 def check(options: Passkey, shortest: int) -> str | None:
@@ -324,5 +332,5 @@ METRIC = Metric(
         found=found,
         check=without_loss,
     ),
-    whole=whole,
+    held=held,
 )

@@ -222,7 +222,7 @@ def _held(found: Sequence[Held], items: str) -> str:
     if not found:
         return ""
     said = ", ".join(f"{each.count} of {each.n} at {each.length:,}" for each in found)
-    return f" Dropping the context would leave {said}: the {items} that stand whole in the last {found[0].kept} tokens."
+    return f" Dropping the context would leave {said}: the {items} that stand in the last {found[0].kept} tokens."
 
 
 def _gains(found: tuple[Figure, ...]) -> list[Section]:
