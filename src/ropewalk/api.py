@@ -80,9 +80,10 @@ def sweep(
     """
     told: dict[str, Any] = {"reuse": None if reuse is None else _directory(reuse), "exact": exact}
     told["log"] = None if log is None else logger(log)
-    with _in_memory(model, tokenizer) as found, watched(progress) as report:
+    with _in_memory(model, tokenizer) as found:
         experiment, loaded = _experiment("sweep", found, methods, lengths, documents, metrics, dtype, window, seed)
-        run = running.sweep(ask(experiment, loaded), Path(out), progress=report, **told)
+        with watched(progress) as report:
+            run = running.sweep(ask(experiment, loaded), Path(out), progress=report, **told)
     return Run(data=run.data)
 
 

@@ -62,5 +62,6 @@ def watched(own: Report | None) -> Iterator[Report | None]:
     if own is not None or not (err.is_terminal or err.is_jupyter):
         yield own
         return
-    with progress(Console(stderr=True, highlight=False, soft_wrap=True, force_jupyter=False)) as report:
+    plain = {"force_jupyter": False, "force_terminal": False} if err.is_jupyter else {}
+    with progress(Console(stderr=True, highlight=False, soft_wrap=True, **plain)) as report:
         yield report

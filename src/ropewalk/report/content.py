@@ -76,7 +76,7 @@ def content(study: Study, *, partial: bool = False, targets: Sequence[str] = ("h
         answer, refusal = (
             None,
             (
-                "what is missing may change the choice: finish the run, or let "
+                "What is missing may change the choice: finish the run, or let "
                 f"`{shlex.join(['ropewalk', 'report', study.directory, '--partial'])}` choose from what there is."
             ),
         )
