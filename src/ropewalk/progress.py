@@ -62,6 +62,8 @@ def watched(own: Report | None) -> Iterator[Report | None]:
     if own is not None or not (err.is_terminal or err.is_jupyter):
         yield own
         return
-    plain = {"force_jupyter": False, "force_terminal": False} if err.is_jupyter else {}
-    with progress(Console(stderr=True, highlight=False, soft_wrap=True, **plain)) as report:
+    force = False if err.is_jupyter else None  # a bar there needs widgets
+    with progress(
+        Console(stderr=True, highlight=False, soft_wrap=True, force_jupyter=force, force_terminal=force)
+    ) as report:
         yield report
