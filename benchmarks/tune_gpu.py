@@ -1,9 +1,10 @@
 """What tuning brings and costs on one GPU: `python benchmarks/tune_gpu.py WORK --results DIR --only PART[,PART]`.
 
-Parts: a length (32768, 16384, 65536), one seed of it (`--seed`); `ablations`, or one of them (`ablation-rotation`);
-`costs`. Each part ends with its judgement. WORK holds what is resumed and what parts share (named methods are measured
-and judged once); DIR gets NAME.json, NAME.md and NAME.safetensors of each part, flat. `--tiny`: a rehearsal on
-strand.
+Parts: a length (32768, 16384, 65536), `--repeats` seeds of it from `--seed`; `ablations`, or one of them
+(`ablation-rotation`); `costs`. Each part ends with its judgement. WORK holds what is resumed and what parts share
+(named methods are measured and judged once). DIR gets NAME.json, NAME.md and NAME.safetensors of each part, flat.
+`--model strand`: a part's name stands for as many of its windows. `--texts FOLDER` reads its .txt files in place of the
+built-in documents, of which six hold 65536 tokens (tools/long_texts.py). `--tiny`: a rehearsal on strand.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ropewalk.models.geometry import geometry_of
 from ropewalk.models.size import size_of
 from ropewalk.scoring import split
 from ropewalk.scoring.memory import weight_bytes
-from ropewalk.tuning import draws, loss, memory, parameters
+from ropewalk.tuning import descent, draws, loss, memory, parameters
 from ropewalk.tuning.asked import Request
 from ropewalk.tuning.forward import opened
 from ropewalk.tuning.pairs import turning
@@ -66,11 +67,11 @@ SHAPES = {
 VOCABULARY, THETA, WINDOW = 128_256, 500_000.0, 8192
 
 
-def experiment(model: str, lengths: list[int], trials: int, documents: int) -> Any:
+def experiment(model: str, lengths: list[int], trials: int, documents: dict[str, Any]) -> Any:
     raw = {
         "model": model,
         "lengths": lengths,
-        "documents": {"corpus": "builtin"} | ({"count": documents} if documents else {}),
+        "documents": documents,
         "methods": {"yarn": {"factor": "auto"}},
         "metrics": {"perplexity": {}, "passkey": {"trials": trials}},
         "tune": {"probes": 2},
@@ -152,7 +153,8 @@ def _cost(tunable: Any, geometry: Any, turns: Any, length: int, window: int) -> 
         torch.cuda.reset_peak_memory_stats()
     begun = time.monotonic()
     try:
-        loss.descend(tunable, begins, drawn, window, none, loss.Weights())  # ends with numbers, so it waits
+        with descent.repeatable():
+            loss.descend(tunable, begins, drawn, window, none, loss.Weights())  # ends with numbers, so it waits
     except torch.OutOfMemoryError as error:
         return found | {"seconds": None, "peak_bytes": None, "reason": str(error).split(". ")[0]}
     seconds = time.monotonic() - begun
@@ -165,24 +167,33 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--only", required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--texts", type=Path)
     parser.add_argument("--budget", type=float, default=120.0)
-    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--steps", type=int, help="of a descent, in place of a budget")
+    parser.add_argument("--model", default="smollm2", help="of a window of 8192 tokens; or strand, of 256")
+    parser.add_argument("--count", type=int, help="of the built-in documents")
     parser.add_argument("--tiny", action="store_true")
     given = parser.parse_args()
     only, tiny = given.only.split(","), given.tiny
-    model, window = ("strand", 256) if tiny else (given.model, WINDOW)
-    many, trials = (4, 2) if tiny else (0, 50)
-    budget = {"steps": 1} if tiny else {"budget_s": given.budget}
+    model = "strand" if tiny else given.model
+    window = 256 if model == "strand" else WINDOW
+    documents: dict[str, Any] = {"files": str(given.texts / "*.txt")} if given.texts else {"corpus": "builtin"}
+    many, trials = (4, 2) if tiny else (given.count, given.trials)
+    documents |= {"count": many} if many else {}
+    budget = {"steps": 1 if tiny else given.steps} if tiny or given.steps else {"budget_s": given.budget}
     wanted = {str(factor * WINDOW): factor for factor in (4, 2, 8)}
     for part in only:
         if part in wanted:
             length = wanted[part] * window
-            asked = experiment(model, _judged(window, length), trials, many)
-            name, request = f"tune-{part}-seed-{given.seed}", Request(length=length, seed=given.seed, **budget)
+            asked = experiment(model, _judged(window, length), trials, documents)
+            name = f"tune-{part}-seed-{given.seed}"
+            request = Request(length=length, seed=given.seed, repeats=given.repeats, **budget)
             tuned(given.work, given.results, name, part, asked, request)
     for name, changed in ABLATIONS.items():
         if {"ablations", f"ablation-{name}"} & set(only):
-            asked = experiment(model, _judged(window, 4 * window), trials, many)
+            asked = experiment(model, _judged(window, 4 * window), trials, documents)
             request = Request(length=4 * window, seed=given.seed, **budget, **changed)
             tuned(given.work, given.results, f"ablation-{name}", str(4 * WINDOW), asked, request)
     if "costs" in only:

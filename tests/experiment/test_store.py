@@ -161,10 +161,11 @@ class TestDamaged:
         assert said.startswith(f"{copied / 'run.sqlite'}: meta ")
         assert said.endswith("is damaged; restore the file, or start a new run.")
 
-    def test_cells_that_are_no_json(self, copied):
-        change(copied, "UPDATE cells SET asked = '{' WHERE metric = 'tail'")
-        assert refused(lambda: Run.open(copied).rows()) == (
-            f"{copied / 'run.sqlite'}: column asked of cells is damaged; restore the file, or start a new run."
+    @pytest.mark.parametrize(("column", "value"), [("asked", "{"), ("asked", "[]"), ("resolved", '"text"')])
+    def test_parameters_that_are_none(self, copied, column, value):
+        change(copied, f"UPDATE cells SET {column} = ? WHERE metric = 'tail'", value)
+        assert refused(lambda: Run.open(copied).labelled_rows()) == (
+            f"{copied / 'run.sqlite'}: column {column} of cells is damaged; restore the file, or start a new run."
         )
 
     def test_schemes_that_are_no_json(self, copied):

@@ -118,6 +118,8 @@ def _cells(store: Store) -> Iterator[dict[str, Any]]:
             text = row[name]
             if text not in parsed:
                 parsed[text] = store.parsed(text, f"column {name} of cells")
+                if not isinstance(parsed[text], dict):
+                    raise store.damaged(f"column {name} of cells")
             row[name] = parsed[text]
         yield row
 

@@ -64,7 +64,7 @@ def run(task: Task, parameters: Parameters, *, steps: int | None, budget_s: floa
 
     A loss that is no number ends the descent: what was good before it is kept, and `stopped` says so.
     """
-    with _repeatable():
+    with repeatable():
         state = states.read(task.out, task.name)
         if state is None:
             count = steps if steps is not None else _affordable(task, parameters, budget_s or 0.0)
@@ -147,7 +147,7 @@ def _load(parameters: Parameters, state: State) -> None:
 
 
 @contextlib.contextmanager
-def _repeatable() -> Iterator[None]:
+def repeatable() -> Iterator[None]:
     """Kernels that sum in one order, where there are such: gradients on a GPU then come out the same again."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
