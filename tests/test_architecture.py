@@ -34,6 +34,7 @@ ORDER = (
     "tuning",
     "export",
     "diagnosis",
+    "progress",
     "notebook",
     "api",
     "terminal",

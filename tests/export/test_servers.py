@@ -173,7 +173,7 @@ def test_answers_that_are_refused(
     with pytest.raises(ExportError) as refusal:
         endpoint.run(serve(without(SERVERS[kind], change)), ENGINES[target(kind)].server, IDS, text)
     assert sentence in str(refusal.value)
-    assert str(refusal.value).startswith("--endpoint http://127.0.0.1:")
+    assert str(refusal.value).startswith("server http://127.0.0.1:")
     assert "\n" not in str(refusal.value)
 
 

@@ -167,8 +167,16 @@ def build(options: Passkey, material: Material, length: int) -> list[Prompt]:
             )
         ids = [*head, *filler[:before], *line, *filler[: room - before], *question, *answer]
         request = Forced(ids=np.array(ids, dtype=np.int32), answer_tokens=len(answer))
-        built.append(Prompt(request=request, facts={"key": key, "depth": (len(head) + before) / length}))
+        begins = len(head) + before
+        facts = {"key": key, "depth": begins / length, "key_at": begins + _last(line, answer)}
+        built.append(Prompt(request=request, facts=facts))
     return built
+
+
+def _last(line: Sequence[int], answer: Sequence[int]) -> int:
+    """Where the answer's tokens stand in a line for the last time; 0 where others spell it there."""
+    places = range(len(line) - len(answer), 0, -1)
+    return next((i for i in places if list(line[i : i + len(answer)]) == list(answer)), 0)
 
 
 def build_yarn(options: Passkey, material: Material, length: int) -> list[Prompt]:
@@ -255,6 +263,11 @@ def found(unit: OfPrompt) -> bool:
     return list(unit.predicted[:-1]) == list(unit.answer) and not unit.text[:1].isdigit()
 
 
+def held(options: Passkey, facts: Mapping[str, Any], length: int, kept: int) -> bool | None:
+    """Whether the key stands in the last `kept` tokens; not known of protocol yarn, and of runs before it was kept."""
+    return None if "key_at" not in facts else facts["key_at"] >= length - kept
+
+
 def check(options: Passkey, shortest: int) -> str | None:
     """Every trial needs a place of its own."""
     return too_many(options.trials, shortest) if options.protocol == "exact" else None
@@ -291,4 +304,5 @@ METRIC = Metric(
         found=found,
         check=without_loss,
     ),
+    held=held,
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ropewalk.errors import ExperimentError
+from ropewalk.experiment.held import Held
 from ropewalk.report import by_group, figures, parameters, prices, provenance, ranking, tables
 from ropewalk.report.deploy import CHECKPOINT, deploy_commands
 from ropewalk.report.figures import Figure
@@ -77,7 +78,7 @@ def content(study: Study, *, partial: bool = False, targets: Sequence[str] = (CH
         answer, refusal = (
             None,
             (
-                "what is missing may change the choice: finish the run, or let "
+                "What is missing may change the choice: finish the run, or let "
                 f"`{shlex.join(['ropewalk', 'report', study.directory, '--partial'])}` choose from what there is."
             ),
         )
@@ -155,7 +156,8 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             anchor="retrieval",
             title=f"{found_title} by depth and length",
             lead=f"Share of {found_items} found, by where in the prompt it stood (0 % is the beginning). Exploratory: "
-            "lengths share keys and beginnings, so one length does not confirm another.",
+            "lengths share keys and beginnings, so one length does not confirm another."
+            + _held(study.held, found_items),
             figures=figures.retrieval(study, labels),
             tables=(Listing(title="Found by depth", table=tables.depths(study, labels, bins)),) if study.trials else (),
         ),
@@ -243,6 +245,14 @@ def _classes(found: Table | None) -> list[Section]:
     listing = Listing(title="", table=found, folded=False) if found else None
     title = "Classes of methods, and their price in time"
     return [Section(anchor="classes", title=title, lead=lead, tables=(listing,))] if listing else []
+
+
+def _held(found: Sequence[Held], items: str) -> str:
+    """What a cut prompt can hold, by length; empty where that is not known."""
+    if not found:
+        return ""
+    said = ", ".join(f"{each.count} of {each.n} at {each.length:,}" for each in found)
+    return f" Dropping the context would leave {said}: the {items} that stand in the last {found[0].kept} tokens."
 
 
 def _gains(found: tuple[Figure, ...]) -> list[Section]:

@@ -80,8 +80,8 @@ def reach(run: Measured, label: str) -> str:
 
 
 _FROM_THE_START = {
-    "tail": f"costs more than {100 * TOLERANCE:.0f} %",
-    "not shown": f"not shown to cost less than {100 * TOLERANCE:.0f} %",
+    "tail": f"tail costs more than {100 * TOLERANCE:.0f} %",
+    "not shown": f"tail not shown to cost less than {100 * TOLERANCE:.0f} %",
     "found": f"finds less than {100 * THRESHOLD:.0f} %",
     "missing": "not measured",
 }

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ropewalk.errors import ExperimentError, StoreError
+from ropewalk.experiment.held import Held, held
 from ropewalk.experiment.missing import Missing
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.run_data import RunData
@@ -67,6 +68,7 @@ class Study:
         gains: g of the query, float32 `[layers, heads, pairs]`, by fingerprint, of schemes that have some.
         token_hashes: document id to a hash of its token ids; two runs with equal hashes scored the same tokens.
         key_hashes: document id to a hash of which tokens are key (LongPPL); empty without.
+        held: what dropping the context leaves of prompts.
         missing: cells that were asked for and are not measured yet.
         directory: where the run lies, as the user wrote it.
     """
@@ -82,6 +84,7 @@ class Study:
     only_rotate: frozenset[str] = frozenset()
     token_hashes: Mapping[str, str] = field(default_factory=dict)
     key_hashes: Mapping[str, str] = field(default_factory=dict)
+    held: tuple[Held, ...] = ()
     missing: Missing = COMPLETE
     directory: str = "RUN"
 
@@ -116,6 +119,7 @@ def of(data: RunData) -> Study:
         only_rotate=frozenset(name for name, scheme in data.schemes.items() if set(scheme) == {"rotation"}),
         token_hashes=_hashes(data, "ids"),
         key_hashes=_hashes(data, "key"),
+        held=tuple(held(data.raw)),
         missing=data.missing,
         directory=str(data.directory),
     )

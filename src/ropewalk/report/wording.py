@@ -90,7 +90,7 @@ def headline(answer: Recommendation) -> str:
 
 def deploying(answer: Recommendation) -> str:
     """What stands over the commands that deploy a choice; where it may be no gain, that."""
-    if NONE in (candidate.label for candidate in answer.tied):
+    if answer.dropping in ("worse", "unknown") or NONE in (candidate.label for candidate in answer.tied):
         return f"To deploy {answer.choice.label} all the same"
     return "Deploy it"
 

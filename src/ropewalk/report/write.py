@@ -101,7 +101,7 @@ def drawings(made: Content) -> dict[str, Spec]:
 def titled(spec: Spec, title: str, made: Content) -> Spec:
     """A chart that stands alone: what it shows, of which model, from how many texts, with parameters in its legend."""
     run = made.study.run
-    documents = len(run.meta.get("documents") or ())
+    documents = run.documents
     said = f"{model_name(run)}; n = {documents} document{'s' * (documents != 1)}, seed {run.experiment.get('seed', 0)}"
     named = json.dumps(dict(made.leading))
     return _legends(spec, f"{named}[datum.label] || datum.label") | {"title": {"text": title, "subtitle": said}}
