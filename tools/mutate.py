@@ -43,7 +43,14 @@ PACKAGES = {
     "export": ("tests/export", "tests/cli", "tests/diagnose"),
 }
 """Folders with the tests of each package."""
-GOLDEN = ("test_golden_files", "test_golden_drawn", "test_twins", "test_golden_words", "test_golden")
+GOLDEN = (
+    "test_golden_files",
+    "test_golden_drawn",
+    "test_twins",
+    "test_golden_words",
+    "test_golden",
+    "test_golden_exports",
+)
 """Files of tests that hold numbers, pictures and words of whole reports; the last places go to those of the folder."""
 NEAREST = 10
 IMPORTED = ("torch", "transformers", "scipy.stats", "pandas", "altair", "vl_convert", "pydantic", "typer", "gguf")
