@@ -273,7 +273,7 @@ def nearest(edit: Mutation, count: int) -> list[str]:
         return bool(slow.search(path.name)), -times, golden
 
     named = sorted(files, key=rank)
-    whole = [path for path in named[count:] if path.stem in GOLDEN[:3]]
+    whole = [path for path in named[count:] if path.stem in GOLDEN[:4]]
     return [str(path.relative_to(ROOT)) for path in [*named[: count - len(whole)], *whole]]
 
 
