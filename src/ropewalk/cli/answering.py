@@ -52,6 +52,9 @@ def results(
     format: Annotated[Format, typer.Option(help="csv and json hold every column of every row.")] = Format.table,
     as_json: JsonFlag = False,
     csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="What is missing stands above the table, and so in a file made of it.")
+    ] = False,
 ) -> None:
     """Print one row per (method, params, length, metric)."""
     from ropewalk.experiment import tabular
@@ -59,7 +62,11 @@ def results(
     from ropewalk.terminal import csv_text, say
 
     found = Run.read(directory)
-    say_missing(found.missing)
+    table = not (as_json or csv) and format in (Format.table, Format.md)
+    if partial and table and found.missing.cells:
+        say(f"From part of a run: {found.missing}\n")
+    else:
+        say_missing(found.missing)
     rows = tabular.chosen(found.labelled_rows(), metrics=metric or (), lengths=length or (), methods=method or ())
     rows = tabular.ordered(rows, sort) if sort else rows
     plain = [{key: row[key] for key in ROW_KEYS} for row in rows]
