@@ -72,35 +72,28 @@ filter_list: [{name: number, filter: [{function: regex, regex_pattern: "(\\\\d+)
 )
 NAMES = ["says", "choice", "last"]
 SUMS = ["loud", "lost", "rolls"]
-WRITTEN = {
-    "choice": CHOICE,
-    "last": LAST,
-    "says": SAYS,
-    "filtered": FILTERED,
-    "lost": LOST,
-    "rolls": ROLLS,
-    "loud": LOUD,
-}
-WRITTEN |= {"whole": WHOLE, "coded": CODED}
+WRITTEN = {"choice": CHOICE, "last": LAST, "says": SAYS, "lost": LOST, "rolls": ROLLS, "loud": LOUD}
+WRITTEN |= {"filtered": FILTERED, "whole": WHOLE, "coded": CODED}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Tasks of every kind, of items on disk."""
     where = tmp_path_factory.mktemp("tasks")
-    rows = [{"text": text, "choices": [" green", f" {text[-4:]} is", " a"], "said": " a"} for text in SENTENCES]
+    rows = [
+        {"text": text, "choices": [" green", f" {text[-4:]} is", " a"], "said": " a", "shout": "A!"}
+        for text in SENTENCES
+    ]
     (where / "items.json").write_text("\n".join(map(json.dumps, rows)))
     common = f"""
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: "{where / "items.json"}"}}}}
 test_split: test
-doc_to_text: text
 """
     (where / "judged.py").write_text("def judged(doc, results): return {'exact_match': 1.0}")
     for name, text in WRITTEN.items():
-        (where / f"{name}.yaml").write_text(
-            "\n".join([text, *(line for line in common.split("\n") if line[:11] not in text)])
-        )
+        asks = "" if "doc_to_text" in text else "doc_to_text: text\n"
+        (where / f"{name}.yaml").write_text(text + common + asks)
     return where
 
 

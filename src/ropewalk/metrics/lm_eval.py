@@ -183,7 +183,7 @@ def _require(item: Item, answer: int, length: int) -> None:
     if item.pairs[0][0] == "" and answer >= length and not item.accurate:
         raise ExperimentError(
             f"metrics.lm_eval.tasks: document {item.document} of {item.task} has {answer} tokens, and a length of "
-            f"{length} holds one less than that many; raise it, or use ropewalk.harness.evaluate, which reads in windows."
+            f"{length} holds one less than that; raise it, or use ropewalk.harness.evaluate, which reads in windows."
         )
     if not 0 < answer < length:
         raise ExperimentError(
