@@ -2,9 +2,9 @@
 
 Parts: a length (32768, 16384, 65536), `--repeats` seeds of it from `--seed`; `ablations`, or one of them
 (`ablation-rotation`); `costs`. Each part ends with its judgement. WORK holds what is resumed and what parts share
-(named methods are measured and judged once); DIR gets NAME.json, NAME.md and NAME.safetensors of each part, flat.
-`--texts FOLDER` reads its .txt files in place of the built-in documents, of which six hold 65536 tokens
-(tools/long_texts.py). `--tiny`: a rehearsal on strand.
+(named methods are measured and judged once). DIR gets NAME.json, NAME.md and NAME.safetensors of each part, flat.
+`--model strand`: a part's name stands for as many of its windows. `--texts FOLDER` reads its .txt files in place of the
+built-in documents, of which six hold 65536 tokens (tools/long_texts.py). `--tiny`: a rehearsal on strand.
 """
 
 from __future__ import annotations
@@ -171,14 +171,18 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--texts", type=Path)
     parser.add_argument("--budget", type=float, default=120.0)
-    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--steps", type=int, help="of a descent, in place of a budget")
+    parser.add_argument("--model", default="smollm2", help="of a window of 8192 tokens; or strand, of 256")
+    parser.add_argument("--count", type=int, help="of the built-in documents")
     parser.add_argument("--tiny", action="store_true")
     given = parser.parse_args()
     only, tiny = given.only.split(","), given.tiny
-    model, window = ("strand", 256) if tiny else (given.model, WINDOW)
+    model = "strand" if tiny else given.model
+    window = 256 if model == "strand" else WINDOW
     documents: dict[str, Any] = {"files": str(given.texts / "*.txt")} if given.texts else {"corpus": "builtin"}
-    documents, trials = (documents | {"count": 4}, 2) if tiny else (documents, given.trials)
-    budget = {"steps": 1} if tiny else {"budget_s": given.budget}
+    many, trials = (4, 2) if tiny else (given.count, given.trials)
+    documents |= {"count": many} if many else {}
+    budget = {"steps": 1 if tiny else given.steps} if tiny or given.steps else {"budget_s": given.budget}
     wanted = {str(factor * WINDOW): factor for factor in (4, 2, 8)}
     for part in only:
         if part in wanted:

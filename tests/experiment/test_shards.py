@@ -125,6 +125,12 @@ class TestRefusals:
         self.refused(own, tmp_path, r"was made with weights_sha256 \w+, now it is 0+; choose another")
         store.close()
 
+    @pytest.mark.parametrize("key", ["canary", "model", "identity"])
+    def test_a_record_of_another_kind(self, shards, tmp_path, key):
+        directories = copied(shards, tmp_path)
+        meta(directories[1], key, '{"shard": 7}')
+        self.refused(directories, tmp_path, f"{directories[1]}")
+
     def test_a_directory_that_holds_something(self, shards, tmp_path):
         (tmp_path / "merged").mkdir()
         (tmp_path / "merged" / "mine").write_text("kept")

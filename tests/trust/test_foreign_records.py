@@ -40,6 +40,7 @@ RECORDS = {
     "wall_s": "UPDATE meta SET value = '[1]' WHERE key = 'wall_s'",
     "left_out": "UPDATE meta SET value = '7' WHERE key = 'left_out'",
     "model": "UPDATE meta SET value = '{}' WHERE key = 'model'",
+    "device": "UPDATE meta SET value = json_set(value, '$.device', 7) WHERE key = 'model'",
 }
 
 

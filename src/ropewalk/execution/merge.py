@@ -15,7 +15,7 @@ from ropewalk.execution import canary
 from ropewalk.execution.identity import first_difference, require_same
 from ropewalk.execution.shard import Shard
 from ropewalk.execution.writer import Writer
-from ropewalk.experiment.guards import require_empty, writing
+from ropewalk.experiment.guards import require_empty, sound, writing
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import DOCUMENTS, Store, canonical
@@ -40,7 +40,8 @@ def merge(directories: Sequence[Path], out: Path) -> Run:
             out.parent.mkdir(parents=True, exist_ok=True)
             made = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
         stack.callback(shutil.rmtree, made, ignore_errors=True)
-        _write(shards, made)
+        with sound(shards[0].directory):
+            _write(shards, made)
         with writing(out):
             made.chmod(0o777 & ~_umask())
             os.replace(made, out)
@@ -55,36 +56,41 @@ def _umask() -> int:
 
 def _require_whole(shards: Sequence[Store]) -> None:
     """Refuse what is not all shards of one experiment under one model on one kind of device."""
-    first = shards[0]
-    known, parts = first.meta("identity"), dict[int, Path]()
+    parts = dict[int, Path]()
     for store in shards:
-        identity = store.meta("identity")
-        if identity is None or "shard" not in identity:
-            raise StoreError(f"{store.directory}: is no shard; name directories that `ropewalk run --shard` made.")
-        if (rest := identity | {"shard": None}) != (expected := known | {"shard": None}):
-            raise StoreError(
-                f"{store.directory}: is a shard of another experiment than {first.directory} "
-                f"({first_difference(expected, rest)}); name shards of one experiment."
-            )
-        part, count = (int(number) for number in identity["shard"].split("/"))
-        if count != Shard.parse(known["shard"]).count or part in parts:
-            raise StoreError(
-                f"{store.directory}: is shard {identity['shard']}, and {parts.get(part, first.directory)} is "
-                f"{known['shard'] if part not in parts else identity['shard']}; name every shard of one run, once."
-            )
-        parts[part] = store.directory
-        require_same(store, first.meta("model"), store.meta("model"))
-        off = canary.difference(first.meta("canary"), store.meta("canary"))
-        if off > canary.TOLERANCE[first.meta("model")["dtype"]]:
-            raise StoreError(
-                f"{store.directory}: its canary is {off:.3g} nats/token from that of {first.directory}; measure it "
-                "again on a device that computes as the others do."
-            )
-        if store.meta("documents_sha256") != first.meta("documents_sha256"):
-            raise StoreError(f"{store.directory}: found other key tokens or documents than {first.directory} did.")
-    count = Shard.parse(known["shard"]).count
+        with sound(store.directory):
+            parts[_part(store, shards[0], parts)] = store.directory
+    count = Shard.parse(shards[0].meta("identity")["shard"]).count
     if missing := [place for place in range(1, count + 1) if place not in parts]:
         raise StoreError(f"merge: shard {missing[0]}/{count} is missing; run it, and name its directory too.")
+
+
+def _part(store: Store, first: Store, parts: Mapping[int, Path]) -> int:
+    """Which shard it is, if it is of the first one's run and not among the `parts` that are there."""
+    known, identity = first.meta("identity"), store.meta("identity")
+    if identity is None or "shard" not in identity:
+        raise StoreError(f"{store.directory}: is no shard; name directories that `ropewalk run --shard` made.")
+    if (rest := identity | {"shard": None}) != (expected := known | {"shard": None}):
+        raise StoreError(
+            f"{store.directory}: is a shard of another experiment than {first.directory} "
+            f"({first_difference(expected, rest)}); name shards of one experiment."
+        )
+    part, count = (int(number) for number in identity["shard"].split("/"))
+    if count != Shard.parse(known["shard"]).count or part in parts:
+        raise StoreError(
+            f"{store.directory}: is shard {identity['shard']}, and {parts.get(part, first.directory)} is "
+            f"{known['shard'] if part not in parts else identity['shard']}; name every shard of one run, once."
+        )
+    require_same(store, first.meta("model"), store.meta("model"))
+    off = canary.difference(first.meta("canary"), store.meta("canary"))
+    if off > canary.TOLERANCE[first.meta("model")["dtype"]]:
+        raise StoreError(
+            f"{store.directory}: its canary is {off:.3g} nats/token from that of {first.directory}; measure it "
+            "again on a device that computes as the others do."
+        )
+    if store.meta("documents_sha256") != first.meta("documents_sha256"):
+        raise StoreError(f"{store.directory}: found other key tokens or documents than {first.directory} did.")
+    return part
 
 
 def _write(shards: Sequence[Store], made: Path) -> None:
@@ -99,7 +105,8 @@ def _write(shards: Sequence[Store], made: Path) -> None:
                     store.insert(table, row)
             known = {table: set[tuple[Any, ...]]() for table in KEYS}
             for shard in shards:
-                _add(store, shard, known)
+                with sound(shard.directory):
+                    _add(store, shard, known)
         for name, digest in _documents(first).items():
             store.write_arrays(name, first.read_arrays(name, digest))
         raw = Raw.read(store)

@@ -22,6 +22,7 @@ from ropewalk.execution.reuse import Other, take
 from ropewalk.execution.shard import Shard, belongs, share
 from ropewalk.execution.writer import Writer, add_worker, now
 from ropewalk.experiment import deciding, todo
+from ropewalk.experiment.devices import kind_of
 from ropewalk.experiment.guards import DATABASE, sound
 from ropewalk.experiment.opening import seal
 from ropewalk.experiment.plan import Plan
@@ -265,7 +266,7 @@ def _require_records(store: Store) -> None:
             canary.difference(known, known)
             list(known["checks"])
         if (model := store.meta("model")) is not None:
-            model["weights_sha256"], model["dtype"], model["device"]
+            model["weights_sha256"], model["dtype"], kind_of(model["device"])
 
 
 def _begin(
