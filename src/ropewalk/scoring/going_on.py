@@ -69,6 +69,8 @@ class GoingOn:
         first = torch.stack(self._first).tolist()
         self._store, self._kept, self._first = Held(room=store.room), [], []
         new = stepped(self.model, self.parts, [self.rows[i] for i in kept], first, store, self.decode)
+        done = set(kept)
+        self._asked = {key: i for key, i in self._asked.items() if i not in done}  # a chunk may be walked again
         self._said += [(i, np.array(tokens, dtype=np.int32)) for i, tokens in zip(kept, new, strict=True)]
 
     def said(self) -> list[tuple[int, New]]:
