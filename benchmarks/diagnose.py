@@ -41,6 +41,7 @@ from ropewalk.diagnosis.match import Match, match
 from ropewalk.diagnosis.score import losses
 from ropewalk.errors import RopewalkError
 from ropewalk.export import command as export
+from ropewalk.export import endpoint
 from ropewalk.export.checkpoint import describe
 from ropewalk.export.request import request
 from ropewalk.models import LoadedModel, ModelSpec, builtin, load
@@ -62,7 +63,7 @@ class Bench:
 
     def named(self, url: str, target: str | None = None) -> tuple[str, Match]:
         """What a server at an address is called."""
-        server = servers.server_at(url, len(self.ids))
+        server = endpoint.server_at(url, len(self.ids))
         kind = target or servers.kind_of(server)
         found = match(servers.losses(server, kind, self.ids, self.loaded.tokenizer.decode).nll, self.local)
         return "none fits" if found.found is None else self.hypotheses[found.found].name, found
@@ -213,7 +214,7 @@ def _faults_of(model: str, started: Iterator[Any], running: Any, kind: str) -> N
     for name, line in started:
         try:
             with running(line) as url:
-                server = servers.server_at(url, len(ids))
+                server = endpoint.server_at(url, len(ids))
                 assert servers.kind_of(server) == kind
                 found = match(servers.losses(server, kind, ids, loaded.tokenizer.decode).nll, local)
         except RuntimeError as wrong:

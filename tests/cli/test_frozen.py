@@ -90,6 +90,7 @@ FROZEN = {
         "--endpoint",
         "--force",
         "--partial",
+        "--with-code",
     },
     "diagnose": {
         "SOURCE",
