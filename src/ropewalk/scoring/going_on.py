@@ -47,7 +47,7 @@ class GoingOn:
         own = [index for rows in chunk for row in rows if (index := self._place(row)) is not None]
         room = max((len(self.rows[i].ids) + self.rows[i].new_tokens for i in own), default=1)
         most = MOST_ROWS if self.parts.rows else 1
-        self._store, self._kept, self._first = Held(room=room), [], []
+        self._store, self._kept, self._first = Held(room=room), list[int](), list[torch.Tensor]()
         return max(1, min(most, rows_held(self.model, room)) // len(chunk))
 
     def keep(self, rows: Sequence[AnswerRow], held: Held, predicted: Sequence[torch.Tensor], most: int) -> None:
@@ -67,7 +67,7 @@ class GoingOn:
             return
         assert store is not None
         first = torch.stack(self._first).tolist()
-        self._store, self._kept, self._first = Held(room=store.room), [], []
+        self._store, self._kept, self._first = Held(room=store.room), list[int](), list[torch.Tensor]()
         new = stepped(self.model, self.parts, [self.rows[i] for i in kept], first, store, self.decode)
         done = set(kept)
         self._asked = {key: i for key, i in self._asked.items() if i not in done}  # a chunk may be walked again
@@ -75,7 +75,7 @@ class GoingOn:
 
     def said(self) -> list[tuple[int, New]]:
         """Index into rows and new tokens of what was decoded since this was asked last."""
-        found, self._said = self._said, []
+        found, self._said = self._said, list[tuple[int, New]]()
         return found
 
     def _place(self, row: AnswerRow) -> int | None:
