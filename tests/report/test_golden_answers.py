@@ -7,6 +7,7 @@ and every finding with its evidence.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ropewalk.report import joint, printing
 from ropewalk.report.compare import compare
 from ropewalk.report.content import content
 from ropewalk.report.markdown import markdown, render
+from ropewalk.report.page import page
 from ropewalk.report.recommend import recommend
 from ropewalk.report.story import bars, story
 from ropewalk.report.study import Study
@@ -71,7 +73,15 @@ def said() -> list[str]:
         ("level", "short"),
     ):
         found += [f"# {a} and {b}", *_compared(all_of[a], all_of[b])]
-    return [*found, "# tasks: report", *markdown(content(all_of["tasks"]), ["report.html"]).splitlines()]
+    found += ["# tasks: report", *markdown(content(all_of["tasks"]), ["report.html"]).splitlines()]
+    return [*found, *(line for name in ("tasks", "drawn") for line in [f"# {name}: page", *_page(all_of[name])])]
+
+
+def _page(study: Study) -> Iterator[str]:
+    """A page's text and tags, without scripts, styles, pictures and rows of more than the first table cells."""
+    html = re.sub(r"<(script|style|svg)\b.*?</\1>", "", page(content(study)), flags=re.S)
+    html = re.sub(r"<tbody\b.*?</tbody>", "", html, flags=re.S)  # tables are in the Markdown
+    yield from (line.strip() for line in html.splitlines() if line.strip())
 
 
 def _recommended(name: str, each: Study, target: int) -> Iterator[str]:

@@ -184,6 +184,7 @@ def test_what_was_said_is_compared_as_the_task_asks():
         (" forty2.", {"filters": ["remove_whitespace"], "ignores": ["ignore_punctuation"]}, 0.0),
         ("Forty-3", {"ignores": ["ignore_numbers"]}, 1.0),
         ("Forty-2", {}, 1.0),
+        ("Forty-2###more\nrest", {"stop": ["\n", "###"]}, 1.0),
         ("Forty-2", {"filters": ["take_first", "uppercase"]}, 0.0),
     ):
         assert [each.numerator for each in gather(SAID, options, [said(text, **how)])] == [right], (text, how)
