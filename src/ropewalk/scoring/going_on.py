@@ -51,7 +51,8 @@ class GoingOn:
         return max(1, min(most, rows_held(self.model, room)) // len(chunk))
 
     def keep(self, rows: Sequence[AnswerRow], held: Held, predicted: Sequence[torch.Tensor], most: int) -> None:
-        """Copy what is held of a prompt that was fed under several schemes, if all of them are asked for."""
+        """Copy what is held of a prompt that was fed under several schemes, if all of them are asked for; `predicted`
+        are token ids `[T]` of each, from before the answer on."""
         own = [index for row in rows if (index := self._place(row)) is not None]
         if len(own) < len(rows):
             return

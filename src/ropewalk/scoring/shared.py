@@ -56,7 +56,7 @@ class After(Protocol):
         ...
 
     def keep(self, rows: Sequence[AnswerRow], held: Held, predicted: Sequence[torch.Tensor], most: int) -> None:
-        """Told of one prompt under every scheme, with what was predicted from before its answer on."""
+        """Told of one prompt under every scheme, with the token ids `[T]` predicted from before its answer on."""
         ...
 
     def go_on(self) -> None:
