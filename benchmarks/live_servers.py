@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -112,8 +113,8 @@ class Forks:
             self.log.seek(0)
             raise RuntimeError(f"{wrong}: {self.log.read()[-20000:]}") from wrong
         finally:
-            if _alive(fork):
-                os.kill(fork, signal.SIGKILL)  # nothing of it is kept
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(fork, signal.SIGKILL)  # nothing of it is kept
 
 
 def _alive(process: int) -> bool:
