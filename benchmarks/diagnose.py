@@ -39,7 +39,8 @@ import checkpoints
 from ropewalk.diagnosis import command, servers
 from ropewalk.diagnosis.hypothesis import Hypothesis
 from ropewalk.diagnosis.library import library
-from ropewalk.diagnosis.match import Match, match
+from ropewalk.diagnosis.match import Match
+from ropewalk.diagnosis.rounding import judged
 from ropewalk.diagnosis.score import losses
 from ropewalk.export import command as export
 from ropewalk.export.checkpoint import describe
@@ -65,7 +66,8 @@ class Bench:
         """What a server at an address is called."""
         server = servers.server_at(url, len(self.ids))
         kind = target or servers.kind_of(server)
-        found = match(servers.losses(server, kind, self.ids, self.loaded.tokenizer.decode).nll, self.local)
+        nll = servers.losses(server, kind, self.ids, self.loaded.tokenizer.decode).nll
+        found, _ = judged(self.loaded, self.ids, self.hypotheses, self.local, nll)
         return "none fits" if found.found is None else self.hypotheses[found.found].name, found
 
 
