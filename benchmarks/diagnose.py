@@ -2,7 +2,7 @@
 
     python benchmarks/diagnose.py matrix      faults x five models, stock transformers behind a server
     python benchmarks/diagnose.py healthy     twenty servers without a fault: other methods, models, roundings
-    python benchmarks/diagnose.py time        a whole diagnosis with strand and with SmolLM2
+    python benchmarks/diagnose.py time THREADS [MODEL ...]   a whole diagnosis with strand and with SmolLM2
     python benchmarks/diagnose.py live PYTHON vllm|llama.cpp [MODEL ...]   the same faults in an engine that PYTHON has;
                                               MODEL is a first word of the table's heads, and vLLM's are kept in build/
 
@@ -162,10 +162,11 @@ def healthy() -> None:
                 count += 1
 
 
-def timed() -> None:
+def timed(threads: str, *names: str) -> None:
     """Seconds of a whole diagnosis, model loading and server's answer included."""
-    print("| model | tokens | hypotheses | wall s | CPU s |\n|---|---|---|---|---|")
-    for name, length in (("strand", 1024), ("smollm2", 1024)):
+    torch.set_num_threads(int(threads))
+    print("| model | tokens | hypotheses | threads | wall s | CPU s |\n|---|---|---|---|---|---|")
+    for name, length in ((name, command.LENGTH) for name in names or ("strand", "smollm2")):
         model = load(ModelSpec(id=name), dtype="float32").model
         own = model.config.rope_parameters["rope_theta"], model.config.max_position_embeddings
         with serving(answers(rebuilt(model, injected.yarn(*own)))) as url:
@@ -175,7 +176,7 @@ def timed() -> None:
             wall, cpu = time.perf_counter() - start, time.process_time() - used
         assert isinstance(found, command.Diagnosis)
         assert found.healthy
-        print(f"| {name} | {length} | {len(found.hypotheses)} | {wall:.1f} | {cpu:.1f} |", flush=True)
+        print(f"| {name} | {length} | {len(found.hypotheses)} | {threads} | {wall:.1f} | {cpu:.1f} |", flush=True)
 
 
 Cells = dict[str, dict[str, str]]
