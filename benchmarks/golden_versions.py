@@ -1,6 +1,6 @@
 """What changed between two versions of transformers, from what `ropewalk golden` wrote under each: a table of Markdown.
 
-    python benchmarks/golden_versions.py OLD/index.json docs/results/golden.json
+python benchmarks/golden_versions.py OLD/index.json docs/results/golden.json
 """
 
 from __future__ import annotations
