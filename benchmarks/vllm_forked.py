@@ -1,7 +1,7 @@
 """Servers of vLLM without a start each: imported once, then a fork per line of stdin, which is a server's arguments.
 
-Prints a fork's process id per line. It leads a group with the engine's own process in it, which outlives it else; on CPUs
-vLLM spawns that one, which imports everything again, some 10 s of CPU for each server, so here it is a fork too.
+Prints a fork's process id per line. It leads a group with the engine's own process in it, which outlives it else; on
+CPUs vLLM spawns that one, which imports everything again, some 10 s of CPU for each server: here it is a fork too.
 Runs under vLLM's own Python, and knows nothing of ropewalk.
 """
 
