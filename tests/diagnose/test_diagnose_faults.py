@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 import injected
 import pytest
 import torch
-from faulty_servers import rebuilt, serving
+from faulty_servers import logprobs, rebuilt, serving
 
 import checkpoints
 from ropewalk.diagnosis import command, rounding, servers
@@ -62,6 +65,32 @@ def test_a_server_from_end_to_end(directories: dict[str, Path]) -> None:
     assert "runs unscaled: its rope keys did not reach the model" in found.sentence
     assert found.plain()["hypotheses"][0]["name"] == "unscaled"
     assert any(line.startswith("unscaled ") for line in found.lines())
+
+
+def test_the_line_that_serves_what_was_asked_for(directories: dict[str, Path]) -> None:
+    """Of a server that answers as vLLM does."""
+    served = injected.LLAMA
+    model = rebuilt(served.make(), served.bare)
+
+    def handle(path: str, body: Any) -> Any:
+        if path == "/version":
+            return {"version": "0.32.0"}
+        if path == "/v1/models":
+            return {"data": [{"id": "served"}]}
+        ids = body["prompt"]
+        known = zip(ids[1:], logprobs(model, ids)[1:], strict=True)
+        return {"choices": [{"prompt_logprobs": [None, *({str(token): {"logprob": each}} for token, each in known)]}]}
+
+    with serving(handle) as url:
+        found = command.run(url, options(served, directories))
+    assert isinstance(found, command.Diagnosis)
+    assert found.name == "unscaled"
+    assert f"vLLM 0.32.0 at {url} runs unscaled: its rope keys did not reach the model" in found.sentence
+    line = found.sentence.partition("; expected line: ")[2].removesuffix(".")
+    words = shlex.split(line)
+    rope = json.loads(words[words.index("--hf-overrides") + 1])["rope_parameters"]
+    assert (words[:2], words[2]) == (["vllm", "serve"], str(directories[served.name]))
+    assert (rope["rope_type"], rope["attention_factor"], len(rope["long_factor"])) == ("longrope", 1.35, 16)
 
 
 def test_roundings_are_no_fault(directories: dict[str, Path]) -> None:
