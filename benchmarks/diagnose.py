@@ -207,11 +207,12 @@ def live(python: str, engine: str, *models: str) -> None:
 
 def _vllm(python: Path, models: Sequence[str]) -> None:
     """Of every model, in forks of one process."""
-    chosen = [each for each in SERVED if not models or each.name.split(" ")[0] in models]
-    name = "-".join(["live-vllm", *models])
+    names = models or [each.name for each in SERVED]
+    chosen = [each for name in names for each in SERVED if each.name.startswith(name)]
+    name = "live-vllm"
     done = kept(name)
     with ExitStack() as stack:
-        forks: list[live_servers.Forks] = []
+        forks = stack.enter_context(live_servers.vllm_forks(python))  # imports vLLM while hypotheses are scored
         for served in (replace(each, length=min(each.length, 1000)) for each in chosen):
             with bench(served) as here:
                 for fault, model, _ in injected.faults(served, served.make(), bos=bool(here.bos)):
@@ -220,9 +221,8 @@ def _vllm(python: Path, models: Sequence[str]) -> None:
                     if vllm_faults.impossible(fault):
                         done[f"{served.name}: {fault}"] = [_row(fault), "impossible"]
                         continue
-                    forks = forks or [stack.enter_context(live_servers.vllm_forks(python))]
                     start = time.perf_counter()
-                    done[f"{served.name}: {fault}"] = _in_vllm(here, fault, model, forks[0], python)
+                    done[f"{served.name}: {fault}"] = _in_vllm(here, fault, model, forks, python)
                     keep(name, done)
                     print(f"{served.name}: {fault}", done[f"{served.name}: {fault}"][1], file=sys.stderr, end=" ")
                     print(f"{time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
