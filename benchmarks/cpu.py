@@ -27,9 +27,9 @@ from stock import Stock, loop
 import ropewalk as rw
 from ropewalk.execution.run import sweep
 from ropewalk.experiment import presets, schema
-from ropewalk.experiment.plan import TRUNCATE
 from ropewalk.experiment.prepare import ask, prepare
 from ropewalk.experiment.results import Run
+from ropewalk.stats.measured import TRUNCATE
 
 TINY = {
     "model": "strand",

@@ -34,6 +34,7 @@ ORDER = (
     "tuning",
     "export",
     "diagnosis",
+    "progress",
     "notebook",
     "api",
     "terminal",
@@ -113,6 +114,6 @@ def test_the_test_would_notice(tmp_path):
     assert list(imported(wrong)) == [("typing.TYPE_CHECKING", 1), ("ropewalk.cli.app", 5)]
 
 
-def test_nothing_names_a_metric_but_its_own_file_the_table_and_the_reader_of_old_runs():
+def test_nothing_names_a_metric_but_its_own_file_and_the_table():
     naming = {str(path.relative_to(ROOT)) for path in modules() if "passkey" in path.read_text(encoding="utf-8")}
-    assert naming == {"metrics/passkey.py", "metrics/__init__.py", "experiment/older.py"}
+    assert naming == {"metrics/passkey.py", "metrics/__init__.py"}

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from ropewalk import models
 from ropewalk.errors import ModelError
 from ropewalk.execution import run as running
+from ropewalk.execution.loggers import logger
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import Progress, ask
 from ropewalk.methods import inlined, make_params, resolve
 from ropewalk.models import LoadedModel, ModelSpec
 from ropewalk.models.in_memory import borrowed
 from ropewalk.notebook import Run
+from ropewalk.progress import watched
 from ropewalk.rope import RopeGeometry, Rotation
 
 if TYPE_CHECKING:
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
     from ropewalk.tuning.run import Found as Tuned
 
 Methods = Mapping[str, Any] | Sequence[str]
-"""Method names to parameters; names alone; or one name."""
-Lengths = Sequence[int | str] | int | str
-"""Tokens; one length or several; `"4k"` is 4096."""
+"""Method names to parameters, or names alone; a text is refused, as a file refuses it."""
+Lengths = Sequence[int | str]
+"""Tokens; `"4k"` is 4096."""
 
 
 def load(model: str | Mapping[str, Any], *, dtype: str = "auto", device: str | None = None) -> LoadedModel:
@@ -63,20 +65,25 @@ def sweep(
     exact: bool = False,
     progress: Progress | None = None,
     reuse: Run | str | Path | None = None,
+    log: str | None = None,
 ) -> Run:
     """Run or resume a sweep; the arguments are the keys of the experiment file.
 
     A `LoadedModel`, or a model of transformers with its `tokenizer`, is measured as it is in memory (`dtype` then only
-    goes into the record). `progress` is called with what is done, tokens done, tokens in all. `reuse` is another run
-    of the same model, of which what it has measured already is taken.
+    goes into the record). `progress` is called with what is done, tokens done, tokens in all; without it a bar is
+    drawn in a terminal, and lines are printed in a notebook. `reuse` is another run of the same model, of which what
+    it has measured already is taken. `log` names who shows the run elsewhere too: trackio, wandb, mlflow, or a
+    package's.
 
     Raises:
         RopewalkError: one sentence naming the argument, its value and the remedy.
     """
+    told: dict[str, Any] = {"reuse": None if reuse is None else _directory(reuse), "exact": exact}
+    told["log"] = None if log is None else logger(log)
     with _in_memory(model, tokenizer) as found:
         experiment, loaded = _experiment("sweep", found, methods, lengths, documents, metrics, dtype, window, seed)
-        other = None if reuse is None else _directory(reuse)
-        run = running.sweep(ask(experiment, loaded), Path(out), exact=exact, progress=progress, reuse=other)
+        with watched(progress) as report:
+            run = running.sweep(ask(experiment, loaded), Path(out), progress=report, **told)
     return Run(data=run.data)
 
 
@@ -231,8 +238,8 @@ def _experiment(
     named = model.provenance.id if isinstance(model, LoadedModel) else model
     raw: dict[str, Any] = {
         "model": named if isinstance(named, str) else dict(named),
-        "methods": dict(methods) if isinstance(methods, Mapping) else _several(methods),
-        "lengths": _several(lengths),
+        "methods": dict(methods) if isinstance(methods, Mapping) else _listed(methods),
+        "lengths": _listed(lengths),
         "documents": {"corpus": "builtin"} if documents is None else dict(documents),
         "metrics": {"perplexity": {}} if metrics is None else dict(metrics),
         "dtype": dtype,
@@ -241,8 +248,6 @@ def _experiment(
     return schema.parse(raw if window is None else raw | {"window": window}, place), loaded
 
 
-def _several(values: Any) -> Any:
-    """One name or number as a list of it; what is neither a sequence nor one of those is refused by the schema."""
-    if isinstance(values, str | int):
-        return [values]
-    return list(values) if isinstance(values, Iterable) else values
+def _listed(values: Any) -> Any:
+    """A sequence as a list; anything else as it is, for the schema to refuse, a text included."""
+    return list(values) if isinstance(values, Iterable) and not isinstance(values, str) else values

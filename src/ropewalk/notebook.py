@@ -46,7 +46,7 @@ class Run(results.Run):
 
     def _best(self) -> tabular.Grid:
         """The ten best at the longest length, by the first metric that has values there."""
-        rows = self.labelled_rows()
+        rows = self.shown_rows()
         longest = max((row["length"] for row in rows), default=0)
         rows = [row for row in rows if row["length"] == longest]
         first = next((row["metric"] for row in rows if row["value"] is not None), None)
@@ -55,9 +55,7 @@ class Run(results.Run):
 
     def latex(self, metrics: Iterable[str] = (), lengths: Iterable[int] = (), *, ci: bool = True) -> str:
         """A LaTeX tabular of these metrics and lengths (all where none is named); needs the package booktabs."""
-        return tabular.latex(
-            tabular.wide(tabular.chosen(self.labelled_rows(), metrics=metrics, lengths=lengths), ci=ci)
-        )
+        return tabular.latex(tabular.wide(tabular.chosen(self.shown_rows(), metrics=metrics, lengths=lengths), ci=ci))
 
 
 def _table(grid: tabular.Grid) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from ropewalk.errors import ModelError
 from ropewalk.files import sha256
@@ -26,7 +27,7 @@ MAX_ROTARY_DIM = 65536
 """Hundreds of times what models have; a configuration that says more would only exhaust memory."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Rotation:
     """One static rotary embedding: everything a forward pass needs to know about positions.
 
@@ -58,6 +59,12 @@ class Rotation:
         object.__setattr__(self, "inv_freq", inv_freq)
         object.__setattr__(self, "attention_factor", float(self.attention_factor))
         object.__setattr__(self, "softmax_factor", float(self.softmax_factor))
+
+    @override
+    def __repr__(self) -> str:
+        softmax = "" if self.softmax_factor == 1 else f", softmax_factor {self.softmax_factor:.6g}"
+        factors = f"attention_factor {self.attention_factor:.6g}{softmax}"
+        return f"Rotation({self.inv_freq.size} pairs, {factors}, fingerprint {self.fingerprint})"
 
     @property
     def fingerprint(self) -> str:

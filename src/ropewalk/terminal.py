@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
-from rich.text import Text
-from typing_extensions import override
 
-from ropewalk.errors import RopewalkError, visible
+from ropewalk.errors import RopewalkError, short, visible
 
 if TYPE_CHECKING:
     from ropewalk.experiment import tabular
-
-Report = Callable[[str, int, int], None]
-"""Called with (what, tokens done, tokens in all)."""
-
+    from ropewalk.report import tables
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended, as shells have it."""
@@ -55,11 +48,18 @@ def run_app(app: typer.Typer, err: Console) -> int:
 
 def _usage(error: Any) -> str:
     """What typer says of an argument, with the value and the way out where it leaves them out."""
-    said = str(error.format_message()).replace("Value error, ", "").replace("Input should be", "must be")
-    if said.startswith("Missing "):
-        verb = error.ctx.command_path if getattr(error, "ctx", None) else "ropewalk COMMAND"
-        return f"{said.rstrip('.')}; add it, `{verb} --help` shows how."
+    said = str(error.format_message()).replace("Value error, ", "").replace("Input should be", _refused(error))
+    verb = error.ctx.command_path if getattr(error, "ctx", None) else "ropewalk COMMAND"
+    for beginning, remedy in (("Missing ", "add it"), ("Got unexpected ", "leave it out")):
+        if said.startswith(beginning):
+            return f"{said.rstrip('.')}; {remedy}, `{verb} --help` shows how."
     return said.replace(" is not one of ", ": must be one of ")
+
+
+def _refused(error: Any) -> str:
+    """The value that a bound or a type refuses, as the beginning of what is said of it."""
+    errors = getattr(error.__cause__, "errors", list)()
+    return f"{short(errors[0]['input'])} must be" if errors else "must be"
 
 
 def say(*lines: object) -> None:
@@ -74,56 +74,10 @@ def json_text(value: Any) -> str:
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
-class Speed(ProgressColumn):
-    """Units a second over the last half minute."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__(table_column=Column(no_wrap=True))
-        self.unit = unit
-
-    @override
-    def render(self, task: Task) -> Text:
-        """`12,300 tokens/s`; nothing while it is unknown."""
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.{0 if speed >= 10 else 1}f} {self.unit}/s" if speed else "")
-
-
-@contextlib.contextmanager
-def progress(err: Console, unit: str = "tokens") -> Iterator[Report]:
-    """Live progress with time left on a terminal; a line per tenth elsewhere."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=8),
-        TextColumn("{task.percentage:3.0f} %"),
-        *([] if unit == "seconds" else [Speed(unit)]),
-        TimeRemainingColumn(table_column=Column(no_wrap=True)),
-        TextColumn("left"),
-    )
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
-        task = bar.add_task("starting", total=None)
-        last = -1
-
-        def report(what: str, done: int, total: int) -> None:
-            nonlocal last
-            bar.update(task, description=what, completed=done, total=total or None)
-            tenth = 10 * done // total if total else -1
-            if not err.is_terminal and tenth > last:
-                last = tenth
-                err.print(f"{what}: {done} of {total} {unit}", markup=False)
-
-        yield report
-
-
-def results_table(rows: Sequence[Mapping[str, Any]], *, ci: bool = True) -> Table:
-    """One line per configuration and length, metrics side by side."""
-    from ropewalk.experiment import tabular  # which needs what a listing of methods does not wait for
-
-    return _table(tabular.wide(rows, ci=ci))
-
-
 def results_tables(rows: Sequence[Mapping[str, Any]], width: int, *, ci: bool = True) -> list[Table]:
-    """The same in as many tables as it takes for each to fit into a width."""
-    from ropewalk.experiment import tabular
+    """One line per configuration and length, metrics side by side, in as many tables as it takes for each to fit into
+    a width."""
+    from ropewalk.experiment import tabular  # which needs what a listing of methods does not wait for
 
     return [_table(grid) for grid in tabular.blocks(tabular.wide(rows, ci=ci), width)]
 
@@ -131,6 +85,18 @@ def results_tables(rows: Sequence[Mapping[str, Any]], width: int, *, ci: bool = 
 def _table(grid: tabular.Grid) -> Table:
     table = Table(*map(_shown, grid.columns), box=None, pad_edge=False)
     for row in grid.rows:
+        table.add_row(*map(_shown, row))
+    return table
+
+
+def drawn(shown: tables.Table) -> Table:
+    """A table of a report; the name of a configuration is never cut."""
+    columns = (
+        Column(name, justify="right" if name in shown.numeric else "left", no_wrap=name == "configuration")
+        for name in shown.columns
+    )
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in shown.rows:
         table.add_row(*map(_shown, row))
     return table
 

@@ -57,6 +57,18 @@ def test_the_schema_is_printed_as_json(ropewalk):
     assert json.loads(said.out) == json_schema()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("view", "x", "--port", 70000), "'--port': '70000' must be less than or equal to 65535"),
+        (("view", "x", "--port", "http"), "'--port': 'http' must be a valid integer, unable"),
+        (("verify", "x", "--cells", -1), "'--cells': '-1' must be greater than or equal to 0"),
+    ],
+)
+def test_an_option_out_of_bounds_says_its_value(refused, arguments, said):
+    assert refused(*arguments).startswith(f"Invalid value for {said}")
+
+
 def test_memory_needs_a_unit(refused):
     assert refused("plan", "preset:demo", "--memory", 12).startswith("--memory '12': must be an amount of memory")
 

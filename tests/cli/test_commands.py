@@ -389,3 +389,26 @@ class TestVerify:
 
     def test_bad_counts(self, refused, finished_run):
         assert refused("verify", finished_run, "--cells", -1).startswith("Invalid value for '--cells'")
+
+
+def test_what_a_cut_prompt_holds_is_shown_to_people_and_no_value(ropewalk, finished_run):
+    said = ropewalk("results", finished_run, "--metric", "passkey", "--method", "truncate", "--format", "md").out
+    assert [line for line in said.splitlines() if "truncate" in line] == [
+        "| truncate | 192 | holds 3 of 3 |",
+        "| truncate | 256 | holds 1 of 3 |",
+    ]
+    rows = json.loads(ropewalk("results", finished_run, "--json").out)
+    assert not [row for row in rows if (row["method"], row["metric"]) == ("truncate", "passkey")]
+
+
+def test_a_run_that_kept_fewer_facts_of_prompts_is_gone_on_with_and_verified(ropewalk, finished_copy):
+    with sqlite3.connect(finished_copy / "run.sqlite") as database:
+        database.execute("UPDATE prompts SET facts = json_remove(facts, '$.key_at')")
+        database.execute("DELETE FROM cells WHERE metric = 'passkey'")
+        database.execute("DELETE FROM answers WHERE rowid % 2")
+    assert ropewalk("resume", finished_copy).code == 0
+    assert ropewalk("verify", finished_copy, "--cells", 3).code == 0
+    assert "holds" not in ropewalk("results", finished_copy, "--format", "md").out
+    with sqlite3.connect(finished_copy / "run.sqlite") as database:
+        database.execute("UPDATE prompts SET facts = json_set(facts, '$.key', '10000')")
+    assert ropewalk("verify", finished_copy, "--cells", 3).code == 1

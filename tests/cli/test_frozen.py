@@ -89,6 +89,7 @@ FROZEN = {
         "--endpoint",
         "--force",
         "--partial",
+        "--with-code",
     },
     "diagnose": {
         "SOURCE",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import re
 import subprocess
 import sys
 
@@ -12,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import ropewalk as rw
 from ropewalk.errors import ExperimentError, ModelError
+from ropewalk.execution.loggers import LOGGERS, Logger
 
 VERBS = {"plan", "sweep", "report", "recommend", "compare", "export", "verify", "tune", "diagnose"}
 
@@ -61,18 +65,77 @@ def test_the_verbs_say_what_the_command_line_says(run, ropewalk, monkeypatch, ba
     assert rw.export("linear", "vllm", model=base_experiment["model"], factor=2) == said.rstrip("\n")
 
 
-def test_one_name_and_one_length(tiny, texts):
-    asked = {"documents": {"files": [str(texts / "*.txt")]}, "dtype": "float32"}
-    found = rw.plan(str(tiny), methods="none", lengths="1k", **asked)
-    assert (found["lengths"], found["configurations"]) == ([1024], ["none"])
-    with pytest.raises(ExperimentError, match=r"^plan: lengths=1.5: must be a list, such as \[2048, 4096\]\.$"):
-        rw.plan(str(tiny), methods="none", lengths=1.5, **asked)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"methods": "yarn"}, "methods='yarn': must map method names to their parameters, such as yarn: {factor: "),
+        ({"lengths": 256}, "lengths=256: must be a list, such as [2048, 4096]."),
+        ({"lengths": "1k"}, "lengths='1k': must be a list, such as [2048, 4096]."),
+    ],
+)
+def test_one_name_or_one_length_is_refused_as_a_file_refuses_it(tmp_path, change, said):
+    asked = {"methods": ["none"], "lengths": [64], "out": tmp_path / "run"} | change
+    with pytest.raises(ExperimentError) as refused:
+        rw.sweep("strand", **asked)
+    assert str(refused.value).startswith(f"sweep: {said}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_the_verbs_return_is_a_line(run):
+    model = rw.load("strand")
+    answer = rw.recommend(run, 256)
+    assert repr(answer) == (
+        f"Recommendation({answer.choice.label!r} for 256 tokens: tail perplexity {answer.choice.value.value:.4g}, "
+        f"{len(answer.tied)} tied)"
+    )
+    assert repr(rw.compare(run, run)) == (
+        "Compared(32 cells in both, 3 documents in both, 0 differences in provenance)"
+    )
+    assert re.fullmatch(r"LoadedModel\('strand': LlamaForCausalLM, \w+ on cpu, window 256\)", repr(model))
+    rotation = rw.rotation(model.geometry, "yarn", 1024, factor=4)
+    assert repr(rotation) == f"Rotation(32 pairs, attention_factor 1.13863, fingerprint {rotation.fingerprint})"
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_sweep_shows_how_far_it_is_where_somebody_looks(tiny, texts, tmp_path, monkeypatch):
+    asked = {"methods": ["none"], "lengths": [64], "documents": {"files": [str(texts / "*.txt")]}, "dtype": "float32"}
+    for name, stream in (("seen", _Terminal()), ("unseen", io.StringIO())):
+        monkeypatch.setattr(sys, "stderr", stream)
+        rw.sweep(str(tiny), **asked, out=tmp_path / name)
+        assert ("100 %" in stream.getvalue()) == (name == "seen")
+
+
+def test_a_sweep_is_logged_by_name(tiny, texts, tmp_path, monkeypatch):
+    told = []
+
+    class Told:
+        def progress(self, done, total):
+            told.append(done / total)
+
+        def cell(self, row):
+            told.append(row["label"])
+
+    @contextlib.contextmanager
+    def begin(out, experiment):
+        yield Told()
+
+    monkeypatch.setitem(LOGGERS, "told", Logger(name="told", summary="", begin=begin))
+    asked = {"methods": ["none"], "lengths": [64], "documents": {"files": [str(texts / "*.txt")]}, "dtype": "float32"}
+    rw.sweep(str(tiny), **asked, out=tmp_path / "run", log="told")
+    assert "none" in told
+    assert 1.0 in told
+    with pytest.raises(ExperimentError, match=r"^--log tolt: is unknown; give one of .*told"):
+        rw.sweep(str(tiny), **asked, out=tmp_path / "other", log="tolt")
 
 
 def test_a_model_object_is_measured_and_left_as_it_was(tiny, texts, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32).train()
     tokenizer = AutoTokenizer.from_pretrained(tiny)
-    asked = {"methods": {"linear": {"factor": 2}}, "lengths": 64, "documents": {"files": [str(texts / "*.txt")]}}
+    asked = {"methods": {"linear": {"factor": 2}}, "lengths": [64], "documents": {"files": [str(texts / "*.txt")]}}
     cache = model.config.use_cache
     told = []
     run = rw.sweep(model, tokenizer, **asked, out=tmp_path / "object", progress=lambda *each: told.append(each))
@@ -85,7 +148,7 @@ def test_a_model_object_is_measured_and_left_as_it_was(tiny, texts, tmp_path):
 
 
 def test_what_is_no_model_is_a_sentence(tiny, tmp_path):
-    asked = {"methods": "none", "lengths": 64, "out": tmp_path / "run"}
+    asked = {"methods": ["none"], "lengths": [64], "out": tmp_path / "run"}
     with pytest.raises(ModelError, match=r"^model: int is no name and no model of transformers; give a hub id"):
         rw.sweep(7, **asked)
     with pytest.raises(ModelError, match=r"^model: a LlamaForCausalLM in memory needs its tokenizer; add tokenizer="):

@@ -83,6 +83,18 @@ def test_builtin():
             "documents: column='' must be a text that is not empty.",
         ),
         (
+            {"dataset": "d", "split": 1},
+            "documents: split=1 must be a text that is not empty.",
+        ),
+        (
+            {"corpus": "builtin", "windows": "auto", "tokens": 0},
+            "documents: tokens=0 must be a whole number >= 1, how many windows: auto may read in all.",
+        ),
+        (
+            {"corpus": "builtin", "windows": None},
+            "documents: windows=None must be a whole number >= 1, or auto with tokens: N.",
+        ),
+        (
             "builtin",
             "documents='builtin' must be a mapping; write {corpus: builtin}, {files: [...]} or {dataset: PATH}.",
         ),

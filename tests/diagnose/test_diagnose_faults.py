@@ -18,6 +18,7 @@ from ropewalk.diagnosis.library import library
 from ropewalk.diagnosis.match import match
 from ropewalk.diagnosis.score import losses
 from ropewalk.errors import ExportError
+from ropewalk.export import endpoint
 from ropewalk.export.checkpoint import describe
 from ropewalk.export.request import request
 from ropewalk.models import ModelSpec, load
@@ -43,7 +44,7 @@ def test_every_fault_is_named(served: injected.Served, directories: dict[str, Pa
     named = {}
     for name, model, change in injected.faults(served, served.make(), bos=True):
         with serving(injected.answers(model, change)) as url:
-            server = servers.server_at(url, len(ids))
+            server = endpoint.server_at(url, len(ids))
             engine = servers.losses(server, servers.kind_of(server), ids, loaded.tokenizer.decode)
         result = match(engine.nll, local)
         named[name] = None if result.found is None else hypotheses[result.found].name

@@ -39,4 +39,6 @@ def test_a_run_of_the_last_version_is_reported_with_the_same_digits(tmp_path):
     assert verify_rows(tmp_path / "a") == (len(then["rows"]), [])
     assert verify_passes(tmp_path / "a", 2, seed=1) == (2, [])
     said = markdown(content(read(tmp_path / "a")), ())
-    assert [line for line in said.split("\n") if line.startswith("|")] == then["tables"]
+    lines = iter(said.split("\n"))
+    lost = [line for line in then["tables"] if line not in lines]  # in order; tables that came since lie between
+    assert lost == []

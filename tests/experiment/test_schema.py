@@ -155,7 +155,7 @@ def test_what_is_recorded_is_the_same_experiment():
 BAD_YAML = [
     ("a: 1\nb: 2\na: 3", " at line 3, column 1: the key 'a' stands twice; remove one."),
     ("a: {b: 1, b: 2}", " at line 1, column 11: the key 'b' stands twice; remove one."),
-    ("a: &x [1]\nb: *x", " at line 2, column 4: aliases (*name) are not taken."),
+    ("a: &x [1]\nb: *x", " at line 2, column 4: aliases (*name) are not taken; write the value out."),
     ("1: a", " at line 1, column 1: the key 1 is no text; put it in quotes."),
     (
         "a: [1",

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ropewalk.execution import run, worker
+from ropewalk.execution import run, spans, worker
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.store import Store
@@ -55,12 +55,12 @@ def _die_at(last: int) -> None:
 def hold(raw: dict[str, Any], out: Path, inside: Any, go: Any) -> None:
     """Run, and stop before the first pass until told to go on."""
     torch.set_num_threads(1)
-    go_on = run.spans.keep_documents
+    go_on = spans.keep_documents
 
     def held(*args: Any) -> Any:
         inside.set()
         go.wait(60)
         return go_on(*args)
 
-    run.spans.keep_documents = held
+    spans.keep_documents = held
     run.sweep(ask(schema.parse(raw, "victim")), out)

@@ -67,7 +67,7 @@ def test_the_line() -> None:
 
 
 def test_a_length_that_is_not_known_is_asked_for() -> None:
-    with pytest.raises(ExportError, match=r"^dca: no factor does not say for which length; give --length, in tokens"):
+    with pytest.raises(ExportError, match=r"^dca: has no factor that says for which length; give --length, in tokens"):
         asked(length=None)
 
 

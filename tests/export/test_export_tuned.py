@@ -110,7 +110,10 @@ def test_engines_serve_that_directory(target: str, line: str, source: Path, file
 
 @pytest.mark.parametrize("target", ["hf", "vllm", "sglang", "llama.cpp"])
 def test_a_line_alone_is_refused(target: str, source: Path, file: Path) -> None:
-    with pytest.raises(ExportError, match=rf"^{target}: tuned has gains of the query, which weights have to hold"):
+    into = "--gguf IN --out OUT.gguf" if target == "llama.cpp" else "--out DIR"
+    with pytest.raises(
+        ExportError, match=rf"^{target}: tuned has gains of the query.* flag does; write them with {into}, or"
+    ):
         exported(target, source, file)
 
 

@@ -172,7 +172,7 @@ def test_windows() -> None:
     ("method", "params", "sentence"),
     [
         ("truncate", {}, "send only the last 2048 tokens"),
-        ("abf", {"rope_theta": 1e6}, "abf: no factor does not say for which length; give --length, in tokens."),
+        ("abf", {"rope_theta": 1e6}, "abf: has no factor that says for which length; give --length, in tokens."),
         ("yarn", {"factor": "auto"}, "yarn: factor='auto' does not say for which length; give --length"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from raw_servers import ENDLESS, HEAD, answer
 
 from ropewalk.errors import ExportError
-from ropewalk.export import endpoint
+from ropewalk.export import ENGINES, endpoint
 
 IDS = np.array([7, 3, 9, 4], dtype=np.int32)
 KINDS = ("vllm", "sglang", "llama.cpp")
@@ -21,9 +21,9 @@ DEEP = b"[" * 200_000
 
 def refusal(url: str, target: str = "vllm") -> str:
     with pytest.raises(ExportError) as caught:
-        endpoint.run(url, target, IDS, lambda ids: " ".join(map(str, ids)))
+        endpoint.run(url, ENGINES[target].server, IDS, lambda ids: " ".join(map(str, ids)))
     said = str(caught.value)
-    assert said.startswith("--endpoint")
+    assert said.startswith("server")
     assert len(said) < 700
     return said
 
@@ -52,7 +52,7 @@ def test_many_answers_share_the_time(raw: Callable[..., Any], monkeypatch: pytes
     good = {"build_info": "b1", "completion_probabilities": [{"id": 5, "logprob": -1.0}]}
     url, heard = raw(lambda: [b"", answer(json.dumps(good).encode())], wait_s=0.05)
     with pytest.raises(ExportError, match=r"gives no answer \((it took too long in all|timed out)\)"):
-        endpoint.run(url, "llama.cpp", np.full(1000, 5, dtype=np.int32), str)
+        endpoint.run(url, ENGINES["llama.cpp"].server, np.full(1000, 5, dtype=np.int32), str)
     assert 1 < len(heard) < 100
 
 

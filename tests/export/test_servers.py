@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ropewalk.errors import ExportError
-from ropewalk.export import endpoint
+from ropewalk.export import ENGINES, endpoint
 from ropewalk.export.check import compared
 from ropewalk.export.reference import Reference
 
@@ -93,7 +93,7 @@ def target(kind: str) -> str:
 @pytest.mark.parametrize("kind", SERVERS)
 def test_losses_of_known_ids(kind: str, serve: Callable[[Handle], str]) -> None:
     url = serve(SERVERS[kind])
-    found = endpoint.run(url, target(kind), IDS, text)
+    found = endpoint.run(url, ENGINES[target(kind)].server, IDS, text)
     assert found.name == f"{NAMES[kind]} at {url}"
     expected = [-value for value in LOGPROBS]
     if kind == "llama-cpp-python":
@@ -104,7 +104,7 @@ def test_losses_of_known_ids(kind: str, serve: Callable[[Handle], str]) -> None:
 
 
 def test_address_as_it_is_printed(serve: Callable[[Handle], str]) -> None:
-    assert endpoint.run(serve(vllm) + "/v1/", "vllm", IDS, text).nll.size == 3
+    assert endpoint.run(serve(vllm) + "/v1/", ENGINES["vllm"].server, IDS, text).nll.size == 3
 
 
 def without(handle: Handle, change: Callable[[str, Any], Any]) -> Handle:
@@ -171,17 +171,17 @@ def test_answers_that_are_refused(
     kind: str, change: Callable[[str, Any], Any], sentence: str, serve: Callable[[Handle], str]
 ) -> None:
     with pytest.raises(ExportError) as refusal:
-        endpoint.run(serve(without(SERVERS[kind], change)), target(kind), IDS, text)
+        endpoint.run(serve(without(SERVERS[kind], change)), ENGINES[target(kind)].server, IDS, text)
     assert sentence in str(refusal.value)
-    assert str(refusal.value).startswith("--endpoint http://127.0.0.1:")
+    assert str(refusal.value).startswith("server http://127.0.0.1:")
     assert "\n" not in str(refusal.value)
 
 
 def test_nobody_listens() -> None:
     with pytest.raises(ExportError, match=r"gives no answer \(.*refused.*\); is the server running\?$"):
-        endpoint.run("http://127.0.0.1:9", "vllm", IDS, text)
+        endpoint.run("http://127.0.0.1:9", ENGINES["vllm"].server, IDS, text)
     with pytest.raises(ExportError, match="must be http://HOST:PORT, as the server prints it"):
-        endpoint.run("file:///etc/passwd", "vllm", IDS, text)
+        endpoint.run("file:///etc/passwd", ENGINES["vllm"].server, IDS, text)
 
 
 def reference(nll: list[float]) -> Reference:
@@ -200,7 +200,7 @@ def reference(nll: list[float]) -> Reference:
 def test_means_are_compared_over_what_the_engine_gave(serve: Callable[[Handle], str]) -> None:
     from export_requests import ask
 
-    engine = endpoint.run(serve(vllm), "vllm", IDS, text)
+    engine = endpoint.run(serve(vllm), ENGINES["vllm"].server, IDS, text)
     said = compared(ask("yarn", factor=2), reference([1.5, 0.25, 3.0]), engine)
     assert "1.500000 of 1.500000 at 2, 1.583333 of 1.583333 at 4" in said
     assert said.endswith(
@@ -217,7 +217,7 @@ def test_tokens_that_differ_are_found_where_their_means_do_not(serve: Callable[[
     """A wrong temperature moves every token, and the mean hardly: 0.6 and 0.003 nats on strand."""
     from export_requests import ask
 
-    engine = endpoint.run(serve(vllm), "vllm", IDS, text)
+    engine = endpoint.run(serve(vllm), ENGINES["vllm"].server, IDS, text)
     apart = replace(reference([1.2, 0.55, 3.0]), lengths=(4,))
     with pytest.raises(ExportError, match=r"at most 0\.000% \(allowed 0\.5%\), 0\.24 per token \(root mean square; al"):
         compared(ask("yarn", factor=2), apart, engine)

@@ -1,4 +1,5 @@
-"""An engine from another package: exported, written, proven and refused without a change in ropewalk."""
+"""An engine from another package: run, stored, reported, verified, exported, proven, diagnosed and refused without a
+change in ropewalk."""
 
 from __future__ import annotations
 
@@ -8,10 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+import yaml
 
 from ropewalk.cli import app, err
-from ropewalk.export import ENGINES, names
+from ropewalk.diagnosis import servers
+from ropewalk.experiment.results import Run
+from ropewalk.export import ENGINES, endpoint, names
+from ropewalk.export.asking import Refused, Server
+from ropewalk.report import write
+from ropewalk.rope import Rotation
+from ropewalk.scheme import Scheme
 from ropewalk.terminal import run_app
 
 TOY = '''
@@ -22,7 +31,7 @@ import tempfile
 from pathlib import Path
 
 from ropewalk.errors import ExportError
-from ropewalk.export import Engine, Export, Here
+from ropewalk.export import Engine, Export, Here, Kind, Live
 from ropewalk.rope import Rotation
 from ropewalk.scheme import Scheme
 
@@ -67,9 +76,17 @@ def refuses(options):
         raise ExportError(f"--out {options.out}: toy reads .json; choose such a name.")
 
 
+def losses(server, ids, text):
+    from ropewalk.export.endpoint import observed
+
+    return observed(server, "toy", server.ask("/toy", {"ids": ids})["logprobs"])
+
+
+SERVED = Live(kinds=(Kind(name="toy-server", known=lambda server: server.has("/toy") is not None, losses=losses),))
 ENGINE = Engine(
     name="toy", configure=configure, here=Here(name="toy itself", prove=proof), artefacts=artefacts, refuses=refuses
 )
+SERVING = Engine(name="toy", configure=configure, server=SERVED)
 TAKEN = Engine(name="vllm", configure=configure, here=Here(name="toy itself", prove=proof))
 '''
 GROUP = "ropewalk.engines"
@@ -165,3 +182,53 @@ def test_a_name_that_is_taken_is_refused_and_built_in_engines_stay(
     said = ropewalk(*asked, "toy")
     assert "entry point 'vllm' of taker: the engine name 'vllm' is taken by ropewalk itself" in said.err
     assert said.code == 2
+
+
+@pytest.fixture
+def measured(install: Any, experiment: Any, ropewalk: Callable[..., Said], tmp_path: Path) -> Path:
+    """A finished run, made by the command with the engine's package installed."""
+    install("toyengine", {GROUP: {"toy": "ENGINE"}}, TOY)
+    raw = experiment(metrics={"perplexity": {}}, methods={"linear": {"factor": 2}, "ntk_aware": {"factor": 2}})
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    said = ropewalk("run", tmp_path / "e.yaml", "--out", tmp_path / "run")
+    assert said.code == 0, said.err
+    return tmp_path / "run"
+
+
+def test_what_a_run_recommends_is_reported_exported_and_proven_by_its_stored_losses(
+    measured: Path, ropewalk: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified = ropewalk("verify", measured, "--cells", 2)
+    assert (verified.code, "2 passes" in verified.out + verified.err) == (0, True), verified
+    chosen = ropewalk("recommend", measured, "--length", 256, "--target", "toy")
+    assert (chosen.code, "--target toy --length 256" in " ".join(chosen.out.split())) == (0, True), chosen
+    monkeypatch.setattr(write, "png", lambda *_: b"")  # drawing takes seconds
+    page, text, *_ = write.report(measured, targets=("toy",))
+    assert "--target toy --length 256" in text.read_text(encoding="utf-8")
+    assert "--target toy --length 256" in page.read_text(encoding="utf-8")
+    out = tmp_path / "toy.json"
+    said = ropewalk("export", measured, "--target", "toy", "--length", 256, "--out", out, "--check")
+    assert said.code == 0, said.err
+    assert f"exported of measured (stored in {measured})" in said.err.replace("\n", "")
+    choice = json.loads(ropewalk("recommend", measured, "--length", 256, "--json").out)["choice"]
+    row = next(row for row in Run.read(measured).rows() if row["method"] == choice["method"] and row["length"] == 256)
+    exported = Scheme(rotation=Rotation(inv_freq=np.array(json.loads(out.read_text())["frequencies"])))
+    assert (choice["method"] != "none", exported.fingerprint) == (True, row["fingerprint"])
+
+
+def test_a_server_of_its_own_is_found_out_and_asked(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("toyengine", {GROUP: {"toy": "SERVING"}}, TOY)
+    asked = []
+
+    def answer(server: Server, path: str, body: Any = None) -> Any:
+        if path != "/toy":
+            raise Refused(path)
+        asked.append(body)
+        return {"logprobs": [-1.0, -2.0]}
+
+    monkeypatch.setattr(Server, "ask", answer)
+    server = endpoint.server_at("http://127.0.0.1:9", 3)
+    assert servers.kind_of(server) == "toy-server"
+    found = servers.losses(server, "toy-server", np.array([5, 6, 7], dtype=np.int32), str)
+    assert (found.name, found.nll.tolist()) == ("toy at http://127.0.0.1:9", [1.0, 2.0])
+    assert asked[-1] == {"ids": [5, 6, 7]}

@@ -7,8 +7,8 @@ import ropewalk
 from ropewalk.metrics import METRICS
 
 SOURCE = Path(ropewalk.__file__).parent
-OWN = ("metrics", "experiment/older.py", "tasks")
-"""Where metrics are; who reads runs that were stored before metrics were values; and what `tasks` asks."""
+OWN = ("metrics", "tasks")
+"""Where metrics are, and what `tasks` asks."""
 
 
 def test_no_other_code_imports_a_metric_or_asks_for_its_options() -> None:

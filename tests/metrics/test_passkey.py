@@ -74,6 +74,18 @@ def test_every_prompt_has_exactly_its_length_and_five_lines(encode, words, lengt
         assert words.decode(trial.ids[-trial.answer_tokens :]) == f" {trial.key}"
 
 
+@pytest.mark.parametrize("kept", [64, 128, 300])
+def test_a_cut_prompt_holds_a_key_that_stands_in_what_is_left(encode, words, kept):
+    asked = prompts(encode, 600, 60)
+    shares = []
+    for prompt in asked:
+        left = words.decode(prompt.request.ids[-kept : -prompt.request.answer_tokens])
+        shares.append(passkey.held(Passkey(), prompt.facts, 600, kept))
+        assert shares[-1] == (f" {prompt.facts['key']} is the pass key." in left)
+    assert set(shares) == {True, False}
+    assert passkey.held(Passkey(), {"key": "1", "depth": 0.9}, 600, kept) is None
+
+
 def test_the_text_as_the_protocol_says_it(encode, words):
     first, _, last = build(encode, length=300, trials=3)
     assert words.decode(first.ids).startswith(

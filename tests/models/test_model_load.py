@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import tiny_models
 import torch
 import transformers
+from huggingface_hub import constants
 from huggingface_hub import errors as hub
 from huggingface_hub.utils import are_progress_bars_disabled
 from safetensors.torch import load_file, save_file
@@ -325,6 +327,23 @@ def test_what_the_hub_raises_becomes_one_sentence(error: type[BaseException], me
     with pytest.raises(ModelError, match=message) as caught, sentences("a/b", "v9"):
         raise OSError("wrapped") from failure(error)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "asked"), [("a/b", True), ("strand", False), (str(Path(__file__).parent), False)])
+def test_a_hub_without_an_address_is_asked_for_nothing(name: str, asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = list[str]()
+
+    def unknown(host: str, port: object) -> None:
+        hosts.append(host)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("ropewalk.models.foreign.getproxies", dict)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with sentences(name):
+        assert asked == constants.HF_HUB_OFFLINE
+    assert hosts == ["huggingface.co"] * asked
+    assert not constants.HF_HUB_OFFLINE
 
 
 @pytest.mark.parametrize("name", ["smolm2", "Strand"])

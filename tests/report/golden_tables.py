@@ -165,7 +165,7 @@ TEXTS = [
     (METHODS, {"method": "none"}, "cost at short lengths", "identical"),
     (METHODS, {"method": "yarn"}, "effective length", "at least 4,096"),
     (METHODS, {"method": "none"}, "effective length", "2,048 (tail)"),
-    (METHODS, {"method": "linear"}, "effective length", "costs more than 10 % already at 1,024"),
+    (METHODS, {"method": "linear"}, "effective length", "tail costs more than 10 % already at 1,024"),
     (TOP, {"rank": "1"}, "configuration", YARN),
     (TOP, {"rank": "2"}, "configuration", WHOLE),
     (TOP, {"rank": "3"}, "configuration", HALF),

@@ -86,8 +86,8 @@ def test_costs_are_the_worst_inside_the_window(run):
     [
         (NONE, "2,048 (tail)"),
         # 2^(1/8 + 3.182 * sqrt(4/3) / 128) = 1.112: 9 % more is measured, within 10 % is not shown
-        (HALF, "not shown to cost less than 10 % already at 1,024"),
-        (WHOLE, "costs more than 10 % already at 1,024"),
+        (HALF, "tail not shown to cost less than 10 % already at 1,024"),
+        (WHOLE, "tail costs more than 10 % already at 1,024"),
         (YARN, "at least 4,096"),
     ],
 )
@@ -138,7 +138,7 @@ def test_the_answer_within_a_bound(run):
         "  A larger bound than 8 % at short lengths, or more documents, would allow yarn factor=4 (+9.1 % [+6.9 %, "
         "+11.2 %] perplexity, at worst, at 1,024), linear factor=4 (+41.4 % [+38.6 %, +44.3 %] perplexity, at worst, "
         "at 2,048).",
-        "Deploy it:\n  the command",
+        "To deploy linear factor=2 all the same:\n  the command",
     ]
 
 

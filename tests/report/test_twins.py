@@ -49,7 +49,7 @@ TWINS = [
         'f"{effective.length:,} ({stop})"',
         'f"{effective.stopped_at:,} ({stop})"',
     ),
-    ("ranking", 'f"{found.value:+.2f}{ends}"', 'f"{-found.value:+.2f}{ends}"'),
+    ("ranking", 'spelled(found, "+.2f")', 'spelled(found, "+.2f").translate({43: 45, 45: 43})'),
     ("ranking", "block.losses_C.argsort", "block.values_C[::-1].argsort"),
     ("page", "math.exp(min(v, 700.0))", "math.exp(min(-v, 700.0))"),
     (

@@ -234,3 +234,15 @@ def test_an_answer_without_numbers_is_an_error(model, parts):
     (found,) = outcomes(model, dataclasses.replace(parts, body=body), [row], 16)
     assert isinstance(found, Failure)
     assert found.status == "error"
+
+
+def test_a_cpu_gives_a_batch_before_it_begins_the_next(model, parts):
+    """So that what is stored, and when, is of the batch that was computed last."""
+    begun = []
+
+    def body(ids_BT, *more):
+        begun.append(len(ids_BT))
+        return parts.body(ids_BT, *more)
+
+    given = score(model, dataclasses.replace(parts, body=body), nll_rows(model, [16] * 4), 32)
+    assert [len(begun) for _ in given] == [1, 2]

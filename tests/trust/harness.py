@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ropewalk.execution import run as running
+from ropewalk.execution import spans
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.results import Run
@@ -40,7 +41,7 @@ def command(arguments: list[str], stderr: Path, moment: str, inside: Any) -> Non
 
 
 def _stay(moment: str, inside: Any) -> None:
-    keep, insert = running.spans.keep_documents, Store.insert
+    keep, insert = spans.keep_documents, Store.insert
 
     def kept(*given: Any) -> Any:
         inside.set()
@@ -54,6 +55,6 @@ def _stay(moment: str, inside: Any) -> None:
             time.sleep(60)
 
     if moment == "between passes":
-        running.spans.keep_documents = kept
+        spans.keep_documents = kept
     else:
         Store.insert = inserted  # type: ignore[method-assign]

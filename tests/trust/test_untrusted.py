@@ -21,7 +21,7 @@ from ropewalk.experiment.results import Run
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.export.choice import recommended
 from ropewalk.report.write import report
-from ropewalk.terminal import csv_text, results_table, run_app
+from ropewalk.terminal import csv_text, results_tables, run_app
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ class TestOutput:
 
     def test_names_are_no_markup_and_no_terminal_codes(self, tmp_path, capsys, monkeypatch):
         row = {"label": "[/red]\x1b[2J", "length": 1, "metric": "[bold]x", "value": 1.0, "ci_low": None}
-        table = results_table([row])
+        (table,) = results_tables([row], 1000)
         assert table.columns[2].header == "\\[bold]x"
         monkeypatch.setattr("sys.argv", ["ropewalk", "results", str(tmp_path / "a\n\x1b[2Jb")])
         assert run_app(app, err) == 2

@@ -35,7 +35,7 @@ def test_it_counts_steps_and_tokens(asked: Any) -> None:
     text = "\n".join(lines(found, REQUEST))
     assert "tuned on 3 documents and judged on 3 others" in text
     assert "48 steps of 2 seeds take 192 s" in text
-    assert re.search(r"Memory: \d+\.\d\d GB on cpu, \d+\.\d\d GB of them weights", text)
+    assert re.search(r"Memory: \d+ MB on cpu, \d+ MB of them weights", text)
 
 
 def test_a_length_that_does_not_fit_is_refused_with_one_that_does(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:

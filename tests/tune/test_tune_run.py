@@ -235,7 +235,7 @@ def test_the_promise_is_kept_broken_or_not_judged() -> None:
         cost = {"bound": bound, "kept": kept, "perplexity": {} if kept is None else paid}
         assert said in promise({"short_cost": cost})
     free = promise({"short_cost": {"bound": None, "kept": None, "perplexity": paid}})
-    assert free == "inside the window, against the unscaled model: +2.0 % [+1.0, +3.0] at 192."
+    assert free == "inside the window, against the unscaled model: +2.0 % [+1.0 %, +3.0 %] at 192."
 
 
 def test_of_several_seeds_one_within_the_bound_wins(found: Found) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Column, Table
 
 from ropewalk.cli.arguments import parse_length
 from ropewalk.cli.options import (
@@ -22,11 +20,10 @@ from ropewalk.cli.options import (
     err,
     example,
     print_json,
+    print_table,
     print_tables,
     say_missing,
-    stdout,
 )
-from ropewalk.errors import visible
 
 
 class Format(StrEnum):
@@ -60,7 +57,9 @@ def results(
 
     found = Run.read(directory)
     say_missing(found.missing)
-    rows = tabular.chosen(found.labelled_rows(), metrics=metric or (), lengths=length or (), methods=method or ())
+    scripts = as_json or csv or format in (Format.json, Format.csv)
+    rows = found.labelled_rows() if scripts else found.shown_rows()
+    rows = tabular.chosen(rows, metrics=metric or (), lengths=length or (), methods=method or ())
     rows = tabular.ordered(rows, sort) if sort else rows
     plain = [{key: row[key] for key in ROW_KEYS} for row in rows]
     if as_json or format is Format.json:
@@ -182,13 +181,5 @@ def compare(directory_a: Path, directory_b: Path, as_json: JsonFlag = False) -> 
     if as_json:
         return print_json(compared_json(found))
     say(*compared_lines(found))
-    shown = compared_table(found)
-    columns = (
-        Column(name, justify="right" if name in shown.numeric else "left", no_wrap=name == "configuration")
-        for name in shown.columns
-    )
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in shown.rows:
-        table.add_row(*(escape(visible(text)) for text in row))
-    stdout().print(table)
+    print_table(compared_table(found))
     return None

@@ -46,12 +46,17 @@ def export(
     endpoint: Annotated[str | None, typer.Option(metavar="URL", help="With --check: your own running server.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what --out names.")] = False,
     partial: PartialFlag = False,
+    with_code: Annotated[
+        bool, typer.Option("--with-code", help="With --target hf --out: bring code along that its reader must trust.")
+    ] = False,
 ) -> None:
     """Write one rotation as an engine's configuration: on stdout; what that engine does differently: on stderr."""
     from ropewalk.export import command
     from ropewalk.terminal import say
 
-    options = command.Options(out=out, gguf=gguf, check=check, endpoint=endpoint, force=force, partial=partial)
+    options = command.Options(
+        out=out, gguf=gguf, check=check, endpoint=endpoint, force=force, partial=partial, with_code=with_code
+    )
     parameters = parse_parameters(p)
     text, notes = command.run(source, target, model=model, params=parameters, length=length, options=options)
     for note in notes:

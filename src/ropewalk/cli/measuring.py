@@ -27,7 +27,7 @@ from ropewalk.cli.options import (
     err,
     example,
     print_json,
-    print_tables,
+    print_table,
     say_missing,
 )
 from ropewalk.errors import ExperimentError, RopewalkError, visible
@@ -45,20 +45,15 @@ def demo(
     """Run the built-in sweep on the built-in model, and print what it says."""
     experiment, source = read_experiment("preset:demo")
     from ropewalk.export import names
-    from ropewalk.report import study, wording, write
-    from ropewalk.report.recommend import recommend
+    from ropewalk.report import study, write
+    from ropewalk.report.story import bars, story
     from ropewalk.terminal import say
 
     run = _sweep(experiment, source, out, False)
-    found, longest = study.of(run.data).run, experiment.lengths[-1]
-    shown = {"perplexity", *(column.name for column in (found.tail, found.retrieval) if column)}
-    rows = [row for row in run.labelled_rows() if row["length"] == longest and row["metric"] in shown]
-    print_tables(rows)
+    read = study.of(run.data)
+    print_table(bars(read))
     page, *_ = write.report_of(run.data, targets=names())
-    say(wording.headline(recommend(found, longest)))
-    if found.retrieval is not None:
-        say(f"By {found.retrieval.items} alone: {wording.headline(recommend(found, longest, by=found.retrieval.name))}")
-    say(page)
+    say(*story(read), f"Every number:    {page}")
 
 
 @app.command(rich_help_panel=MEASURE, epilog=example("plan preset:grid-172 --no-probe"))
@@ -96,7 +91,8 @@ def plan(
     from ropewalk.experiment import memory as needs
     from ropewalk.experiment.overview import lines, overview, time_line
     from ropewalk.experiment.prepare import ask
-    from ropewalk.terminal import progress, say
+    from ropewalk.progress import progress
+    from ropewalk.terminal import say
 
     asked = ask(experiment)
     if show:
@@ -248,8 +244,8 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) 
     from ropewalk.execution.run import sweep
     from ropewalk.experiment.prepare import ask
     from ropewalk.experiment.results import Run
+    from ropewalk.progress import progress
     from ropewalk.stats.findings.stopping import said_of
-    from ropewalk.terminal import progress
 
     asked = ask(experiment)
     try:

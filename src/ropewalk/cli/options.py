@@ -17,6 +17,7 @@ from ropewalk.errors import RopewalkError
 
 if TYPE_CHECKING:
     from ropewalk.experiment.missing import Missing
+    from ropewalk.report.tables import Table
 
 LOOK, MEASURE, ANSWER, SERVE = "Look", "Measure", "Read what a run says", "Tune and serve"
 """Groups of commands in the help."""
@@ -118,6 +119,13 @@ def print_tables(rows: Any, *, ci: bool = True) -> None:
     out = stdout()
     for index, table in enumerate(results_tables(rows, out.width, ci=ci)):
         out.print(*[""] * (index > 0), table, sep="\n" if index else " ")
+
+
+def print_table(shown: Table) -> None:
+    """A table of a report on stdout, as wide as that is."""
+    from ropewalk.terminal import drawn
+
+    stdout().print(drawn(shown))
 
 
 def print_json(value: Any) -> None:

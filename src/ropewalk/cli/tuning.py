@@ -45,7 +45,8 @@ def tune(
     if steps is not None and budget is not None:
         raise ExperimentError(f"--steps {steps} and --budget {budget}: give one of them.")
     experiment, _ = read_experiment(file)
-    from ropewalk.terminal import progress, say
+    from ropewalk.progress import progress
+    from ropewalk.terminal import say
     from ropewalk.tuning.asked import Request  # imports torch, as the others do
     from ropewalk.tuning.lines import lines
     from ropewalk.tuning.run import tune as find
@@ -77,7 +78,8 @@ def search() -> None:
 
 
 def _plan(experiment: Experiment, request: Request) -> None:
-    from ropewalk.terminal import progress, say
+    from ropewalk.progress import progress
+    from ropewalk.terminal import say
     from ropewalk.tuning.plan import lines, plan
 
     with progress(err, "probes") as report:

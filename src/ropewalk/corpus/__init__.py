@@ -1,8 +1,9 @@
 """Documents to measure on, their tokens, and the spans of their key tokens."""
 
 from ropewalk.corpus.builtin import builtin_documents
+from ropewalk.corpus.chosen import chosen
 from ropewalk.corpus.documents import Document
-from ropewalk.corpus.load import asked_windows, load_documents
+from ropewalk.corpus.load import load_documents
 from ropewalk.corpus.span_files import builtin_spans, read_span_file, read_spans, select_spans, write_spans
 from ropewalk.corpus.spans import KeySpans, key_token_mask, merge_adjacent
 from ropewalk.corpus.tokens import Tokens, require_length, that_fill, tokenize, tokenize_all
@@ -11,9 +12,9 @@ __all__ = [
     "Document",
     "KeySpans",
     "Tokens",
-    "asked_windows",
     "builtin_documents",
     "builtin_spans",
+    "chosen",
     "key_token_mask",
     "load_documents",
     "merge_adjacent",

@@ -108,5 +108,5 @@ def refuse_duplicates(documents: Sequence[Document]) -> None:
 def choices(name: object, names: Iterable[str]) -> str:
     """The end of a refusal: the nearest valid name, if one is near, and all of them."""
     known = list(names)
-    close = nearest(name, known, cutoff=0.75)
+    close = nearest(name, known)
     return (f"did you mean {close!r}? There" if close else "there") + f" are: {', '.join(known) or 'none'}."

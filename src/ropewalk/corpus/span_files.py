@@ -100,7 +100,7 @@ def select_spans(spans: Mapping[str, KeySpans], documents: Sequence[Document], *
 def builtin_spans(
     documents: Sequence[Document], set_name: str, *, folder: Traversable = FOLDER
 ) -> tuple[KeySpans, ...]:
-    """Spans shipped with the package for built-in documents, in their order.
+    """Spans shipped with the package for built-in documents, in their order; made by tools/build_spans.py.
 
     Raises:
         CorpusError: no such set, or no spans for some document.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ropewalk.diagnosis.match import BLOCK, CONFIDENCE, EARLY, GROWTH, RESOLUTION, blocks
 from ropewalk.errors import ExportError
 from ropewalk.export.check import Observed
+from ropewalk.stats.findings.finding import spelled
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.paired import paired_t
 
@@ -64,7 +65,10 @@ class Between:
     def lines(self) -> list[str]:
         """The sentence, and a row per range."""
         head = f"{'positions':>14} {'rms':>9}  first minus second, nats/token"
-        rows = [f"{f'{each.low}-{each.high - 1}':>14} {each.rms:9.2g}  {_spelled(each)}" for each in self.ranges]
+        rows = [
+            f"{f'{each.low}-{each.high - 1}':>14} {each.rms:9.2g}  {spelled(each.difference, '.2g')}"
+            for each in self.ranges
+        ]
         note = f"intervals {CONFIDENCE:.0%}, paired over blocks of at least {BLOCK} positions, taken as independent"
         return [self.sentence, head, *rows, note]
 
@@ -119,8 +123,3 @@ def _part(ranges: tuple[Range, ...]) -> int | None:
     late = [each.rms > least for each in ranges]
     first = next((i for i in range(len(ranges)) if all(late[i:])), None)
     return None if first is None else ranges[first].low
-
-
-def _spelled(each: Range) -> str:
-    found = each.difference
-    return f"{found.value:.2g}" if found.low is None else f"{found.value:.2g} [{found.low:.2g}, {found.high:.2g}]"

@@ -21,8 +21,8 @@ from ropewalk.diagnosis.rounding import judged
 from ropewalk.diagnosis.score import losses
 from ropewalk.diagnosis.verdict import Diagnosis
 from ropewalk.errors import ExportError
-from ropewalk.export import ENGINES
-from ropewalk.export.checkpoint import Described, describe
+from ropewalk.export.checkpoint import describe
+from ropewalk.export.endpoint import server_at
 from ropewalk.export.reference import loaded
 from ropewalk.export.request import Request, request
 from ropewalk.methods import inlined
@@ -86,10 +86,10 @@ def _server(url: str, spec: ModelSpec, options: Options) -> Diagnosis:
             f"{options.method}: its gains stand in the weights that are served; name the exported directory as "
             "--model, and leave -p and the method out."
         )
-    server = servers.server_at(url, length)
+    server = server_at(url, length)
     kind = options.target or servers.kind_of(server)
     model = loaded(spec, "float32")
-    ids, bos = tokens(model.tokenizer, options.file, length, bos_first=servers.LINE.get(kind) == "llama.cpp")
+    ids, bos = tokens(model.tokenizer, options.file, length, bos_first=_wants_bos(kind))
     asked = request(found.geometry, options.method, params, len(ids), found.checkpoint)
     engine = servers.losses(server, kind, ids, model.tokenizer.decode)
     given = int(np.isfinite(engine.nll).sum())
@@ -100,9 +100,14 @@ def _server(url: str, spec: ModelSpec, options: Options) -> Diagnosis:
         server=engine.name,
         asked=said(options.method, asked),
         hypotheses=hypotheses,
+<<<<<<< HEAD
         match=matched,
         rounding=rounding,
         line=_line(found, asked, options.method, kind),
+=======
+        match=match(engine.nll.astype(np.float64), losses(model, ids, hypotheses)),
+        line=_line(asked, kind),
+>>>>>>> main
     )
 
 
@@ -124,12 +129,18 @@ def tokens(
     return found.ids[:length], bos if has else None
 
 
-def _line(found: Described, asked: Request, method: str, kind: str) -> str | None:
-    target = servers.LINE.get(kind)
-    if target is None:
+def _wants_bos(kind: str) -> bool:
+    engine = servers.engines().get(kind)
+    return engine is not None and engine.server is not None and engine.server.bos
+
+
+def _line(asked: Request, kind: str) -> str | None:
+    """The command line that serves what was asked; None where the server is of no engine, or the engine has none."""
+    engine = servers.engines().get(kind)
+    if engine is None:
         return None
     try:
-        return shlex.join(ENGINES[target].configure(asked).command)
+        return shlex.join(engine.configure(asked).command)
     except ExportError:
         return None
 
@@ -138,9 +149,8 @@ def _two_servers(url: str, spec: ModelSpec, options: Options) -> Between:
     assert options.against is not None
     tokenizer, length = read_tokenizer(spec), options.length or LENGTH
     named = (url, options.against)
-    asked = [servers.server_at(each, length) for each in named]
+    asked = [server_at(each, length) for each in named]
     kinds = [options.target or servers.kind_of(each) for each in asked]
-    first = any(servers.LINE.get(kind) == "llama.cpp" for kind in kinds)
-    ids, _ = tokens(tokenizer, options.file, length, bos_first=first)
+    ids, _ = tokens(tokenizer, options.file, length, bos_first=any(map(_wants_bos, kinds)))
     one, other = (servers.losses(each, kind, ids, tokenizer.decode) for each, kind in zip(asked, kinds, strict=True))
     return between(one, other)

@@ -22,7 +22,7 @@ from ropewalk.diagnosis.readback import own_rotation, same
 from ropewalk.diagnosis.turning import by_rotation, turnings
 from ropewalk.diagnosis.unloaded import made
 from ropewalk.errors import ExportError, RopewalkError
-from ropewalk.export import ENGINES
+from ropewalk.export import hf
 from ropewalk.export.checkpoint import checkpoint_of, patched_config
 from ropewalk.export.request import Request, request
 from ropewalk.models.foreign import quiet
@@ -125,7 +125,7 @@ def _row(length: int, layer_type: str | None, rotation: Rotation) -> dict[str, A
 
 def _edited(config: Any, asked: Request) -> Any:
     """The configuration with what `ropewalk export --target hf` writes."""
-    return type(config).from_dict(patched_config(config.to_dict(), ENGINES["hf"].configure(asked).config))
+    return type(config).from_dict(patched_config(config.to_dict(), hf.ENGINE.configure(asked).config))
 
 
 def _sentence(wrong: BaseException) -> str:

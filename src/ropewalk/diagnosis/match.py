@@ -143,6 +143,6 @@ def _apart(difference: NDArray[np.float64], nearest: NDArray[np.float64]) -> Apa
 
 
 def blocks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of as many even blocks of at least BLOCK tokens as there are, up to 64."""
+    """Means of as many even blocks of at least BLOCK of the values `[T]` as there are, `[B]`, B up to 64."""
     count = min(64, len(values) // BLOCK)
     return np.array([part.mean() for part in np.array_split(values, count)])

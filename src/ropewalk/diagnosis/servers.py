@@ -4,63 +4,52 @@ else answers OpenAI's completions with echo and logprobs."""
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.errors import ExportError
-from ropewalk.export import endpoint
+from ropewalk.export import Engine, Kind, registered
 from ropewalk.export.asking import Refused, Server
 from ropewalk.export.check import Observed
-
-OPENAI = "openai"
-KINDS = (*endpoint.ASKED, OPENAI)
-LINE = {"vllm": "vllm", "sglang": "sglang", "llama-server": "llama.cpp", "llama-cpp-python": "llama.cpp"}
-"""The export target that has a command line for each."""
+from ropewalk.export.engine import Text
 
 
-def server_at(url: str, tokens: int) -> Server:
-    """A server that may take as long and answer as much as so many tokens need.
+def engines() -> Mapping[str, Engine]:
+    """The engine of every kind of server that has one, by the kind's name."""
+    return {kind.name: each for each in registered().values() if each.server for kind in each.server.kinds}
 
-    Raises:
-        ExportError: the address is none.
-    """
-    most = endpoint.BYTES + endpoint.TOKEN_BYTES * tokens
-    return Server(url=url.rstrip("/").removesuffix("/v1"), ends=time.monotonic() + endpoint.DEADLINE_S, most=most)
+
+def kinds() -> Mapping[str, Kind]:
+    """Every kind of server by its name; the last is any."""
+    own = (kind for each in registered().values() if each.server for kind in each.server.kinds)
+    return {each.name: each for each in (*own, OPENAI)}
 
 
 def kind_of(server: Server) -> str:
-    """Which of KINDS it is, by what only that one has.
+    """Which of `kinds` it is, by what only that one has.
 
     Raises:
         ExportError: it gives no answer.
     """
-    if isinstance(server.has("/version"), dict):
-        return "vllm"
-    if server.has("/props") is not None:
-        return "llama-server"
-    if server.has("/get_server_info") is not None or server.has("/server_info") is not None:
-        return "sglang"
-    schema = server.has("/openapi.json")
-    title = (schema.get("info") or {}).get("title") if isinstance(schema, dict) else None
-    return "llama-cpp-python" if isinstance(title, str) and "llama.cpp" in title else OPENAI
+    return next(name for name, kind in kinds().items() if kind.known(server))
 
 
-def losses(server: Server, kind: str, ids: NDArray[np.int32], text: endpoint.Text) -> Observed:
+def losses(server: Server, kind: str, ids: NDArray[np.int32], text: Text) -> Observed:
     """The server's losses of `ids` int32 `[T]`: nll `[T - 1]`, NaN for the first ones where it gives fewer.
 
     Raises:
         ExportError: it gives none, or scored other tokens.
     """
-    found = (openai if kind == OPENAI else endpoint.ASKED[kind])(server, ids.tolist(), text)
+    found = kinds()[kind].losses(server, ids.tolist(), text)
     if len(found.nll) != len(ids) - 1:
         raise server.broken(f"gave {len(found.nll)} log-probabilities for {len(ids)} tokens")
     return found
 
 
-def openai(server: Server, ids: list[int], text: endpoint.Text) -> Observed:
+def openai(server: Server, ids: list[int], text: Text) -> Observed:
     """`echo` with `logprobs`: ids where the server takes them, else the text; what is missing is missing in front, as
     a server that cuts keeps the end of what it is sent."""
     try:
@@ -83,7 +72,7 @@ def openai(server: Server, ids: list[int], text: endpoint.Text) -> Observed:
     return Observed(name=f"the server at {server.url}", nll=np.append([math.nan] * missing, nll))
 
 
-def _echoed(server: Server, body: dict[str, Any], ids: list[int], text: endpoint.Text) -> list[Any]:
+def _echoed(server: Server, body: dict[str, Any], ids: list[int], text: Text) -> list[Any]:
     body |= {"max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
     try:
         answer = server.ask("/v1/completions", body | {"prompt": ids})
@@ -94,5 +83,8 @@ def _echoed(server: Server, body: dict[str, Any], ids: list[int], text: endpoint
 
 def require_kind(target: str | None) -> None:
     """Raises ExportError for a --target that is no kind of server."""
-    if target is not None and target not in KINDS:
-        raise ExportError(f"--target {target!r}: must be one of {', '.join(KINDS)}; leave it out to have it found out.")
+    if target is not None and target not in (known := kinds()):
+        raise ExportError(f"--target {target!r}: must be one of {', '.join(known)}; leave it out to have it found out.")
+
+
+OPENAI = Kind(name="openai", known=lambda server: True, losses=openai)

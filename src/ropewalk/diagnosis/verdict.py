@@ -7,7 +7,7 @@ from typing import Any
 
 from ropewalk.diagnosis.hypothesis import Hypothesis
 from ropewalk.diagnosis.match import BLOCK, CONFIDENCE, Match
-from ropewalk.stats.intervals import Interval
+from ropewalk.stats.findings.finding import spelled
 
 SHOWN = 5
 """Hypotheses that a table names, nearest first."""
@@ -63,7 +63,7 @@ class Diagnosis:
             return "; what was asked for cannot be it, as tokens are missing"
         return (
             f"; {best.rms:.2g} nats/token from it (root mean square), {asked.rms:.2g} from what was asked for, "
-            f"margin {_spelled(asked.margin)}"
+            f"margin {spelled(asked.margin, '.2g')}"
         )
 
     def _none_fits(self) -> str:
@@ -111,7 +111,7 @@ class Diagnosis:
             apart = found.apart[index]
             assert apart is not None
             table.append(
-                f"{self.hypotheses[index].name:30} {apart.rms:9.2g} {apart.mean:9.2g}  {_spelled(apart.margin)}"
+                f"{self.hypotheses[index].name:30} {apart.rms:9.2g} {apart.mean:9.2g}  {spelled(apart.margin, '.2g')}"
             )
         note = (
             f"nats/token on {found.tokens} tokens; intervals {CONFIDENCE:.0%}, paired over blocks of at least {BLOCK} "
@@ -156,9 +156,3 @@ class Diagnosis:
             "margin_low": apart.margin.low,
             "margin_high": apart.margin.high,
         }
-
-
-def _spelled(margin: Interval) -> str:
-    if margin.low is None or margin.high is None:
-        return f"{margin.value:.2g}"
-    return f"{margin.value:.2g} [{margin.low:.2g}, {margin.high:.2g}]"

@@ -73,4 +73,5 @@ class Remaining:
     def without(self, tasks: Iterable[Task]) -> str:
         """What these tasks are part of, how far that is, and under how many rotations: they end together, or nearly."""
         self.done.update(said := [task.said for task in tasks])
-        return f"{said[-1]}, {self.done[said[-1]]} of {self.asked[said[-1]]}, {self.rotations} rotations"
+        many = "s" * (self.rotations != 1)
+        return f"{said[-1]}, {self.done[said[-1]]} of {self.asked[said[-1]]}, {self.rotations} rotation{many}"

@@ -215,7 +215,7 @@ def _prompts(raw: Raw, worker: Worker) -> Iterator[Mismatch]:
 
 def _same_prompt(raw: Raw, stored: StoredPrompt | None, expected: Prompt) -> bool:
     """Whether a stored prompt is the one that is made now; schema 1 keeps no key of its request."""
-    if stored is None or dict(stored.facts) != dict(expected.facts):
+    if stored is None or not stored.agrees(expected.facts):
         return False
     return raw.store.version == 1 or stored.request == expected.request.key
 

@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ropewalk.errors import StoreError
-from ropewalk.execution import canary, local, spans
-from ropewalk.execution.executor import Crew, Done, Executor, Fleet, Joined
-from ropewalk.execution.identity import first_difference, identity_of, require_ours, require_same
+from ropewalk.execution import canary, local
+from ropewalk.execution.executor import Executor, Fleet
+from ropewalk.execution.identity import identity_of, require_ours, require_same
 from ropewalk.execution.lease import Opening
 from ropewalk.execution.lock import locked
-from ropewalk.execution.loggers import Guarded, Logger, guarded
-from ropewalk.execution.pace import Pace, Remaining, Stopping
-from ropewalk.execution.reuse import Other, take
-from ropewalk.execution.shard import Shard, belongs, share
-from ropewalk.execution.writer import Writer, add_worker, now
-from ropewalk.experiment import deciding, todo
+from ropewalk.execution.loggers import Logger, guarded
+from ropewalk.execution.pace import Stopping
+from ropewalk.execution.reuse import Other
+from ropewalk.execution.session import Session
+from ropewalk.execution.shard import Shard
+from ropewalk.execution.writer import now
+from ropewalk.experiment import deciding
 from ropewalk.experiment.devices import kind_of
 from ropewalk.experiment.guards import DATABASE, sound
 from ropewalk.experiment.opening import seal
-from ropewalk.experiment.plan import Plan
 from ropewalk.experiment.prepare import Asked, Progress, geometry_facts
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.schema import Experiment
-from ropewalk.experiment.selecting import selected
 from ropewalk.experiment.store import Store, canonical
-from ropewalk.experiment.todo import Chunk
 from ropewalk.model_spec import ModelSpec
 
 _LOG = logging.getLogger(__name__)
@@ -121,135 +118,6 @@ def begun(out: Path) -> tuple[Experiment, bool, Shard | None, Stopping | None]:
         stops = identity.get("until")
         until = None if stops is None else Stopping(precision=stops["precision"])
         return experiment, bool(identity["exact"]), None if shard is None else Shard.parse(str(shard)), until
-
-
-class Session:
-    """One go at a run, from the first worker's opening to the last one's end."""
-
-    def __init__(
-        self,
-        store: Store,
-        asked: Asked,
-        crew: Crew,
-        report: Progress,
-        shard: Shard | None,
-        until: Stopping | None,
-        log: Guarded,
-    ) -> None:
-        self.store, self.crew, self.report, self.shard, self.log = store, crew, report, shard, log
-        self.pace = Pace(None if until is None else until.budget_s)
-        self.asked = asked
-        self.numbers: dict[int, int] = {}
-        self.versions: Mapping[str, Any] | None = None
-        self.share: frozenset[Any] | None = None
-
-    def left(self, plan: Plan, index: todo.Index) -> list[Chunk]:
-        """What is still to do of what is this session's to do."""
-        chunks = todo.todo(plan, index)
-        return chunks if self.share is None else belongs(chunks, self.share)
-
-    def next(self, plan: Plan, writer: Writer) -> list[Chunk]:
-        """What to measure next: all that is left, or what the next look of a run that stops by itself needs."""
-        chunks, state = self.left(plan, writer.index), writer.raw.decide()
-        if state is None:
-            return chunks
-        chunks = deciding.only(chunks, plan, state)
-        if not chunks or not self.pace.over(chunks, state):
-            return chunks
-        with self.store.transaction():
-            self.store.set_meta("ended", "budget")
-        writer.raw.decide()
-        return []
-
-    def run(self, first: Joined, other: Other | None = None) -> None:
-        """Do everything that the plan asks for and neither the store nor another run holds."""
-        started = time.monotonic()
-        fresh = self.store.meta("documents_sha256") is None
-        number = self.join(first)
-        if fresh:
-            self.report("finding key tokens" if self.asked.experiment.key_options else "reading documents", 0, 0)
-        facts = self.crew.ask("documents") if fresh else None
-        if facts is not None:
-            spans.keep_documents(self.store, facts)
-        whole = replace(self.asked.plan, documents=len(first.opening.documents))
-        raw = Raw.read(self.store)
-        plan = selected(whole, raw.samples)
-        writer = Writer(self.store, plan, raw)
-        for metric, length in dict.fromkeys((each.metric, each.length) for each in plan.prompts):
-            writer.add_prompts(metric, length, self.crew.ask("prompts", metric, length))
-        if facts is not None and facts.passes:
-            writer.add(number, facts.passes)
-        every = self.left(plan, todo.Index())
-        total = sum(chunk.tokens for chunk in every)
-        if self.shard is not None:
-            self.share = share(self.crew.ask("layout", every, self.shard.count), self.shard)
-            total = sum(chunk.tokens for chunk in self.left(plan, todo.Index()))
-        if other is not None:
-            writer.expect(chunks := self.left(plan, writer.index))
-            take(other, writer, chunks)
-        done = total - sum(chunk.tokens for chunk in self.left(plan, writer.index))
-        while chunks := self.next(plan, writer):
-            writer.expect(chunks if writer.raw.state is None else ())
-            remaining = Remaining(chunks)
-            for event in self.crew.map(chunks):
-                if isinstance(event, Joined):
-                    self.join(event)
-                elif isinstance(event, Done):
-                    self.log.cells(writer.add(self.numbers.get(event.worker, number), event.outcomes))
-                    tokens = sum(task.tokens for task, _ in event.outcomes)
-                    done += tokens
-                    self.pace.fed(tokens, writer.raw.state)
-                    self.report(remaining.without(task for task, _ in event.outcomes), done, total)
-                    self.log.progress(done, total)
-            if len((more := selected(whole, raw.samples)).cells) > len(plan.cells):
-                plan, writer = more, Writer(self.store, more, raw)
-                total = done + sum(chunk.tokens for chunk in self.left(plan, writer.index))
-        self.log.cells(writer.finish())
-        self.end(fresh)
-        with self.store.transaction():
-            self.store.set_meta("wall_s", (self.store.meta("wall_s") or 0.0) + time.monotonic() - started)
-
-    def join(self, joined: Joined) -> int:
-        """Record a worker that measures as the run was begun; returns the number that its outcomes carry.
-
-        Raises:
-            StoreError: its weights, dtype, kind of device, versions or canary are others.
-        """
-        opening = joined.opening
-        require_same(self.store, self.store.meta("model"), opening.model, joined.name)
-        self.versions = self.versions or opening.facts["versions"]
-        if (versions := opening.facts["versions"]) != self.versions:
-            raise StoreError(
-                f"{joined.name}: has other versions ({first_difference(self.versions, versions)}) than the first "
-                "worker of this session; install the same ones everywhere."
-            )
-        canary.check(self.store, opening.canary, "start", joined.name, opening.model["dtype"])
-        self.numbers[joined.worker] = number = add_worker(self.store, opening.facts)
-        with self.store.transaction():  # every fast path that was left out in this or an earlier session
-            left_out = [*(self.store.meta("left_out") or ()), *opening.left_out]
-            self.store.set_meta("left_out", list(dict.fromkeys(left_out)))
-        return number
-
-    def end(self, fresh: bool) -> None:
-        """End every lease, and forget what workers measured whose canary is not what it was.
-
-        Args:
-            fresh: whether the documents were read in this session.
-
-        Raises:
-            StoreError: naming the first of them.
-        """
-        wrong: list[StoreError] = []
-        dtype = self.store.meta("model")["dtype"]
-        for closed in self.crew.close():
-            try:
-                canary.check(self.store, closed.canary, "end", closed.name, dtype)
-            except StoreError as error:
-                wrong.append(error)
-                with self.store.transaction():
-                    self.store.delete_of(self.numbers[closed.worker], documents=fresh)
-        if wrong:
-            raise wrong[0]
 
 
 def _require_records(store: Store) -> None:

@@ -65,7 +65,8 @@ def keep_documents(store: Store, facts: Facts) -> None:
 
 
 def document_arrays(prepared: Prepared, spans: Sequence[KeySpans]) -> dict[str, NDArray[Any]]:
-    """What the run stores of its documents, cut to the longest length: `N.ids`, `N.utf8_bytes`, `N.key`."""
+    """What the run stores of each document N, cut to the longest length T: `N.ids` int32, `N.utf8_bytes` and `N.key`
+    uint8, `[T]` each."""
     longest = prepared.asked.experiment.lengths[-1]
     arrays: dict[str, NDArray[Any]] = {}
     for index, tokens in enumerate(prepared.tokens):

@@ -21,8 +21,8 @@ from ropewalk.scoring import Failure
 
 
 def now() -> str:
-    """UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """UTC, to the millisecond: the outcomes of a batch are finished at one time, which says how long it took."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def add_worker(store: Store, facts: Mapping[str, Any], started_at: str | None = None) -> int:
@@ -54,9 +54,9 @@ class Writer:
     def add_prompts(self, metric: str, length: int, found: list[StoredPrompt]) -> None:
         """Record the prompts of a metric at a length, once."""
         known = self.index.prompts.get((metric, length))
-        if known == found:
-            return
         if known is not None:
+            if len(known) == len(found) and all(map(_same, known, found)):
+                return
             raise self.store.damaged(f"the prompts of {metric} at {length}")
         with self.store.transaction():
             for place, prompt in enumerate(found):
@@ -70,13 +70,13 @@ class Writer:
         self._added.update(task for task, _ in batch)
         files = {task: self._write(task, result) for task, result in batch if isinstance(task, PassTask)}
         self._left.subtract(_part(task) for task, _ in batch)
-        finished = {part for task, _ in batch if self._left[part := _part(task)] == 0}
+        finished, at = {part for task, _ in batch if self._left[part := _part(task)] == 0}, now()
         with self.store.transaction():
             for task, result in batch:
                 if isinstance(task, PassTask):
-                    self._add_pass(worker, task, files[task])
+                    self._add_pass(worker, task, files[task], at)
                 else:
-                    self._add_answer(worker, task, result)
+                    self._add_answer(worker, task, result, at)
             return write_cells(self.store, self.raw, (cell for part in finished for cell in self._cells.get(part, ())))
 
     def finish(self) -> list[Mapping[str, Any]]:
@@ -92,15 +92,15 @@ class Writer:
         name = f"nll/{feed.fingerprint}-{task.document}-{feed.start}{'b' * feed.bos}-{task.stop}.safetensors"
         return Pass(status="ok", reason=None, file=name, sha256=self.store.write_arrays(name, {"nll": result}))
 
-    def _add_pass(self, worker: int, task: PassTask, outcome: Pass) -> None:
+    def _add_pass(self, worker: int, task: PassTask, outcome: Pass, at: str) -> None:
         feed = task.feed
         row = {"fingerprint": feed.fingerprint, "document": task.document, "start": feed.start, "bos": int(feed.bos)}
         row |= {"stop": task.stop, "status": outcome.status, "reason": outcome.reason}
-        row |= {"file": outcome.file, "sha256": outcome.sha256, "worker": worker, "finished_at": now()}
+        row |= {"file": outcome.file, "sha256": outcome.sha256, "worker": worker, "finished_at": at}
         self.store.insert("passes", row)
         self.index.passes.setdefault((feed, task.document), {})[task.stop] = outcome
 
-    def _add_answer(self, worker: int, task: PromptTask, result: Result) -> None:
+    def _add_answer(self, worker: int, task: PromptTask, result: Result, at: str) -> None:
         request = self.index.prompts[task.metric, task.length][task.place].request
         row: dict[str, Any] = {"fingerprint": task.fingerprint, "request": request, "worker": worker}
         if isinstance(result, Said):
@@ -113,7 +113,7 @@ class Writer:
             assert isinstance(result, Failure)
             answer = Answer(status=result.status, reason=result.reason)
             row |= {"status": result.status, "reason": result.reason}
-        self.store.insert("answers", row | {"finished_at": now()})
+        self.store.insert("answers", row | {"finished_at": at})
         self.index.answers[task.fingerprint, request] = answer
 
 
@@ -131,3 +131,8 @@ def _part(task: Task) -> tuple[Any, ...]:
 def _part_of(cell: Cell) -> tuple[Any, ...]:
     own = (cell.source.name, cell.length) if isinstance(cell.needs, Prompts) else ()
     return (cell.fingerprint, *own)
+
+
+def _same(known: StoredPrompt, found: StoredPrompt) -> bool:
+    """Whether a prompt is the stored one."""
+    return known.request == found.request and known.agrees(found.facts)

@@ -20,7 +20,7 @@ MAX_RAW_BYTES = 2**29
 
 
 def write_arrays(directory: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> str:
-    """The sha256 of `directory/name`, which is written whole or not at all.
+    """The sha256 of `directory/name`, which is written whole or not at all; arrays of any shape and dtype by name.
 
     Raises:
         StoreError: it is too large, or cannot be written.
@@ -37,7 +37,7 @@ def write_arrays(directory: Path, name: str, arrays: Mapping[str, NDArray[Any]])
 
 
 def read_arrays(directory: Path, name: str, expected: str) -> dict[str, NDArray[Any]]:
-    """The arrays of `directory/name`.
+    """The arrays of `directory/name` by name, of any shape and dtype.
 
     Raises:
         StoreError: the file is missing, lies outside the run, or is not what was written.

@@ -14,16 +14,16 @@ import numpy as np
 
 from ropewalk.corpus.windows import spread
 from ropewalk.errors import ExperimentError
-from ropewalk.experiment.plan import TRUNCATE, Cell, Feed, Plan
+from ropewalk.experiment.plan import Cell, Feed, Plan
 from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.todo import Chunk, PassTask, PromptTask, Task
 from ropewalk.metrics.metric import Documents, Prompts, Sample
 from ropewalk.stats.column import by_weight
-from ropewalk.stats.measured import NONE
+from ropewalk.stats.intervals import ALPHA
+from ropewalk.stats.measured import NONE, TRUNCATE
 from ropewalk.stats.policy import Outcomes, Step, next_step, sentence
 from ropewalk.stats.sequential import Look, Standing, looks
 
-ALPHA = 0.05
 Value = Callable[[Cell, int], Sample | None]
 """(a cell, a row of the documents or the place of a prompt) to what it gives there; None if that is not measured."""
 

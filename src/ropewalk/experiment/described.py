@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ropewalk.corpus.load import DOCUMENT_KEYS, KEYS
+from ropewalk.corpus.chosen import SOURCES, Chosen, keys
 from ropewalk.experiment.schema import MAX_LENGTH, Experiment, metrics_model
 from ropewalk.methods import describe, registered
 from ropewalk.model_spec import ModelSpec
@@ -40,7 +40,7 @@ def json_schema() -> dict[str, Any]:
     own |= {name: several | {"description": text} for name, text in SUITE.items()}
     found["required"].remove("model")
     found["anyOf"] = [{"required": [name]} for name in ("model", *SUITE)]
-    own["documents"] |= {"anyOf": [_source(name) for name in KEYS], "default": {"corpus": "builtin"}}
+    own["documents"] |= {"anyOf": [_source(source) for source in SOURCES.values()], "default": {"corpus": "builtin"}}
     own["methods"] |= {"anyOf": [{"type": "array", "items": {"enum": list(registered())}}, _methods()]}
     own["metrics"] = metrics | {"description": own["metrics"]["description"]}
     for name in ("lengths", "window"):
@@ -66,9 +66,17 @@ def _model() -> dict[str, Any]:
     return schema | {"description": "The mapping form."}
 
 
-def _source(name: str) -> dict[str, Any]:
-    properties = {key: dict(DOCUMENT_KEYS[key]) for key in KEYS[name]}
-    return {"type": "object", "properties": properties, "required": [name], "additionalProperties": False}
+def _source(source: type[Chosen]) -> dict[str, Any]:
+    schema = source.model_json_schema()
+    return schema | {"properties": {key: _said(schema["properties"][key]) for key in keys(source)}}
+
+
+def _said(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A key that is left out rather than null."""
+    if schema.get("default", 0) is not None:
+        return dict(schema)
+    [value] = [each for each in schema["anyOf"] if each != {"type": "null"}]
+    return {"description": schema["description"], **value}
 
 
 def _methods() -> dict[str, Any]:

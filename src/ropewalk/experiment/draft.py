@@ -97,8 +97,8 @@ def _metrics(*, builtin: bool) -> Iterator[tuple[str, str]]:
     asked = load_yaml(presets.text("demo"), "preset:demo")["metrics"]
     for name, options in asked.items():
         if builtin or "builtin" not in options.values():
-            titles = ", ".join(column.title for column in registered()[name].columns)
-            yield name, f"{yaml.safe_dump(options, default_flow_style=True).strip()}  # {titles}"
+            said = ", ".join(column.phrase for column in registered()[name].columns)
+            yield name, f"{yaml.safe_dump(options, default_flow_style=True).strip()}  # {said}"
 
 
 def _grid(*factors: int) -> str:

@@ -28,6 +28,10 @@ class StoredPrompt:
     request: str
     facts: Mapping[str, Any] = field(hash=False)
 
+    def agrees(self, facts: Mapping[str, Any]) -> bool:
+        """Whether these facts hold all that was kept when it was stored; metrics may keep more by now."""
+        return all(facts.get(name) == value for name, value in self.facts.items())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:

@@ -65,15 +65,15 @@ def longest(size: ModelSize, given: int, *, shared: bool) -> int:
 def memory_line(memory: Memory) -> str:
     """The estimate for people."""
     said = (
-        f"about {_bytes(memory.peak_bytes)} of memory: weights {_bytes(memory.weights_bytes)}, the longest pass "
-        f"{_bytes(memory.pass_bytes)} ({memory.rows} rows at a time), libraries {_bytes(LIBRARIES_BYTES)}"
+        f"about {amount(memory.peak_bytes)} of memory: weights {amount(memory.weights_bytes)}, the longest pass "
+        f"{amount(memory.pass_bytes)} ({memory.rows} rows at a time), libraries {amount(LIBRARIES_BYTES)}"
     )
     if memory.given_bytes is None:
         return said
     if not memory.longest_length:
-        return f"{said}; nothing fits into {_bytes(memory.given_bytes)}: use a smaller dtype or model"
-    return f"{said}; the longest length that fits into {_bytes(memory.given_bytes)} is {memory.longest_length} tokens"
+        return f"{said}; nothing fits into {amount(memory.given_bytes)}: use a smaller dtype or model"
+    return f"{said}; the longest length that fits into {amount(memory.given_bytes)} is {memory.longest_length} tokens"
 
 
-def _bytes(count: int) -> str:
+def amount(count: int) -> str:
     return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ropewalk.experiment.schema import stored
 from ropewalk.experiment.tables import CELLS, DOCUMENTS, canonical
-from ropewalk.metrics.passkey import found
+from ropewalk.metrics.probes import Probing, probing
 
 if TYPE_CHECKING:
     from ropewalk.experiment.raw import Raw
@@ -29,7 +30,7 @@ CREATE TABLE trials (
 {CELLS}"""
 BEFORE_SOFTMAX = TABLES.replace(",\n    softmax_factor REAL NOT NULL", "")
 """As runs were made when every softmax factor was 1; they are read as they are."""
-_REQUEST = "'passkey ' || length || ' ' || trial"
+_REQUEST = "'trial ' || length || ' ' || trial"
 """What stands for the key of a request."""
 
 
@@ -53,16 +54,26 @@ def schemes(store: Store) -> dict[str, Row]:
 def prompts(store: Store) -> list[Row]:
     """Rows of the table prompts, in the order of their places."""
     query = f"SELECT DISTINCT length, trial, {_REQUEST} AS request, key, depth FROM trials ORDER BY trial"
+    rows = store.named(query)
+    metric = _tried(store).metric.name if rows else ""
     return [
         {
-            "metric": "passkey",
+            "metric": metric,
             "length": row["length"],
             "place": row["trial"],
             "request": row["request"],
             "facts": canonical({"key": row["key"], "depth": row["depth"]}),
         }
-        for row in store.named(query)
+        for row in rows
     ]
+
+
+def _tried(store: Store) -> Probing:
+    """The metric that all trials were of. Raises StoreError where the run asked for none."""
+    found = probing(stored(store.meta("identity")["experiment"]).asked())
+    if found is None:
+        raise store.damaged("table trials")
+    return found
 
 
 def answers(store: Store) -> list[Row]:
@@ -73,9 +84,12 @@ def answers(store: Store) -> list[Row]:
 
 def wrong_successes(raw: Raw) -> Iterator[tuple[str, int]]:
     """Trials whose stored success is not what their answer says, by name, with what is stored."""
-    for trial in raw.store.table("trials"):
-        prompt = raw.index.prompts["passkey", trial["length"]][trial["trial"]]
+    if not (trials := raw.store.table("trials")):
+        return
+    asked = _tried(raw.store)
+    for trial in trials:
+        prompt = raw.index.prompts[asked.metric.name, trial["length"]][trial["trial"]]
         answer = raw.index.answers[trial["fingerprint"], prompt.request]
-        if trial["status"] == "ok" and int(found(answer.of("", prompt.facts))) != trial["success"]:
-            name = f"passkey {trial['fingerprint']} @ {trial['length']} trial {trial['trial']}: success"
+        if trial["status"] == "ok" and int(asked.probes.found(answer.of("", prompt.facts))) != trial["success"]:
+            name = f"{asked.metric.name} {trial['fingerprint']} @ {trial['length']} trial {trial['trial']}: success"
             yield name, trial["success"]

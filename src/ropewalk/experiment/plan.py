@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,15 +10,16 @@ from typing import Any
 
 from ropewalk.errors import ExperimentError
 from ropewalk.experiment.schema import Experiment
+from ropewalk.files import sha256
 from ropewalk.methods import Params, asked, describe, expand, make_params, resolve
 from ropewalk.metrics.metric import Documents, Metric, Prompts
 from ropewalk.metrics.readings import Reading, cut
 from ropewalk.rope import RopeGeometry
 from ropewalk.scheme import Scheme
 from ropewalk.stats.column import Column
+from ropewalk.stats.measured import TRUNCATE
 
 MAX_CELLS = 100_000
-TRUNCATE = "truncate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +156,7 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(_short(item) for item in value) + "]"
     if isinstance(value, Mapping):  # the content of a file, which has no name of its own
-        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+        return sha256(json.dumps(value, sort_keys=True).encode())[:8]
     return str(value)
 
 

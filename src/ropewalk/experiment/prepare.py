@@ -17,14 +17,15 @@ from ropewalk.corpus import (
     Document,
     KeySpans,
     Tokens,
-    asked_windows,
     builtin_spans,
+    chosen,
     load_documents,
     read_spans,
     require_length,
     that_fill,
     tokenize_all,
 )
+from ropewalk.corpus.chosen import Chosen
 from ropewalk.corpus.tried import rendered
 from ropewalk.corpus.windows import holds, require_windows, windows, windows_within
 from ropewalk.errors import ExperimentError
@@ -33,6 +34,7 @@ from ropewalk.experiment.plan import Plan
 from ropewalk.experiment.schema import Experiment
 from ropewalk.metrics.metric import Material, Prompt
 from ropewalk.models import LoadedModel, ModelSpec, load, read_geometry, read_tokenizer
+from ropewalk.models.patch import require_schemes
 from ropewalk.models.source import find
 from ropewalk.rope import RopeGeometry
 from ropewalk.scoring.loop import require_known
@@ -91,11 +93,10 @@ def ask(experiment: Experiment, loaded: LoadedModel | None = None) -> Asked:
 
 def _windows_at_most(experiment: Experiment, documents: int) -> int:
     """Windows of each document, if documents are long enough."""
-    asked, longest = asked_windows(experiment.documents), experiment.lengths[-1]
-    if asked != "auto":
-        return asked
-    tokens = experiment.documents["tokens"]
-    return windows_within([longest + tokens] * documents, longest, tokens)
+    asked, longest = chosen(experiment.documents), experiment.lengths[-1]
+    if asked.tokens is None:
+        return int(asked.windows)
+    return windows_within([longest + asked.tokens] * documents, longest, asked.tokens)
 
 
 def asked_of(
@@ -124,7 +125,7 @@ def ready_spans(asked: Asked, documents: Sequence[Document]) -> tuple[KeySpans, 
 
 def _require_key_source(asked: Asked) -> None:
     """Refuse missing spans, or an evaluator that cannot be, before any weights are read."""
-    keys, count = asked.experiment.key_options, asked.experiment.documents.get("count")
+    keys, count = asked.experiment.key_options, chosen(asked.experiment.documents).count
     if keys is not None and keys.evaluator not in (None, "self"):
         evaluator = ModelSpec.parse(keys.evaluator)
         read_geometry(evaluator)
@@ -158,29 +159,30 @@ def prepare(asked: Asked, *, exact: bool = False) -> Prepared:
     )
     for each in tokens:
         require_known(model.model, each.ids)
+    require_schemes(model.model, asked.plan.schemes.values())
     plan = dataclasses.replace(asked.plan, documents=len(tokens))
     return Prepared(asked=asked, model=model, tokens=tokens, plan=plan)
 
 
 def _tokens(asked: Asked, tokenizer: Any) -> tuple[Tokens, ...]:
     """The documents that are measured: all that fill the longest length, or the asked count, which all must."""
-    longest, spec = asked.experiment.lengths[-1], asked.experiment.documents
-    several = asked_windows(spec)
-    tokens = tuple(tokenize_all(tokenizer, asked.documents, upto=longest if several == 1 else None))
-    if spec.get("count") is None:
+    longest, source = asked.experiment.lengths[-1], chosen(asked.experiment.documents)
+    tokens = tuple(tokenize_all(tokenizer, asked.documents, upto=longest if source.windows == 1 else None))
+    if source.count is None:
         tokens = that_fill(tokens, longest)
     for document in tokens:
         require_length(document, longest)
-    return tokens if several == 1 else _stretches(tokens, longest, spec)
+    return tokens if source.windows == 1 else _stretches(tokens, longest, source)
 
 
-def _stretches(tokens: Sequence[Tokens], longest: int, spec: Mapping[str, Any]) -> tuple[Tokens, ...]:
+def _stretches(tokens: Sequence[Tokens], longest: int, source: Chosen) -> tuple[Tokens, ...]:
     """The windows of every document, in order; without a `count`, of all that hold so many."""
-    count = asked_windows(spec)
-    if count == "auto":
-        count = windows_within([len(each) for each in tokens], longest, spec["tokens"])
-    elif spec.get("count") is None:
-        tokens = [each for each in tokens if holds(len(each), longest) >= count] or tokens
+    if source.tokens is not None:
+        count = windows_within([len(each) for each in tokens], longest, source.tokens)
+    else:
+        count = int(source.windows)
+        if source.count is None:
+            tokens = [each for each in tokens if holds(len(each), longest) >= count] or tokens
     require_windows([(each.id, len(each)) for each in tokens], longest, count)
     return tuple(each.stretch(start, longest) for each in tokens for start in windows(len(each), longest, count))
 

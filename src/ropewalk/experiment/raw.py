@@ -109,8 +109,8 @@ class Raw:
         return any(self._value(cell, i) is None and self._sample(cell, i) is not None for i in range(count))
 
     def losses(self, fingerprint: str, document: int, reading: Reading) -> NDArray[np.float32] | Measured | None:
-        """The pass that serves a reading; its failure if the pass that ends where it does failed; None if that was
-        not tried yet."""
+        """Losses of the pass that serves a reading, `[T - 1]`, nats; its failure if the pass that ends where it does
+        failed; None if that was not tried yet."""
         feed = Feed(fingerprint=fingerprint, start=reading.start, bos=reading.bos)
         if (found := self.served(feed, document, reading.high)) is not None:
             return found[1]
@@ -118,7 +118,7 @@ class Raw:
         return None if outcome is None or outcome.status == "ok" else failed(outcome.status, str(outcome.reason))
 
     def served(self, feed: Feed, document: int, high: int) -> tuple[int, NDArray[np.float32]] | None:
-        """The shortest good pass that reaches token `high`: where it ends, and its losses."""
+        """The shortest good pass that reaches token `high`: where it ends, and its losses `[T - 1]`, nats."""
         for stop, outcome in sorted(self.index.passes.get((feed, document), {}).items()):
             if stop >= high and outcome.status == "ok":
                 return stop, self._array(str(outcome.file), str(outcome.sha256), stop - feed.start - 1)

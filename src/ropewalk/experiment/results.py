@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pandas as pd
 
 from ropewalk.errors import UnfinishedRun
 from ropewalk.experiment.guards import sound
+from ropewalk.experiment.held import held
 from ropewalk.experiment.missing import Missing
 from ropewalk.experiment.plan import Cell
 from ropewalk.experiment.raw import Raw
@@ -91,6 +92,11 @@ class Run:
         """`rows` with the configuration's `label` in each; missing values are None."""
         rows = ({**cell, "params": dict(cell["resolved"])} for cell in self.data.cells)
         return [{key: row[key] for key in (*ROW_KEYS, "label")} for row in rows]
+
+    def shown_rows(self) -> list[Mapping[str, Any]]:
+        """`labelled_rows`, and what dropping the context leaves of prompts: for tables that people read."""
+        with sound(self.directory):
+            return [*self.labelled_rows(), *(each.row() for each in held(self.data.raw))]
 
     def samples(self) -> pd.DataFrame:
         """One row per finished cell and document (or trial): numerator and denominator of its value, depth of a

@@ -124,12 +124,17 @@ def _cells(store: Store) -> Iterator[dict[str, Any]]:
         yield row
 
 
+def _answered(store: Store) -> list[tuple[Any, ...]]:
+    """Worker and time of every batch of answers."""
+    return store.rows("SELECT DISTINCT worker, finished_at FROM answers") if store.version > 1 else []
+
+
 def _meta(store: Store, raw: Raw, plan: Plan) -> dict[str, Any]:
     keys = [key for (key,) in store.rows("SELECT key FROM meta")]
     found = {key: store.meta(key) for key in keys}
     workers = store.workers()
     found |= {"documents": store.documents(), "workers": workers, "passes": store.table("passes")}
-    found |= {"answers": len(raw.index.answers)}
+    found |= {"answers": len(raw.index.answers), "answered": _answered(store)}
     if workers:
         found |= {name: workers[0][name] for name in ("attention", "versions")}
     found |= {"experiment": found["identity"]["experiment"], "duplicates": plan.duplicates()}

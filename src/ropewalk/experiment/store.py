@@ -267,11 +267,11 @@ class Store:
         self.insert("meta", {"key": key, "value": canonical(value)})
 
     def write_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> str:
-        """The sha256 of DIR/name, written whole or not at all; see `arrays.write_arrays`."""
+        """The sha256 of DIR/name, arrays of any shape, written whole or not at all; see `arrays.write_arrays`."""
         return raw_files.write_arrays(self.directory, name, arrays)
 
     def read_arrays(self, name: str, expected: str) -> dict[str, NDArray[Any]]:
-        """The arrays of DIR/name, which has that sha256; see `arrays.read_arrays`."""
+        """The arrays of DIR/name, of any shape, which has that sha256; see `arrays.read_arrays`."""
         return raw_files.read_arrays(self.directory, name, expected)
 
 

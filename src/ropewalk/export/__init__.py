@@ -7,13 +7,14 @@ docs/engines.md; another package registers one by an entry point of the group `r
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
 from ropewalk.errors import ExportError
 from ropewalk.export import hf, llamacpp, mlx, sglang, vllm
-from ropewalk.export.engine import Engine, Here, Live, Order
+from ropewalk.export.engine import Engine, Here, Kind, Live, Order
 from ropewalk.export.request import Checkpoint, Export, Request, request
 from ropewalk.plugins import plugged_in
 
@@ -23,11 +24,13 @@ __all__ = [
     "Engine",
     "Export",
     "Here",
+    "Kind",
     "Live",
     "Order",
     "Request",
     "find",
     "names",
+    "registered",
     "request",
 ]
 
@@ -38,11 +41,16 @@ ENGINES: dict[str, Engine] = {
 }
 
 
+def registered() -> Mapping[str, Engine]:
+    """The built-in engines and those of installed packages, by name. Raises ExportError for a broken package."""
+    return ENGINES | plugged_in(GROUP, Engine, ENGINES, ExportError)
+
+
 def find(target: str) -> Engine:
     """The engine of that name, built in or of an installed package. Raises ExportError with the names there are."""
     if target in ENGINES:
         return ENGINES[target]
-    known = ENGINES | plugged_in(GROUP, Engine, ENGINES, ExportError)
+    known = registered()
     if target not in known:
         raise ExportError(f"--target {target!r}: must be one of {', '.join(known)}.")
     return known[target]

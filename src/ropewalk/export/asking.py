@@ -48,9 +48,9 @@ class Server:
         except ValueError:  # a port that is none, half a bracket
             known, extra = False, False
         if extra:
-            raise ExportError("--endpoint: must be http://HOST:PORT alone, as neither passwords nor queries are sent.")
+            raise ExportError("server: must be http://HOST:PORT alone, as neither passwords nor queries are sent.")
         if not known:
-            raise ExportError(f"--endpoint {self.url!r}: must be http://HOST:PORT, as the server prints it.")
+            raise ExportError(f"server {self.url!r}: must be http://HOST:PORT, as the server prints it.")
 
     def ask(self, path: str, body: Any = None) -> Any:
         """GET, or POST of JSON. No redirect is followed and no proxy asked.
@@ -65,11 +65,11 @@ class Server:
                 return json.loads(raw)
         except (OSError, ValueError, RecursionError, http.client.HTTPException) as wrong:
             raise ExportError(
-                f"--endpoint {self.url}{path}: gives no answer ({_short(str(wrong))}); is the server running?"
+                f"server {self.url}{path}: gives no answer ({_short(str(wrong))}); is the server running?"
             ) from wrong
         said = _short(raw[:SHOWN].decode(errors="replace"))
         where = ", a redirect, which is not followed: name the address it leads to" if 300 <= status < 400 else ""
-        raise Refused(f"--endpoint {self.url}{path}: answers {status} ({said}){where}; {REMEDY}.")
+        raise Refused(f"server {self.url}{path}: answers {status} ({said}){where}; {REMEDY}.")
 
     def _answer(self, path: str, data: bytes | None) -> tuple[int, bytes]:
         parts = urllib.parse.urlsplit(self.url)
@@ -97,7 +97,7 @@ class Server:
 
     def broken(self, what: str) -> ExportError:
         """The server answers, but not as its engine is documented to."""
-        return ExportError(f"--endpoint {self.url}: {what}; {REMEDY}.")
+        return ExportError(f"server {self.url}: {what}; {REMEDY}.")
 
 
 class _Bounded(io.RawIOBase):

@@ -16,7 +16,7 @@ from ropewalk.stats.measured import Measured
 
 
 def recommended(
-    directory: Path, length: int, *, partial: bool = False, branches: bool = False
+    directory: Path, length: int, *, partial: bool = False, branches: bool = False, code: bool = False
 ) -> tuple[Described, Request, str]:
     """What the run recommends at a length, resolved to the length that was measured; and what is to be said of it.
 
@@ -44,7 +44,9 @@ def recommended(
     window = run.experiment.get("window")
     geometry = found.geometry if window is None else replace(found.geometry, window_override=int(window))
     choice = answer.choice
-    asked = request(geometry, choice.method, choice.asked, answer.judged_at, found.checkpoint, branches=branches)
+    asked = request(
+        geometry, choice.method, choice.asked, answer.judged_at, found.checkpoint, branches=branches, code=code
+    )
     _check_measured(run, answer, asked, directory)
     said = f"{choice.label}, recommended by {directory} for {length} tokens (measured at {answer.judged_at})."
     return found, asked, f"From part of a run: {missing} {said}" if missing.cells else said

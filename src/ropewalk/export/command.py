@@ -47,6 +47,11 @@ def _require_sense(engine: Engine, options: Options) -> None:
         raise ExportError(
             f"--gguf {options.gguf}: is a file of {readers}, and --target {engine.name} reads none; leave it out."
         )
+    if options.with_code and not (engine.code and options.out is not None):
+        takers = " or ".join(each.name for each in ENGINES.values() if each.code)
+        raise ExportError(
+            f"--with-code: a model directory brings its code along; give --target {takers} and --out DIR."
+        )
     if options.endpoint is not None and not options.check:
         raise ExportError(f"--endpoint {options.endpoint}: is only asked to --check; add that, or leave it out.")
     if options.endpoint is not None and engine.server is None and engine.here is not None:
@@ -67,7 +72,9 @@ def _asked(
     if model is not None:
         found = describe(ModelSpec.parse(model))
         params = inlined(source, params)
-        asked = request(found.geometry, source, params, length, found.checkpoint, branches=engine.branches)
+        asked = request(
+            found.geometry, source, params, length, found.checkpoint, branches=engine.branches, code=options.with_code
+        )
         return found, asked, None, ()
     if not Path(source).is_dir():
         raise ExportError(f"{source!r} is no run directory; to export a method by its name give --model as well.")
@@ -75,5 +82,7 @@ def _asked(
         raise ExportError(f"-p {next(iter(params))}: a run's recommendation has its own parameters; leave -p out.")
     if length is None:
         raise ExportError(f"{source}: a run recommends for a length; give --length, in tokens.")
-    found, asked, said = recommended(Path(source), length, partial=options.partial, branches=engine.branches)
+    found, asked, said = recommended(
+        Path(source), length, partial=options.partial, branches=engine.branches, code=options.with_code
+    )
     return found, asked, Path(source), (said,)

@@ -12,6 +12,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from ropewalk.errors import ExportError
+from ropewalk.export import with_code
 from ropewalk.export.checkpoint import Described, patched_config, read_raw
 from ropewalk.export.folding_hf import fold_into
 from ropewalk.export.request import Export, Request, request
@@ -49,6 +50,8 @@ def write_directory(
     source = _source(found)
     refuse_existing(out, force=force)
     _refuse_source(source, out)
+    if asked.needs_code:
+        with_code.refuse_other_code(source)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -57,7 +60,11 @@ def write_directory(
     try:
         _fill(source, scratch, export)
         notes = () if asked.folding is None else (fold_into(scratch, asked.folding),)
-        read_back(scratch, asked)
+        if asked.needs_code:
+            (scratch / f"{with_code.FILE}.py").write_text(with_code.code(asked), encoding="utf-8")
+            with_code.read_back(scratch, asked)
+        else:
+            read_back(scratch, asked)
         proof(scratch)
         scratch.chmod(0o755)
         _rename(scratch, out)

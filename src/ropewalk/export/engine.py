@@ -7,14 +7,13 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ropewalk.export.asking import Server
 from ropewalk.export.request import Export, Request
 
 if TYPE_CHECKING:  # they load torch, and this module also names the engines in `ropewalk export --help`
+    from ropewalk.export.check import Observed
     from ropewalk.export.checkpoint import Described
 
 Text = Callable[[Sequence[int]], str]
@@ -32,6 +31,7 @@ class Options:
         endpoint: on this server, and not here.
         force: replace `out`.
         partial: choose from what there is of an unfinished run.
+        with_code: bring code along for what no configuration says.
     """
 
     out: Path | None = None
@@ -40,6 +40,7 @@ class Options:
     endpoint: str | None = None
     force: bool = False
     partial: bool = False
+    with_code: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,16 +59,31 @@ class Here:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of server, which gives the losses of tokens that it is sent.
+
+    Attributes:
+        name: as `ropewalk diagnose --target` takes it.
+        known: whether a server is of this kind, by what only this one has. Raises ExportError where nothing answers.
+        losses: the `check.Observed` that it makes of token ids. Raises ExportError.
+    """
+
+    name: str
+    known: Callable[[Server], bool]
+    losses: Callable[[Server, list[int], Text], Observed]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
     """A proof on the user's own running server.
 
     Attributes:
-        ask: the `check.Observed` that a server at a URL makes of token ids. Raises ExportError.
+        kinds: of servers that the engine has; the last is asked where none before is known.
         room: tokens of a served context that a prompt has to leave free.
         bos: its API takes text, whose tokens begin with BOS where the model has one.
     """
 
-    ask: Callable[[str, NDArray[np.int32], Text], Any]
+    kinds: tuple[Kind, ...]
     room: int = 1
     bos: bool = False
 
@@ -87,6 +103,7 @@ class Engine:
         reads_gguf: `--gguf` names a file that it serves.
         branches: `configure` takes schemes that tell tokens other positions by their distance, and refuses those that
             the engine cannot run; others never see one.
+        code: it runs code that a model directory brings along (`--with-code`).
     """
 
     name: str
@@ -97,6 +114,7 @@ class Engine:
     refuses: Callable[[Options], None] | None = None
     reads_gguf: bool = False
     branches: bool = False
+    code: bool = False
 
     def __post_init__(self) -> None:
         if self.here is None and self.server is None:

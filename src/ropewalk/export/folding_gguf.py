@@ -111,7 +111,8 @@ def _rows(
 
 
 def multiplied(tensor: ReaderTensor, factors: NDArray[np.float32]) -> tuple[NDArray[np.generic], float]:
-    """The tensor's data with its first rows (or numbers) multiplied, and the largest relative error that rounding made.
+    """The tensor's data with its first rows (or numbers) multiplied by factors `[R]`, in its own shape and dtype, and
+    the largest relative error that rounding made.
 
     Raises:
         ExportError: its type has no scale to multiply, or one would be larger than float16 holds.

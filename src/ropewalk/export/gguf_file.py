@@ -111,7 +111,7 @@ def rewrite(
     proof: Callable[[Path], None],
 ) -> None:
     """Write beside `out`, let `proof` look at it, and then rename it; `source` is only read, and the tensors of
-    `folded` stand in place of its own.
+    `folded` stand in place of its own, of the same shape and dtype.
 
     Raises:
         ExportError: `out` exists, is the source, or cannot be written.

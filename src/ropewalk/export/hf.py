@@ -34,6 +34,10 @@ def configure(asked: Request) -> Export:
         return Export(
             engine="hf", fidelity="exact", config={}, notes=("Nothing to change: none is the model as it ships.",)
         )
+    if asked.needs_code:
+        from ropewalk.export.with_code import configure as with_code  # it loads torch
+
+        return with_code(asked)
     two = two_windows(asked)
     rope = None if two else named(asked)
     approximated = rope is None and stands_still(asked)
@@ -97,7 +101,7 @@ def _notes(asked: Request, rope: Rope) -> list[str]:
     elif kind == "longrope":
         notes.append(
             "Written as longrope with the same list inside and beyond the window; transformers warns of short_mscale "
-            "and long_mscale, which vLLM and SGLang read."
+            "and long_mscale, which servers read."
         )
     if stands_still(asked) and kind == "longrope":
         notes.append("Pairs that do not turn get lambda 1e15, 1e-8 rad over 10 million tokens.")
@@ -177,4 +181,5 @@ ENGINE = Engine(
     here=Here(name="transformers", prove=_prove),
     artefacts=artefacts,
     refuses=refuses,
+    code=True,
 )

@@ -21,10 +21,10 @@ def line(order: Order) -> Made:
 def require_no_gains(order: Order) -> None:
     """Raises ExportError where there are gains, which neither a flag nor a configuration holds."""
     if order.asked.folding is not None:
+        into = "--gguf IN --out OUT.gguf" if order.engine.reads_gguf else "--out DIR"
         raise ExportError(
             f"{order.engine.name}: {order.asked.method} has gains of the query, which weights have to hold and no "
-            "flag does; write them with --out DIR, for llama.cpp with --gguf IN --out OUT.gguf, or tune the rotation "
-            "alone."
+            f"flag does; write them with {into}, or tune the rotation alone."
         )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ropewalk.errors import ExportError
-from ropewalk.export.engine import Engine, Here, Live, Made, Order, Text
+from ropewalk.export.engine import Engine, Here, Live, Made, Order
+from ropewalk.export.llamacpp_servers import KINDS
 from ropewalk.export.native import DIVISORS, OLLAMA, Flags, Native, native, served, spares_layers
 from ropewalk.export.request import Export, Request, common_notes
 
@@ -131,17 +131,11 @@ def _prove(order: Order, export: Export, file: Path | None) -> tuple[str, ...]:
     return prove(order, export, file)
 
 
-def _ask(url: str, ids: Any, text: Text) -> Any:
-    from ropewalk.export import endpoint
-
-    return endpoint.run(url, "llama.cpp", ids, text)
-
-
 ENGINE = Engine(
     name="llama.cpp",
     configure=configure,
     here=Here(name="llama-cpp-python", prove=_prove),
-    server=Live(ask=_ask, bos=True),
+    server=Live(kinds=KINDS, bos=True),
     artefacts=_artefacts,
     reads_gguf=True,
 )

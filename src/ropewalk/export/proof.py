@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ropewalk.export import endpoint, with_code
 from ropewalk.export import reference as measured
 from ropewalk.export.check import compared, run_transformers
 from ropewalk.export.engine import Live, Order
@@ -34,7 +35,10 @@ def of_directory(order: Order, directory: Path) -> tuple[str, ...]:
     was rounded otherwise, once more without the rounding, which would hide a slightly wrong rotation."""
     reference = reference_of(order)
     folded = "" if order.asked.folding is None else dtype_of(directory)
-    engine = run_transformers(directory, reference, folded=folded)
+    if order.asked.needs_code:
+        engine = with_code.run(directory, reference)
+    else:
+        engine = run_transformers(directory, reference, folded=folded)
     references = [reference]
     if reference.dtype != "float32":
         references.append(measured.again(order.found.spec, order.asked, reference))
@@ -45,7 +49,7 @@ def of_server(order: Order, server: Live, url: str) -> tuple[str, ...]:
     """The user's own server, which already runs the exported form."""
     reference = reference_of(order, bos=server.bos)
     reference = measured.shortened(reference, max(2, order.asked.length - server.room))
-    return (compared(order.asked, reference, server.ask(url, reference.ids, reference.text)),)
+    return (compared(order.asked, reference, endpoint.run(url, server, reference.ids, reference.text)),)
 
 
 def reference_of(order: Order, *, bos: bool = False) -> Reference:

@@ -17,13 +17,14 @@ from ropewalk.methods.none import shipped_varies
 from ropewalk.methods.resolving import Resolved, with_numbers
 from ropewalk.methods.tuned import Tuned
 from ropewalk.rope import RopeGeometry, Rotation
-from ropewalk.scheme import Branch, Gains, Scheme
+from ropewalk.scheme import Branch, Gains, Scheme, Temperature
+from ropewalk.stats.measured import TRUNCATE
 
 LONGEST = 2**31 - 1
 """Engines keep a context in 32 bits, signed."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-TRUNCATE = "truncate"
+WITH_CODE = "export it with --target hf --out DIR --with-code, which brings code that its reader must trust"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,7 @@ class Request:
         auto: the method has another rotation at another length.
         folding: gains of the query, which weights have to hold; None for none.
         branches: what tokens are told by their distance, for engines that take that; empty for the rotation alone.
+        temperature: what multiplies the query, where code goes along that does it; None leaves what ships.
     """
 
     geometry: RopeGeometry
@@ -71,12 +73,18 @@ class Request:
     checkpoint: Checkpoint
     folding: Folding | None = field(default=None, hash=False, compare=False)
     branches: tuple[Branch, ...] = ()
+    temperature: Temperature | None = None
 
     @property
     def scheme(self) -> Scheme:
         """What was measured."""
         gains = None if self.folding is None else Gains(log=self.folding.gains)
-        return Scheme(rotation=self.rotation, gains=gains, branches=self.branches)
+        return Scheme(rotation=self.rotation, gains=gains, branches=self.branches, temperature=self.temperature)
+
+    @property
+    def needs_code(self) -> bool:
+        """No configuration of transformers says it."""
+        return bool(self.branches) or self.temperature is not None
 
     @property
     def window(self) -> int:
@@ -126,8 +134,9 @@ def request(
     checkpoint: Checkpoint,
     *,
     branches: bool = False,
+    code: bool = False,
 ) -> Request:
-    """Resolve a method for export; one with branches only for an engine that takes them.
+    """Resolve a method for export; one with branches only for an engine that takes them, or with code that does.
 
     Raises:
         ExportError: `truncate`; no length for a method whose parameters name none, or one that no engine can hold.
@@ -140,19 +149,21 @@ def request(
             f"ships and send only the last {half} tokens (window/2, as measured) of a longer prompt."
         )
     made = methods.make_params(method, params)
-    if not branches:
+    if not (branches or code):
         _refuse_branches(geometry, method, made, length or geometry.window().length + 1)
     tokens = default_length(geometry, method, made) if length is None else length
     if tokens > LONGEST:
         raise ExportError(f"--length {tokens}: no engine holds a context beyond {LONGEST} tokens; give less.")
     resolved = methods.resolve(geometry, method, made, tokens)
-    if resolved.scheme.branches and resolved.scheme.temperature is not None:
+    if resolved.scheme.branches and resolved.scheme.temperature is not None and not code:
         raise ExportError(
-            f"{method}: has a temperature beside its branches, which no engine runs; leave temperature out, or measure "
-            "it and run it in Python with `ropewalk.patched(model, scheme)`."
+            f"{method}: has a temperature beside its branches, which no engine runs; leave temperature out, or "
+            f"{WITH_CODE}."
         )
+    if code and resolved.scheme.only_rotates:
+        raise ExportError(f"--with-code: {method} only rotates, which a configuration says; leave --with-code out.")
     folding = _folding(resolved, made)
-    alone = folding is None and not resolved.scheme.branches
+    alone = folding is None and not resolved.scheme.branches and not code
     return Request(
         geometry=geometry,
         method=method,
@@ -163,6 +174,7 @@ def request(
         checkpoint=checkpoint,
         folding=folding,
         branches=resolved.scheme.branches,
+        temperature=resolved.scheme.temperature if code else None,
     )
 
 
@@ -170,8 +182,8 @@ def _refuse_branches(geometry: RopeGeometry, method: str, params: Params, length
     if methods.resolve(geometry, method, params, length).scheme.branches:
         raise ExportError(
             f"{method}: tells far tokens other positions than near ones, for which export knows no setting here; what "
-            "comes nearest is a rotation for all distances, such as yarn or the one that `ropewalk tune` finds, and in "
-            "Python `ropewalk.patched(model, scheme)` runs the scheme itself."
+            "comes nearest is a rotation for all distances, such as yarn or the one that `ropewalk tune` finds; to run "
+            f"the scheme itself, {WITH_CODE}."
         )
 
 
@@ -196,8 +208,8 @@ def default_length(geometry: RopeGeometry, method: str, params: Params) -> int:
     if isinstance(params, Scaled) and not isinstance(params.factor, str):
         window = params.original_max_position_embeddings or geometry.window(params.compose).length
         return round(params.factor * window)
-    asked = "factor='auto'" if isinstance(params, Scaled) else "no factor"
-    raise ExportError(f"{method}: {asked} does not say for which length; give --length, in tokens.")
+    open_ = "factor='auto' does not say" if isinstance(params, Scaled) else "has no factor that says"
+    raise ExportError(f"{method}: {open_} for which length; give --length, in tokens.")
 
 
 def common_notes(asked: Request) -> tuple[str, ...]:

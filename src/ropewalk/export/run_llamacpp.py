@@ -36,7 +36,7 @@ def limit(vocabulary: int) -> int:
 
 
 def run(library: Any, file: Path, command: Sequence[str], ids: NDArray[np.int32]) -> Observed:
-    """Run a file with the flags of an exported command on token ids.
+    """Run a file with the flags of an exported command on token ids `[T]`.
 
     Raises:
         ExportError: llama-cpp-python cannot load the file.

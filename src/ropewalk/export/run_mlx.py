@@ -15,7 +15,7 @@ from ropewalk.export.run_llamacpp import token_nll
 
 
 def run(library: Any, directory: Path, ids: NDArray[np.int32]) -> Observed:
-    """Run a model directory on token ids, float32.
+    """Run a model directory on token ids `[T]`, float32.
 
     Raises:
         ExportError: mlx-lm cannot load it.

@@ -7,6 +7,7 @@ from typing import Any
 
 from ropewalk.errors import ExportError
 from ropewalk.export.beside import ORIGINAL, SOFTMAX_MSCALE, original, query_window, softmax_mscale
+from ropewalk.export.engine import Made, Order
 from ropewalk.export.forms import Rope, named, plain, universal
 from ropewalk.export.request import Request
 from ropewalk.methods.blend import temperature
@@ -97,3 +98,10 @@ def served_notes(asked: Request) -> list[str]:
             "reads it there was not run, so --check beyond its original_max_position_embeddings."
         )
     return notes
+
+
+def artefacts(order: Order) -> Made:
+    """The line, and with gains the directory that it serves. Raises ExportError as `folded.artefacts`."""
+    from ropewalk.export import folded  # it loads torch, and engines are also named in `ropewalk export --help`
+
+    return folded.artefacts(order)

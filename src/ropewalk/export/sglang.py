@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ropewalk.errors import ExportError
+from ropewalk.export.asking import Server
 from ropewalk.export.dual_chunk import dual_chunk
-from ropewalk.export.engine import Engine, Live, Made, Order, Text
+from ropewalk.export.endpoint import UNKNOWN, as_documented, observed, word
+from ropewalk.export.engine import Engine, Kind, Live, Text
 from ropewalk.export.forms import Rope, refuse_two_windows, stands_still
 from ropewalk.export.hf import layered
 from ropewalk.export.request import Export, Request, common_notes
-from ropewalk.export.served import as_shipped, overrides, served_form, served_notes
+from ropewalk.export.served import artefacts, as_shipped, overrides, served_form, served_notes
+
+if TYPE_CHECKING:
+    from ropewalk.export.check import Observed
 
 KNOWN_FLAT = "the nearest that can is --target hf --out DIR with transformers, or --target vllm"
 LAYERED = frozenset({"gemma3_text"})
@@ -80,16 +85,30 @@ def _notes(asked: Request, rope: Rope) -> list[str]:
     return notes
 
 
-def _artefacts(order: Order) -> Made:
-    from ropewalk.export.folded import artefacts
-
-    return artefacts(order)
+def _known(server: Server) -> bool:
+    return server.has("/get_server_info") is not None or server.has("/server_info") is not None
 
 
-def _ask(url: str, ids: Any, text: Text) -> Any:
-    from ropewalk.export import endpoint
+def _losses(server: Server, ids: list[int], text: Text) -> Observed:
+    """`return_logprob` from the first token on gives [log-probability, id, text] of every one."""
+    facts = server.has("/get_server_info") or server.ask("/server_info")
+    with as_documented(server, "its server_info says no version"):
+        version = word(facts.get("version", UNKNOWN))
+    sampling = {"max_new_tokens": 1, "temperature": 0}
+    body = {"input_ids": ids, "sampling_params": sampling, "return_logprob": True, "logprob_start_len": 0}
+    with as_documented(server, f"SGLang {version} gave no input_token_logprobs"):
+        entries = server.ask("/generate", body)["meta_info"]["input_token_logprobs"]
+        same = [entry[1] for entry in entries] == ids
+        found = [entry[0] for entry in entries[1:]]
+    if not same:
+        raise server.broken(f"SGLang {version} scored other tokens than the {len(ids)} that were sent")
+    return observed(server, f"SGLang {version}", found)
 
-    return endpoint.run(url, "sglang", ids, text)
 
-
-ENGINE = Engine(name="sglang", branches=True, configure=configure, server=Live(ask=_ask, room=7), artefacts=_artefacts)
+ENGINE = Engine(
+    name="sglang",
+    branches=True,
+    configure=configure,
+    server=Live(kinds=(Kind(name="sglang", known=_known, losses=_losses),), room=7),
+    artefacts=artefacts,
+)

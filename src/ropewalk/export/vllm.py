@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ropewalk.export.engine import Engine, Live, Made, Order, Text
+from ropewalk.export.asking import Server
+from ropewalk.export.endpoint import as_documented, model_of, observed, word
+from ropewalk.export.engine import Engine, Kind, Live, Text
 from ropewalk.export.forms import Rope, refuse_two_windows, stands_still
 from ropewalk.export.hf import layered
 from ropewalk.export.request import Export, Request, common_notes
-from ropewalk.export.served import as_shipped, overrides, served_form, served_notes
+from ropewalk.export.served import artefacts, as_shipped, overrides, served_form, served_notes
+
+if TYPE_CHECKING:
+    from ropewalk.export.check import Observed
 
 
 def configure(asked: Request) -> Export:
@@ -62,16 +67,24 @@ def _notes(asked: Request, rope: Rope) -> list[str]:
     return notes
 
 
-def _artefacts(order: Order) -> Made:
-    from ropewalk.export.folded import artefacts
-
-    return artefacts(order)
+def _known(server: Server) -> bool:
+    return isinstance(server.has("/version"), dict)
 
 
-def _ask(url: str, ids: Any, text: Text) -> Any:
-    from ropewalk.export import endpoint
+def _losses(server: Server, ids: list[int], text: Text) -> Observed:
+    """`prompt_logprobs: 0` gives, of every prompt token, its own log-probability, keyed by its id."""
+    with as_documented(server, "/version says no version"):
+        version = word(server.ask("/version")["version"])
+    body = {"model": model_of(server), "prompt": ids, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+    with as_documented(server, f"vLLM {version} gave no prompt_logprobs of these {len(ids)} tokens"):
+        entries = server.ask("/v1/completions", body)["choices"][0]["prompt_logprobs"]
+        found = [entry[str(token)]["logprob"] for token, entry in zip(ids[1:], entries[1:], strict=True)]
+    return observed(server, f"vLLM {version}", found)
 
-    return endpoint.run(url, "vllm", ids, text)
 
-
-ENGINE = Engine(name="vllm", configure=configure, server=Live(ask=_ask), artefacts=_artefacts)
+ENGINE = Engine(
+    name="vllm",
+    configure=configure,
+    server=Live(kinds=(Kind(name="vllm", known=_known, losses=_losses),)),
+    artefacts=artefacts,
+)

@@ -58,6 +58,7 @@ def evaluator_file(document: int) -> str:
 
 
 def spans_of(arrays: Mapping[str, NDArray[Any]], rule: KeyRule) -> tuple[tuple[int, int], ...]:
-    """Key spans in characters out of what `find` returns with them: the evaluator's losses and offsets."""
+    """Key spans in characters out of what `find` returns with them: the evaluator's losses and
+    offsets, `[T - 1]` each."""
     key = key_tokens(arrays["nll_long"], arrays["nll_short"], rule)
     return merge_adjacent(arrays["starts"][key], arrays["ends"][key])

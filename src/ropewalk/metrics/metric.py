@@ -175,6 +175,8 @@ class Metric:
             is read: a run that somebody else recorded opens none. Raises ExperimentError.
         show: (options, material, length, tokens to text) to prompts for people. Raises as `prompts` does.
         probes: what tuning can ask of its kind; None if its answers are not forced.
+        held: (options, a prompt's facts, its length, tokens) to whether what it asks for stands in so many of its last
+            tokens; None of it: not known.
     """
 
     name: str
@@ -193,3 +195,4 @@ class Metric:
     read: Callable[[Any, Sequence[int]], Any] | None = None
     show: Callable[[Any, Material, int, Callable[[Sequence[int]], str]], Sequence[Shown]] | None = None
     probes: Probes | None = None
+    held: Callable[[Any, Mapping[str, Any], int, int], bool | None] | None = None

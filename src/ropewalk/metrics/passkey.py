@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ropewalk.errors import ExperimentError
+from ropewalk.metrics.filler import FILLER, boundary, rounds
 from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample
 from ropewalk.metrics.probes import Encode, Probes, Wording
 from ropewalk.metrics.readings import Reading
@@ -26,13 +27,6 @@ from ropewalk.stats.column import Column
 INSTRUCTION = (
     "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. "
     "I will quiz you about the important information there."
-)
-FILLER = (
-    "The grass is green.",
-    " The sky is blue.",
-    " The sun is yellow.",
-    " Here we go.",
-    " There and back again.",
 )
 QUESTION = "What is the pass key? The pass key is"
 LONG = 20
@@ -165,38 +159,24 @@ def build(options: Passkey, material: Material, length: int) -> list[Prompt]:
         target = depth * room
         if max(options.trials, LONG) * (length - room) <= length:
             target = min(depth * length, room)  # at twice the length the same place has half the depth
-        before = _sentence_boundary(sentences, target) if haystack is None else round(target)
-        filler = _filler(sentences, room) if haystack is None else list(haystack[:room])
+        before = boundary(sentences, target) if haystack is None else round(target)
+        filler = rounds(sentences, room) if haystack is None else list(haystack[:room])
         if len(filler) < room:
             raise ExperimentError(
                 f"passkey haystack: {len(filler)} tokens of prose cannot fill {room}; use a longer document."
             )
         ids = [*head, *filler[:before], *line, *filler[: room - before], *question, *answer]
         request = Forced(ids=np.array(ids, dtype=np.int32), answer_tokens=len(answer))
-        built.append(Prompt(request=request, facts={"key": key, "depth": (len(head) + before) / length}))
+        begins = len(head) + before
+        facts = {"key": key, "depth": begins / length, "key_at": begins + _last(line, answer)}
+        built.append(Prompt(request=request, facts=facts))
     return built
 
 
-def _filler(sentences: list[list[int]], room: int) -> list[int]:
-    """Whole rounds of the sentences, cut at `room` tokens; a round after the first starts with a space."""
-    first, *middle, later_first = sentences
-    tail = [token for sentence in middle for token in sentence]
-    filler = first + tail
-    while len(filler) < room:
-        filler += later_first + tail
-    return filler[:room]
-
-
-def _sentence_boundary(sentences: list[list[int]], target: float) -> int:
-    """The number of filler tokens nearest to `target` from below that ends a sentence."""
-    first, *middle, later_first = sentences
-    steps, done = [first, *middle], 0
-    while True:
-        for step in steps:
-            if done + len(step) > target:
-                return done
-            done += len(step)
-        steps = [later_first, *middle]
+def _last(line: Sequence[int], answer: Sequence[int]) -> int:
+    """Where the answer's tokens stand in a line for the last time; 0 where others spell it there."""
+    places = range(len(line) - len(answer), 0, -1)
+    return next((i for i in places if list(line[i : i + len(answer)]) == list(answer)), 0)
 
 
 def build_yarn(options: Passkey, material: Material, length: int) -> list[Prompt]:
@@ -283,6 +263,11 @@ def found(unit: OfPrompt) -> bool:
     return list(unit.predicted[:-1]) == list(unit.answer) and not unit.text[:1].isdigit()
 
 
+def held(options: Passkey, facts: Mapping[str, Any], length: int, kept: int) -> bool | None:
+    """Whether the key stands in the last `kept` tokens; not known of protocol yarn, and of runs before it was kept."""
+    return None if "key_at" not in facts else facts["key_at"] >= length - kept
+
+
 def check(options: Passkey, shortest: int) -> str | None:
     """Every trial needs a place of its own."""
     return too_many(options.trials, shortest) if options.protocol == "exact" else None
@@ -319,4 +304,5 @@ METRIC = Metric(
         found=found,
         check=without_loss,
     ),
+    held=held,
 )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
+from huggingface_hub import constants
 from huggingface_hub import errors as hub
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from safetensors import SafetensorError
@@ -51,7 +56,8 @@ def sentences(name: str, revision: str | None = None) -> Iterator[None]:
     A mistake in ropewalk's own code stays what it is.
     """
     try:
-        yield
+        with _reached(name):
+            yield
     except (*_THEIRS, *_ANYBODYS) as error:
         if not isinstance(error, _THEIRS) and is_own(error):
             raise
@@ -60,6 +66,21 @@ def sentences(name: str, revision: str | None = None) -> Iterator[None]:
         if type(error) is Exception or type(error).__name__ == "PanicException":
             raise ModelError(_sentence(name, revision, error)) from error
         raise
+
+
+@contextmanager
+def _reached(name: str) -> Iterator[None]:
+    """Asks nothing of a Hub whose host has no address: it would be asked six times in half a minute, a warning each."""
+    before, host = constants.HF_HUB_OFFLINE, urlsplit(constants.ENDPOINT).hostname
+    if not (before or name in builtin.NAMES or Path(name).expanduser().exists() or getproxies()):
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError:
+            constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _sentence(name: str, revision: str | None, error: BaseException) -> str:

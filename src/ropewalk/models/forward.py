@@ -109,13 +109,13 @@ def _none_turns(rotation: Rotation) -> Rotation:
 
 
 def still(x: Tensor, places: Tensor, *, layout: Layout, casts: bool, pairs: int) -> Rotary:
-    """What a rotary module gives where nothing turns."""
+    """What a rotary module gives where nothing turns: x `[B, T, ...]` gives the dtype, places are `[B, T]`."""
     angle_BTD = layout.angles(torch.zeros(*places.shape, pairs, device=x.device))
     return given(angle_BTD.cos(), angle_BTD.sin(), x, layout=layout, casts=casts)
 
 
 def given(cos: Tensor, sin: Tensor, x: Tensor, *, layout: Layout, casts: bool) -> Rotary:
-    """Cos and sin as attention wants them."""
+    """Cos and sin `[B, T, D]` as attention wants them, in the dtype of x."""
     if layout.is_complex:
         return torch.complex(cos, sin)
     return (cos.to(x.dtype), sin.to(x.dtype)) if casts else (cos, sin)

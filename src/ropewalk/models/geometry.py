@@ -32,6 +32,11 @@ def geometry_of(config: Any) -> RopeGeometry:
     """
     text = config.get_text_config(decoder=True)
     name = type(config).__name__
+    if getattr(config, "model_type", None) == "ropewalk":
+        raise ModelError(
+            "this model was exported with code that changes its attention, beside which nothing else can be measured; "
+            "measure the model that it was made of, under the same method."
+        )
     parameters = getattr(text, "rope_parameters", None)
     if not parameters or getattr(text, "alibi", False):
         raise ModelError(

@@ -10,12 +10,14 @@ from torch import nn
 
 from ropewalk.errors import ModelError
 from ropewalk.models.dense import over
-from ropewalk.models.pairs import Call, calls_of
+from ropewalk.models.pairs import ALONE, Call, calls_of
 from ropewalk.models.turning import Passing, enter
 from ropewalk.rope import RopeGeometry
 from ropewalk.scheme import Gains, Scheme
 
 SHIPPED_BETA = "llama_4_scaling_beta"
+CHUNKED = "chunked_attention"
+"""A kind of layers, in the words of transformers (Llama 4)."""
 
 
 def passing_of(model: Any, schemes: Sequence[Scheme], geometry: RopeGeometry, modules: Sequence[nn.Module]) -> Passing:
@@ -26,7 +28,7 @@ def passing_of(model: Any, schemes: Sequence[Scheme], geometry: RopeGeometry, mo
     """
     name = type(model).__name__
     if len(modules) > 1:
-        raise ModelError(f"{name} has {len(modules)} rotary modules, one in each layer; it takes rotations alone.")
+        raise ModelError(f"{name} has {len(modules)} rotary modules, one in each layer; {ALONE}.")
     if len({scheme.branches for scheme in schemes}) > 1:
         raise ModelError("rows with different branches cannot share a batch; run them apart.")
     calls = calls_of(model)
@@ -35,11 +37,16 @@ def passing_of(model: Any, schemes: Sequence[Scheme], geometry: RopeGeometry, mo
     covered = frozenset(
         call.layer for call in calls if geometry.layer_type is None or kinds[call.layer] == geometry.layer_type
     )
+    turning = {call.layer for call in calls if call.layer in covered and call.pairs.turns}
     for scheme in schemes:
         if scheme.gains is not None:
             _check_gains(name, scheme.gains, calls, covered, layers=text.num_hidden_layers, geometry=geometry)
         if scheme.temperature is not None:
             _check_temperature(name, scheme, calls, text)
+        if scheme.branches and (chunked := turning & {layer for layer, kind in enumerate(kinds) if kind == CHUNKED}):
+            raise ModelError(
+                f"{name} sees no token before its chunk in layer {min(chunked)}, so nothing can branch; {ALONE}."
+            )
         for branch in scheme.branches:
             if 2 * branch.rotation.inv_freq.size != geometry.rotary_dim:
                 raise ModelError(
@@ -64,7 +71,7 @@ def heeded(model: Any, helped: Passing) -> Iterator[None]:
     try:
         yield
         if helped.passes and not helped.attended:
-            raise ModelError(f"{type(model).__name__}: its attention ran without the scheme; it takes rotations alone.")
+            raise ModelError(f"{type(model).__name__}: its attention ran without the scheme; {ALONE}.")
     finally:
         enter(outer)
         if name != before:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import transformers
+from typing_extensions import override
 
 from ropewalk.corpus.tried import require_bounded
 from ropewalk.errors import ModelError
@@ -58,7 +59,7 @@ class ModelProvenance:
     trust_remote_code: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LoadedModel:
     """A causal language model ready to be scored; `geometry` decides its shipped rotation, `patched` applies one."""
 
@@ -66,6 +67,11 @@ class LoadedModel:
     tokenizer: Any
     geometry: RopeGeometry
     provenance: ModelProvenance
+
+    @override
+    def __repr__(self) -> str:
+        known, window = self.provenance, self.geometry.window("stack").length
+        return f"LoadedModel({known.id!r}: {known.architecture}, {known.dtype} on {known.device}, window {window:,})"
 
 
 def load(

@@ -28,6 +28,9 @@ from ropewalk.models.layout import layout_of, rotary_modules, stock_forward
 NAME = "ropewalk_looks"
 TOKENS, SAMPLES = 3, 24
 
+ALONE = "it takes rotations alone: choose a frequency method, without a temperature"
+"""The end of a refusal: what a model takes whose attention cannot be asked for more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pairs:
@@ -93,7 +96,7 @@ def _look(model: Any) -> tuple[Call, ...]:
     if not looks[0]:
         raise ModelError(
             f"{type(model).__name__}: its attention is not called through transformers' AttentionInterface, so it "
-            "takes rotations alone; use the architecture as transformers ships it."
+            "takes rotations alone; use the architecture as transformers ships it, or a frequency method."
         )
     known: list[Pairs] = []
     for call in range(len(looks[0])):
@@ -122,12 +125,12 @@ def _read(model: Any, looks: Sequence[tuple[int, Tensor, Tensor]]) -> Pairs:
         if not bool((known | ~turns).all()):
             raise ModelError(
                 f"{type(model).__name__}: its attention does something to queries or keys after they were turned, so "
-                "they cannot be turned elsewhere, and it takes rotations alone."
+                f"they cannot be turned elsewhere; {ALONE}."
             )
         found.append((torch.where(turns, pair, -1), torch.where(turns, partner, at), sign))
     queries, keys = (Pairs(pair=pair, partner=partner, sign=sign) for pair, partner, sign in found)
     if not queries.same(keys):
-        raise ModelError(f"{type(model).__name__}: queries and keys turn differently, so it takes rotations alone.")
+        raise ModelError(f"{type(model).__name__}: queries and keys turn differently; {ALONE}.")
     return queries
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -81,6 +81,18 @@ def as_schemes(given: Rotation | Scheme | Sequence[Rotation | Scheme]) -> tuple[
             "them; feed the last so many tokens, under `scheme.fed`."
         )
     return schemes
+
+
+def require_schemes(model: Any, schemes: Iterable[Scheme]) -> None:
+    """Refuse schemes that `patched` would refuse, before anything is measured.
+
+    Raises:
+        ModelError: as `patched` does.
+    """
+    for scheme in schemes:
+        if not scheme.only_rotates:
+            with patched(model, scheme.fed):
+                pass
 
 
 def check_patchable(model: Any) -> None:

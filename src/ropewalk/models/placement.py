@@ -69,7 +69,8 @@ def cpu_has_bfloat16() -> bool:
 
 
 def upload(array: NDArray[Any], device: torch.device | None) -> torch.Tensor:
-    """Copy to a device; a GPU's copies from ordinary memory would wait until all that was started before is done."""
+    """A copy on a device, of the same shape; a GPU's copies from ordinary memory would wait until all that was started
+    before is done."""
     tensor = torch.from_numpy(array)
     if device is not None and device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)

@@ -71,7 +71,7 @@ def entry(folder: Path, run: Path) -> Entry:
         name=name,
         model=model_name(measured),
         lengths=lengths,
-        documents=len(measured.meta.get("documents") or ()),
+        documents=measured.documents,
         cells=f"{missing.asked - missing.cells} of {missing.asked}",
         says=says,
         started=str(measured.meta.get("started") or "")[:10],

@@ -15,6 +15,9 @@ RATIO = ("ratio", "low", "high")
 STRETCHES = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024)
 NARROW = "width < 420 ? replace(datum.label, /^\\S+ /, '') : datum.label"
 """On a narrow screen the name of a step goes without its method, which mark and colour tell."""
+NEAR_TO_FAR = ["#2f6db3", "#a08aa0", "#f2a541"]
+"""Seen on light pages and on dark ones, and by the colour-blind."""
+PLAIN_TOKENS = alt.Axis(labelExpr=marks.THOUSANDS, tickCount=6, grid=False)
 LABELLED_LENGTHS = alt.Axis(labelAngle=0, labelExpr=marks.THOUSANDS)
 
 
@@ -107,6 +110,36 @@ def gains(points: Sequence[Point]) -> Spec:
     return chart.properties(height=min(marks.ROW, 12) * rows).to_dict() | {
         "datasets": {marks.POINTS.name: list(points)}
     }
+
+
+def told(points: Sequence[Point], styles: Mapping[str, Style], *, window: int) -> Spec:
+    """How far away the last token is told that others are, by how far they are; dashed: told the truth."""
+    tip = marks.tips(points, ("configuration", "meant", "told", "branch"))
+    ink, base = marks.ink(points, styles), marks.shown()
+    far, most = max(p["meant"] for p in points), max(window, *(p["told"] for p in points))
+    x = alt.X("meant:Q", title="distance, tokens", scale=alt.Scale(domain=[0, far], nice=False), axis=PLAIN_TOKENS)
+    y = alt.Y("told:Q", title="distance told, tokens", scale=alt.Scale(domain=[0, 1.05 * most], nice=False))
+    truth = alt.Chart(alt.Data(values=[{"meant": at, "told": at} for at in (0, min(far, most))]))
+    return marks.layered(
+        *marks.level("told", window, f"window {window:,}"),
+        truth.mark_line(strokeDash=[4, 3], strokeWidth=1, color="#888888").encode(alt.X("meant:Q"), alt.Y("told:Q")),
+        base.mark_line(strokeWidth=2, opacity=0.8).encode(x, y, alt.Detail("branch:N"), ink.color, ink.dash),
+        base.mark_point(filled=True, size=16, opacity=1).encode(x, y, ink.color, ink.shape, tooltip=tip),
+        points=points,
+        ink=ink,
+    )
+
+
+def distances(points: Sequence[Point], *, window: int) -> Spec:
+    """Map of the distances that a configuration tells, query by key; orange is the window and beyond."""
+    tip = marks.tips(points, ("configuration", "query", "key", "meant", "told", "branch"))
+    places = sorted({p["query"] for p in points})
+    axis = alt.Axis(labelAngle=0, values=places[:: len(places) // 4 or 1], labelExpr=marks.THOUSANDS)
+    x, y = alt.X("key:O", title="key", axis=axis), alt.Y("query:O", title="query", axis=axis)
+    scale = alt.Scale(range=NEAR_TO_FAR, domain=[0, window], clamp=True)
+    cells = alt.Chart(marks.POINTS).mark_rect()
+    chart = cells.encode(x, y, alt.Color("told:Q", scale=scale, legend=None), tooltip=tip)
+    return chart.properties(height=180).to_dict() | {"datasets": {marks.POINTS.name: list(points)}}
 
 
 def front(

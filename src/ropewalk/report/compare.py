@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from ropewalk.errors import ExperimentError
 from ropewalk.metrics import columns
@@ -42,7 +43,7 @@ class Contrast:
     same_rotation: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Compared:
     """Two runs side by side.
 
@@ -59,6 +60,11 @@ class Compared:
     not_compared: Mapping[str, str]
     remark: str
     contrasts: tuple[Contrast, ...]
+
+    @override
+    def __repr__(self) -> str:
+        differ = f"{len(self.differences)} difference{'s' * (len(self.differences) != 1)} in provenance"
+        return f"Compared({len(self.contrasts)} cells in both, {self.documents} documents in both, {differ})"
 
 
 def compare(a: Study, b: Study) -> Compared:

@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ropewalk.errors import ExperimentError
-from ropewalk.report import by_group, figures, parameters, provenance, ranking, tables
-from ropewalk.report.deploy import deploy_commands
+from ropewalk.experiment.held import Held
+from ropewalk.report import by_group, figures, parameters, prices, provenance, ranking, tables
+from ropewalk.report.deploy import CHECKPOINT, deploy_commands
 from ropewalk.report.figures import Figure
 from ropewalk.report.listing import Listing, Section
+from ropewalk.report.paces import LEAST
 from ropewalk.report.palette import Style, styles
 from ropewalk.report.points import leaders
 from ropewalk.report.recommend import Recommendation, judged_block, recommend
 from ropewalk.report.study import Study
+from ropewalk.report.tables import Table
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.column import Column
 from ropewalk.stats.findings import Finding, findings
@@ -58,7 +61,7 @@ class Content:
     study: Study
 
 
-def content(study: Study, *, partial: bool = False, targets: Sequence[str] = ("hf",)) -> Content:
+def content(study: Study, *, partial: bool = False, targets: Sequence[str] = (CHECKPOINT,)) -> Content:
     """Put a report together; anything that was not measured is said to be missing, with the reason.
 
     `partial` chooses from what there is where cells are missing; `targets` are the engines to deploy to.
@@ -75,7 +78,7 @@ def content(study: Study, *, partial: bool = False, targets: Sequence[str] = ("h
         answer, refusal = (
             None,
             (
-                "what is missing may change the choice: finish the run, or let "
+                "What is missing may change the choice: finish the run, or let "
                 f"`{shlex.join(['ropewalk', 'report', study.directory, '--partial'])}` choose from what there is."
             ),
         )
@@ -153,7 +156,8 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             anchor="retrieval",
             title=f"{found_title} by depth and length",
             lead=f"Share of {found_items} found, by where in the prompt it stood (0 % is the beginning). Exploratory: "
-            "lengths share keys and beginnings, so one length does not confirm another.",
+            "lengths share keys and beginnings, so one length does not confirm another."
+            + _held(study.held, found_items),
             figures=figures.retrieval(study, labels),
             tables=(Listing(title="Found by depth", table=tables.depths(study, labels, bins)),) if study.trials else (),
         ),
@@ -188,7 +192,9 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             "whole in training; a pair at 1 is untouched, one at the factor is fully interpolated.",
             figures=(figures.stretch(study, leading, drawn, block),),
         ),
+        *_distances(figures.distances(study, leading, drawn, block)),
         *_gains(figures.gains(study, labels, block)),
+        *_classes(prices.table(study, block, leading)),
         Section(anchor="table", title="Every number", lead=f"One row per configuration, length and metric. {LEVELS}"),
         Section(
             anchor="duplicates",
@@ -213,6 +219,40 @@ def _sections(study: Study, block: Block | None, leading: dict[str, str], drawn:
             code=provenance.reproduce(run),
         ),
     ]
+
+
+def _distances(found: tuple[Figure, ...]) -> list[Section]:
+    """None where nothing has branches."""
+    lead = (
+        "Near and far attention tells tokens other distances than they have; each of its branches covers a range of "
+        "them. On the dashed line is the truth, above the window what training never showed. The maps are those that "
+        "papers draw, a query down and a key across: blue is told to be near, orange at the window and beyond, blank "
+        "is not seen."
+    )
+    title = "What near and far attention tells of distance"
+    return [Section(anchor="maps", title=title, lead=lead, figures=found)] if found else []
+
+
+def _classes(found: Table | None) -> list[Section]:
+    """None where all only rotate."""
+    lead = (
+        "What each method changes, and its pace beside that of all that only rotate, in this run: tokens/s of whole "
+        "batches of documents, storing included, from the times at which they were stored, medians; the first batch "
+        "of a worker is left out, and rows of different rotations share batches. Only passes of one length are "
+        f"compared, {LEAST} batches of each or more, and what else ran on the machine is not known: a coarse price, "
+        "not a benchmark."
+    )
+    listing = Listing(title="", table=found, folded=False) if found else None
+    title = "Classes of methods, and their price in time"
+    return [Section(anchor="classes", title=title, lead=lead, tables=(listing,))] if listing else []
+
+
+def _held(found: Sequence[Held], items: str) -> str:
+    """What a cut prompt can hold, by length; empty where that is not known."""
+    if not found:
+        return ""
+    said = ", ".join(f"{each.count} of {each.n} at {each.length:,}" for each in found)
+    return f" Dropping the context would leave {said}: the {items} that stand in the last {found[0].kept} tokens."
 
 
 def _gains(found: tuple[Figure, ...]) -> list[Section]:

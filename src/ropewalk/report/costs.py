@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from ropewalk.stats.best import distinct
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.column import Column
-from ropewalk.stats.intervals import Interval
+from ropewalk.stats.intervals import ALPHA, Interval
 from ropewalk.stats.measured import NONE, Measured
-
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

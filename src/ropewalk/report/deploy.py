@@ -15,12 +15,14 @@ from ropewalk.report.parameters import defaults
 from ropewalk.report.recommend import Candidate
 from ropewalk.stats.measured import NONE, Measured
 
+CHECKPOINT = "hf"
+"""The engine whose artefact is a checkpoint, and the one to deploy to where none is named."""
 LONG = 2000
 """Characters of a parameter, such as gains, from which on the run itself is exported, which holds it."""
 
 
 def deploy_command(
-    run: Measured, method: str, params: Mapping[str, Any], length: int, directory: str | Path, target: str = "hf"
+    run: Measured, method: str, params: Mapping[str, Any], length: int, directory: str | Path, target: str = CHECKPOINT
 ) -> str | None:
     """The shell command for an engine; None for `none`, which needs nothing, and for what changes attention itself,
     which no configuration says.
@@ -42,7 +44,7 @@ def deploy_command(
     known |= {} if window is None else {"original_max_position_embeddings": window}
     if any(len(_yaml(value)) > LONG for value in params.values()):
         whole = ["ropewalk", "export", str(directory), "--target", target, "--length", str(length)]
-        whole += ["--out", "MODEL"] if target == "hf" else []
+        whole += ["--out", "MODEL"] if target == CHECKPOINT else []
         return shlex.join(whole)
     if not _can_be_served(run, method, params, length):
         return None

@@ -123,6 +123,30 @@ def stretch(study: Study, leading: Mapping[str, str], styles: Mapping[str, Style
     return Figure(name="wavelengths", title=title, spec=spec, methods=_methods(found))
 
 
+def distances(
+    study: Study, leading: Mapping[str, str], styles: Mapping[str, Style], block: Block | None
+) -> tuple[Figure, ...]:
+    """What near and far attention tells of distance: a line for each method's best configuration, and its map; nothing
+    where none has branches."""
+    length, window = block.lengths[0] if block else 0, study.run.window
+    found = points.told(study, leading, length) if block else []
+    if not found:
+        return ()
+    line = charts.told(found, styles, window=window)
+    title = f"Distance told to the last of {length:,} tokens"
+    labels = dict.fromkeys(point["configuration"] for point in found)
+    maps = (
+        Figure(
+            name=f"maps-{index:02d}",
+            title=label,
+            spec=charts.distances(points.map_of(study, label, length), window=window),
+            small=True,
+        )
+        for index, label in enumerate(labels)
+    )
+    return Figure(name="distances", title=title, spec=line, methods=_methods(found)), *maps
+
+
 def gains(study: Study, labels: Sequence[str], block: Block | None) -> tuple[Figure, ...]:
     """A layer by head map of each configuration that multiplies queries; nothing where none does."""
     found = {label: points.gains(study, label, block.lengths[0]) for label in labels} if block else {}

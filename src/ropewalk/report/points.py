@@ -6,12 +6,16 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ropewalk.report.costs import Cost, short_costs
 from ropewalk.report.parameters import moved
 from ropewalk.report.recommend import value_of
 from ropewalk.report.study import Study
 from ropewalk.report.tables import depth_bin, depth_names
 from ropewalk.report.wording import apart, change, measure
+from ropewalk.scheme import Branch
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.effective import pareto_front
 from ropewalk.stats.intervals import Interval
@@ -21,6 +25,8 @@ from ropewalk.stats.sensitivity import Step
 FIRST_POSITION = 16
 """Losses before this position are left out of the curve: they are large, and the same for all."""
 Point = dict[str, Any]
+MOST_BENDS, MAP = 48, 24
+"""Points of a line of distances, and places along each side of a map of them."""
 MOST_LINES = 80
 """Configurations drawn at most in a chart of lines; the leaders of all methods are always among them."""
 
@@ -148,6 +154,51 @@ def wavelengths(study: Study, leading: Mapping[str, str], length: int) -> list[P
                     | {"attention factor": factor}
                 )
     return found
+
+
+def told(study: Study, leading: Mapping[str, str], length: int) -> list[Point]:
+    """How far away the last token is told that others are, branch by branch: where that bends, or evenly spread."""
+    methods, places, found = methods_of(study.run), np.arange(length), list[Point]()
+    for label, branches in _branched(study, leading.values(), length).items():
+        for place, branch in enumerate(branches, 1):
+            seen = np.flatnonzero(branch.holds(places[-1:], places)[0])
+            distances = branch.distances(places[-1:], places)[0]
+            for key in seen[_bends(distances[seen])]:
+                found.append(
+                    _known(label, methods, leading)
+                    | {"meant": length - 1 - int(key), "told": float(distances[key])}
+                    | {"branch": f"{place} of {len(branches)}"}
+                )
+    return found
+
+
+def _bends(values_N: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Where a line through all values bends, with its ends; of too many bends evenly spread places."""
+    bends = np.flatnonzero(np.diff(values_N, 2)) + 1
+    if len(bends) > MOST_BENDS:
+        bends = np.linspace(0, len(values_N) - 1, MOST_BENDS).round().astype(int)
+    return np.unique([0, *bends, len(values_N) - 1]) if len(values_N) else bends
+
+
+def map_of(study: Study, label: str, length: int) -> list[Point]:
+    """What a query is told of a key, at places spread over the length; nothing of what it does not see."""
+    places, found = np.unique(np.linspace(0, length - 1, MAP).round().astype(int)), list[Point]()
+    for branches in _branched(study, [label], length).values():
+        for place, branch in enumerate(branches, 1):
+            seen, distances = branch.holds(places, places), branch.distances(places, places)
+            for query, key in np.argwhere(seen):
+                found.append(
+                    {"configuration": label, "query": int(places[query]), "key": int(places[key])}
+                    | {"meant": int(places[query] - places[key]), "told": float(distances[query, key])}
+                    | {"branch": f"{place} of {len(branches)}"}
+                )
+    return found
+
+
+def _branched(study: Study, labels: Iterable[str], length: int) -> dict[str, tuple[Branch, ...]]:
+    """The branches of those configurations that have some at a length."""
+    at = {row.label: row.fingerprint for row in study.run.rows if row.length == length}
+    return {label: found for label in labels if (found := study.branches.get(at.get(label, "")))}
 
 
 def gains(study: Study, label: str, length: int) -> list[Point]:

@@ -13,11 +13,9 @@ from ropewalk.report.costs import Cost
 from ropewalk.report.recommend import Candidate, Recommendation
 from ropewalk.report.tables import Table
 from ropewalk.report.wording import apart, measure, probability
-from ropewalk.stats.intervals import Interval
+from ropewalk.stats.intervals import ALPHA, Interval
 from ropewalk.stats.measured import NONE
 from ropewalk.stats.paired import Paired
-
-ALPHA = 0.05
 
 
 def recommendation_json(answer: Recommendation, command: str | None, missing: int = 0) -> dict[str, Any]:
@@ -84,7 +82,10 @@ def recommendation_lines(
     if command is not None:
         yield f"{wording.deploying(answer)}:\n  {command}"
     elif answer.choice.label != NONE:
-        yield "It changes attention itself, which no engine's configuration says: nothing here deploys it."
+        yield (
+            "It changes attention itself, which no engine's configuration says; for transformers `ropewalk export RUN "
+            "--target hf --out DIR --with-code` brings code along that its reader must trust."
+        )
 
 
 def compared_json(found: Compared) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ropewalk.stats.blocks import Block
 from ropewalk.stats.correlation import rank_agreement
 from ropewalk.stats.crossfit import cross_fit
 from ropewalk.stats.effective import THRESHOLD, TOLERANCE, against_reference, effective_length
+from ropewalk.stats.findings.finding import spelled
 from ropewalk.stats.measured import Measured
 
 
@@ -79,8 +80,8 @@ def reach(run: Measured, label: str) -> str:
 
 
 _FROM_THE_START = {
-    "tail": f"costs more than {100 * TOLERANCE:.0f} %",
-    "not shown": f"not shown to cost less than {100 * TOLERANCE:.0f} %",
+    "tail": f"tail costs more than {100 * TOLERANCE:.0f} %",
+    "not shown": f"tail not shown to cost less than {100 * TOLERANCE:.0f} %",
     "found": f"finds less than {100 * THRESHOLD:.0f} %",
     "missing": "not measured",
 }
@@ -149,8 +150,7 @@ def _agreement(one: Block | None, other: Block | None) -> str:
     found = rank_agreement(one, other) if one is not None and other is not None else None
     if found is None:
         return MISSING
-    ends = "" if found.low is None else f" [{found.low:+.2f}, {found.high:+.2f}]"
-    return f"{found.value:+.2f}{ends}"
+    return spelled(found, "+.2f")
 
 
 def _verdict(own: Sequence[str], best: BestSet) -> str:

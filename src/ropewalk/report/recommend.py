@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from typing_extensions import override
+
 from ropewalk.errors import ExperimentError
 from ropewalk.metrics import columns
 from ropewalk.report.costs import Cost, short_costs, why_no_cost
@@ -44,7 +46,7 @@ class Candidate:
     found: Interval | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Recommendation:
     """The answer for one target length.
 
@@ -87,6 +89,11 @@ class Recommendation:
     rotates: bool
     same: tuple[str, ...]
     dropping: Direction | None
+
+    @override
+    def __repr__(self) -> str:
+        value = f"{self.column.title} {self.choice.value.value:.4g}"
+        return f"Recommendation({self.choice.label!r} for {self.target:,} tokens: {value}, {len(self.tied)} tied)"
 
 
 def recommend(

@@ -12,7 +12,8 @@ from ropewalk.stats.blocks import Block
 from ropewalk.stats.findings.quality import deciding_block
 from ropewalk.stats.findings.windows import gained
 from ropewalk.stats.measured import Measured
-from ropewalk.stats.settle import CHANCE, command, documents_for, needed
+from ropewalk.stats.power import CHANCE
+from ropewalk.stats.settle import command, documents_for, needed
 
 PERCENT = 1.0
 """The difference that does not matter."""

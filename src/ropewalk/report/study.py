@@ -14,13 +14,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ropewalk.errors import ExperimentError, StoreError
+from ropewalk.experiment.held import Held, held
 from ropewalk.experiment.missing import Missing
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.run_data import RunData
+from ropewalk.methods import find
 from ropewalk.metrics import columns
-from ropewalk.scheme import Gains
+from ropewalk.report.classes import class_of
+from ropewalk.report.paces import Batch, batches
+from ropewalk.rope import Rotation
+from ropewalk.scheme import Branch, Gains
 from ropewalk.stats.column import Column
-from ropewalk.stats.measured import Measured, measured
+from ropewalk.stats.measured import NONE, Measured, measured
 
 COMPLETE = Missing(cells=0, asked=0, remedy="")
 
@@ -55,10 +60,15 @@ class Study:
         run: table, raw outcomes and provenance.
         trials: every trial of what is found.
         curve: loss by position.
-        rotations: inv_freq (rad/token) and attention_factor by fingerprint.
+        rotations: inv_freq (rad/token) and attention_factor by fingerprint, under branches of the most distant tokens.
+        branches: near and far attention, by fingerprint, of schemes that have some; each has the scheme's rotation.
+        classes: what each configuration changes at its longest length, by label (`classes.class_of`).
+        batches: of passes, with their times.
+        only_rotate: fingerprints of schemes that ask nothing of attention itself.
         gains: g of the query, float32 `[layers, heads, pairs]`, by fingerprint, of schemes that have some.
         token_hashes: document id to a hash of its token ids; two runs with equal hashes scored the same tokens.
         key_hashes: document id to a hash of which tokens are key (LongPPL); empty without.
+        held: what dropping the context leaves of prompts.
         missing: cells that were asked for and are not measured yet.
         directory: where the run lies, as the user wrote it.
     """
@@ -68,8 +78,13 @@ class Study:
     curve: tuple[Position, ...] = ()
     rotations: Mapping[str, tuple[tuple[float, ...], float]] = field(default_factory=dict)
     gains: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    branches: Mapping[str, tuple[Branch, ...]] = field(default_factory=dict)
+    classes: Mapping[str, str] = field(default_factory=dict)
+    batches: tuple[Batch, ...] = ()
+    only_rotate: frozenset[str] = frozenset()
     token_hashes: Mapping[str, str] = field(default_factory=dict)
     key_hashes: Mapping[str, str] = field(default_factory=dict)
+    held: tuple[Held, ...] = ()
     missing: Missing = COMPLETE
     directory: str = "RUN"
 
@@ -98,8 +113,13 @@ def of(data: RunData) -> Study:
         curve=positions(found.curve()),
         rotations=_rotations(data),
         gains=_gains(data),
+        branches=_branches(data),
+        classes=_classes(data),
+        batches=() if data.meta.get("reused") else batches(data.meta["passes"], data.meta["answered"]),
+        only_rotate=frozenset(name for name, scheme in data.schemes.items() if set(scheme) == {"rotation"}),
         token_hashes=_hashes(data, "ids"),
         key_hashes=_hashes(data, "key"),
+        held=tuple(held(data.raw)),
         missing=data.missing,
         directory=str(data.directory),
     )
@@ -147,8 +167,11 @@ def positions(curve: pd.DataFrame) -> tuple[Position, ...]:
 
 
 def _rotations(data: RunData) -> dict[str, tuple[tuple[float, ...], float]]:
+    """Of branches that of the most distant tokens, which the plan knows: its fingerprint is part of the scheme's."""
+    far = {name: each.far for name, each in data.plan.schemes.items() if each.branches}
     of = {name: scheme["rotation"] for name, scheme in data.schemes.items()}
-    return {name: (tuple(float(f) for f in r["inv_freq"]), float(r["attention_factor"])) for name, r in of.items()}
+    own = {name: (tuple(float(f) for f in r["inv_freq"]), float(r["attention_factor"])) for name, r in of.items()}
+    return own | {name: (tuple(far[name].inv_freq.tolist()), far[name].attention_factor) for name in own if name in far}
 
 
 def _gains(data: RunData) -> dict[str, NDArray[np.float32]]:
@@ -158,6 +181,36 @@ def _gains(data: RunData) -> dict[str, NDArray[np.float32]]:
         return {name: Gains.of(plain).log for name, plain in of.items()}
     except (ValueError, LookupError, TypeError) as error:
         raise StoreError(f"run.sqlite: the gains of a scheme cannot be ({str(error)[:100]}).") from None
+
+
+def _branches(data: RunData) -> dict[str, tuple[Branch, ...]]:
+    """Raises StoreError for branches that cannot be."""
+    found: dict[str, tuple[Branch, ...]] = {}
+    try:
+        for name, scheme in data.schemes.items():
+            if scheme.get("branches"):
+                inv_freq = np.array(scheme["rotation"]["inv_freq"])
+                own = Rotation(inv_freq=inv_freq, attention_factor=scheme["rotation"]["attention_factor"])
+                found[name] = tuple(Branch.of(each, own) for each in scheme["branches"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise StoreError(f"run.sqlite: the branches of a scheme cannot be ({str(error)[:100]}).") from None
+    return found
+
+
+def _classes(data: RunData) -> dict[str, str]:
+    """What each configuration changes at its longest length."""
+    cells = sorted(data.plan.cells, key=lambda cell: cell.length)
+    shipped = {cell.length: data.schemes.get(cell.fingerprint, {}) for cell in cells if cell.label == NONE}
+    return {
+        cell.label: class_of(
+            data.schemes[cell.fingerprint],
+            shipped[cell.length],
+            find(cell.method).params,
+            cut=cell.scheme != cell.fingerprint,
+        )
+        for cell in cells
+        if cell.length in shipped and cell.fingerprint in data.schemes
+    }
 
 
 def _hashes(data: RunData, kind: str) -> dict[str, str]:

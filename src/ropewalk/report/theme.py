@@ -13,6 +13,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Noto Sa
 def picture_config(styles: Mapping[str, Style]) -> dict[str, Any]:
     """A light picture with its own legend and background; method colours by their order in `styles`."""
     legend = {
+        "columnPadding": 24,  # a viewer without the font that columns were measured in takes a wider one
         "labelColor": "#30363d",
         "labelFontSize": 12,
         "labelLimit": 300,

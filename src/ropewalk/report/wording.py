@@ -56,6 +56,11 @@ def apart(column: Column, interval: Interval) -> str:
     return f"{scale * interval.value:+.3g}{ends}{unit}"
 
 
+def points(difference: float) -> str:
+    """A difference of shares: `+12.5 points`."""
+    return f"{100 * difference:+.3g} points"
+
+
 def probability(p: float | None) -> str:
     """A p value; a dash where there is no test."""
     return MISSING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
@@ -85,7 +90,7 @@ def headline(answer: Recommendation) -> str:
 
 def deploying(answer: Recommendation) -> str:
     """What stands over the commands that deploy a choice; where it may be no gain, that."""
-    if NONE in (candidate.label for candidate in answer.tied):
+    if answer.dropping in ("worse", "unknown") or NONE in (candidate.label for candidate in answer.tied):
         return f"To deploy {answer.choice.label} all the same"
     return "Deploy it"
 

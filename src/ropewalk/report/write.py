@@ -16,6 +16,7 @@ from ropewalk.experiment.run_data import RunData
 from ropewalk.files import remove, write_whole
 from ropewalk.report import by_group, study
 from ropewalk.report.content import Content, content
+from ropewalk.report.deploy import CHECKPOINT
 from ropewalk.report.markdown import markdown
 from ropewalk.report.marks import Spec, inline
 from ropewalk.report.page import page
@@ -30,11 +31,12 @@ DPI = 200
 ADDRESSES = 2**37
 """Bytes that the chart library's engine reserves, rounded up; it ends the process where it does not get them."""
 GROUPS = tuple(f"{by_group.ANCHOR}-{place}" for place in range(by_group.MOST))
-OURS = ("ratio", "tail", "position", "retrieval", *GROUPS, "pareto", "sensitivity", "wavelengths", "gains")
+MEASURED = ("ratio", "tail", "position", "retrieval", *GROUPS, "pareto", "sensitivity")
+OURS = (*MEASURED, "wavelengths", "distances", "maps", "gains")
 """Pictures that a report may hold; one that this report lacks is removed."""
 
 
-def report(directory: Path, *, partial: bool = False, targets: Sequence[str] = ("hf",)) -> list[Path]:
+def report(directory: Path, *, partial: bool = False, targets: Sequence[str] = (CHECKPOINT,)) -> list[Path]:
     """Write report.html, report.md and figures/*.png into a run directory; gives the files, the page first.
 
     `partial` lets them choose from what there is where cells are missing; `targets` are engines to deploy to.
@@ -45,7 +47,7 @@ def report(directory: Path, *, partial: bool = False, targets: Sequence[str] = (
     return report_of(RunData.read(directory), partial=partial, targets=targets)
 
 
-def report_of(data: RunData, *, partial: bool = False, targets: Sequence[str] = ("hf",)) -> list[Path]:
+def report_of(data: RunData, *, partial: bool = False, targets: Sequence[str] = (CHECKPOINT,)) -> list[Path]:
     """`report` of a run that was read."""
     require_drawing()
     with sound(data.directory):
@@ -99,7 +101,7 @@ def drawings(made: Content) -> dict[str, Spec]:
 def titled(spec: Spec, title: str, made: Content) -> Spec:
     """A chart that stands alone: what it shows, of which model, from how many texts, with parameters in its legend."""
     run = made.study.run
-    documents = len(run.meta.get("documents") or ())
+    documents = run.documents
     said = f"{model_name(run)}; n = {documents} document{'s' * (documents != 1)}, seed {run.experiment.get('seed', 0)}"
     named = json.dumps(dict(made.leading))
     return _legends(spec, f"{named}[datum.label] || datum.label") | {"title": {"text": title, "subtitle": said}}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
+from ropewalk.files import sha256
 from ropewalk.rope import Rotation
 from ropewalk.scheme.branch import Branch, Positions, check_disjoint, distance_map
 from ropewalk.scheme.gains import Gains
@@ -52,7 +52,7 @@ class Scheme:
         if not beside:
             return self.rotation.fingerprint
         text = json.dumps({"rotation": self.rotation.fingerprint, **beside}, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return sha256(text.encode())[:16]
 
     @property
     def fed(self) -> Scheme:

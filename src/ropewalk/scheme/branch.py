@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +86,16 @@ class Branch:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values |= {"query": dataclasses.asdict(self.query), "key": dataclasses.asdict(self.key)}
         return values | {"rotation": self.rotation.fingerprint}
+
+    @staticmethod
+    def of(plain: Mapping[str, Any], rotation: Rotation) -> Branch:
+        """What `plain` says, under a rotation of which it holds the fingerprint alone.
+
+        Raises:
+            ValueError, LookupError, TypeError: it says something else.
+        """
+        values: dict[str, Any] = {name: Positions(**plain[name]) for name in ("query", "key")} | {"rotation": rotation}
+        return Branch(**{**plain, **values})
 
 
 def distance_map(branches: Sequence[Branch], length: int) -> NDArray[np.float64]:

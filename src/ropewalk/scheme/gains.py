@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ropewalk.files import sha256
 
 LARGEST = 20.0
 """exp of it is 5e8; beyond, a gain is no gain but a slip."""
@@ -39,7 +40,7 @@ class Gains:
     def fingerprint(self) -> str:
         """16 hex digits of the shape and the bytes."""
         raw = np.array(self.log.shape, dtype="<i8").tobytes() + self.log.astype("<f4").tobytes()
-        return hashlib.sha256(raw).hexdigest()[:16]
+        return sha256(raw)[:16]
 
     def plain(self) -> dict[str, Any]:
         """As JSON values, to the bit."""

@@ -76,16 +76,16 @@ def score(model: Any, parts: Split, rows: Sequence[Row], batch_tokens: int) -> I
     """Score rows in batches of equal length; each batch comes back as (index into rows, outcome) when it is done.
 
     Longest rows first, so that memory that does not suffice shows early. A batch that runs out of memory is split
-    in two until single rows fail; `batch_tokens` then stays at what fitted. One batch is always in flight, so that
-    what the caller does with the last one costs a GPU nothing. A row on which the model's own forward pass fails is a
-    Failure, alone.
+    in two until single rows fail; `batch_tokens` then stays at what fitted. On a GPU one batch is always in flight, so
+    that what the caller does with the last one costs it nothing; a CPU, which computes in the meantime nothing, gives
+    each one at once. A row on which the model's own forward pass fails is a Failure, alone.
 
     Raises:
         ModelError: a token that the model does not know.
     """
     for row in rows:
         require_known(model, row.ids)
-    order = in_order(rows)
+    order, waits = in_order(rows), parts.head.weight.device.type != "cpu"
     running: tuple[list[int], list[Pending]] | None = None
     while order:
         batch = _take(rows, order, batch_tokens if parts.rows else 1)
@@ -115,6 +115,9 @@ def score(model: Any, parts: Split, rows: Sequence[Row], batch_tokens: int) -> I
         if running is not None:
             yield _finish(*running)
         running = (batch, pending)
+        if not waits:
+            yield _finish(*running)
+            running = None
     if running is not None:
         yield _finish(*running)
 

@@ -21,8 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ropewalk.errors import ModelError
 from ropewalk.models import patched
 from ropewalk.models.pairs import Call, calls_of
+from ropewalk.models.patch import require_schemes
 from ropewalk.rope import Rotation
 from ropewalk.scheme import Branch, Gains, Positions, Scheme
 from ropewalk.scoring.attention import MASKED, NAME, in_use, installed, name_for
@@ -211,6 +213,8 @@ def schemes_differ(model: Any, parts: Split, exact: str) -> str | None:
     ids = torch.randint(weight.shape[0], (1, TOKENS), generator=torch.Generator().manual_seed(TOKENS)).to(weight.device)
     layers = model.config.get_text_config(decoder=True).num_hidden_layers
     for scheme in schemes_to_prove(two_rotations(model), calls_of(model), layers):
+        if not _takes(model, scheme):
+            continue
         with installed(model, exact), patched(model, scheme):
             expected = parts.body(ids)
         try:
@@ -223,6 +227,15 @@ def schemes_differ(model: Any, parts: Split, exact: str) -> str | None:
             _LOG.warning("%s", note)
             return note
     return None
+
+
+def _takes(model: Any, scheme: Scheme) -> bool:
+    """Whether a model takes schemes of a kind at all; if not, `patched` refuses them wherever they are asked for."""
+    try:
+        require_schemes(model, [scheme])
+    except ModelError:
+        return False
+    return True
 
 
 def schemes_to_prove(rotations: tuple[Rotation, Rotation], calls: Sequence[Call], layers: int) -> Iterator[Scheme]:

@@ -119,7 +119,7 @@ def _chunks(rows: Sequence[AnswerRow], groups: list[list[int]], limit: int) -> l
 
 
 def grain_of(weight: torch.Tensor) -> int:
-    """The grain of a walk on the device of a model's weight."""
+    """The grain of a walk on the device of a model's weight, of any shape."""
     return 1 if weight.is_cuda else CPU_GRAIN
 
 

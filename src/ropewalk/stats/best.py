@@ -22,7 +22,7 @@ import numpy as np
 from scipy import special
 
 from ropewalk.stats.blocks import Block
-from ropewalk.stats.intervals import FloatArray
+from ropewalk.stats.intervals import ALPHA, FloatArray
 from ropewalk.stats.pooled import EXACT, shortened, skewness
 
 ASSUMING = "failures on texts unlike these aside"
@@ -50,7 +50,7 @@ class BestSet:
     alpha: float
 
 
-def best_set(block: Block, alpha: float = 0.05) -> BestSet:
+def best_set(block: Block, alpha: float = ALPHA) -> BestSet:
     """Apply the procedure above to one block.
 
     Configurations with identical outcomes are one measurement and enter as one candidate.

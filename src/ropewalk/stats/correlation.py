@@ -13,7 +13,8 @@ from ropewalk.stats.intervals import Interval, check_confidence, finite, same_le
 
 
 def spearman(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval | None:
-    """Spearman's rank correlation with the Fisher z interval of Bonett & Wright (2000, doi:10.1007/BF02294183).
+    """Spearman's rank correlation of two lists `[C]`, with the Fisher z interval of Bonett & Wright (2000,
+    doi:10.1007/BF02294183).
 
     `atanh(r) -/+ z * sqrt((1 + r^2/2) / (n - 3))`. Ranks, because perplexities of broken configurations differ by
     orders of magnitude and would alone decide Pearson's r. None if either side does not vary or n < 3; no interval for

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.column import Column
 from ropewalk.stats.compare import compare_to
+from ropewalk.stats.intervals import ALPHA
 from ropewalk.stats.measured import NONE, Measured
 
 KEPT = 0.85
 """Of the unscaled model's score at its shortest length (NoLiMa); of a loss, of the probability of each token."""
 ABSOLUTE = 0.856
 """The mean score that counts as keeping up, whoever's model it is (RULER)."""
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+ALPHA = 0.05
+"""The chance of an error that is taken, of one claim or of a family of them."""
+
 FloatArray = NDArray[np.float64]
 
 

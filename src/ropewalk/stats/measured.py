@@ -74,6 +74,11 @@ class Measured:
         return [column for column in self.columns.values() if column.name in named]
 
     @property
+    def documents(self) -> int:
+        """How many texts were measured; windows of one are one."""
+        return len({each.get("cluster") or each.get("id") for each in self.meta.get("documents") or ()})
+
+    @property
     def window(self) -> int:
         """L0 in tokens: what the model was trained with before any scaling that it ships."""
         return int(self.meta["geometry"]["window"])

@@ -28,7 +28,7 @@ class Paired:
 
 
 def paired_t(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Paired:
-    """Mean of a - b over units as `paired_difference` gives it. Differences that are all exactly 0 have p = 1.
+    """Mean of a - b over units `[N]` as `paired_difference` gives it. Differences that are all exactly 0 have p = 1.
 
     Raises:
         ValueError: empty, unequally long or non-finite lists.
@@ -41,7 +41,8 @@ def paired_t(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Paired:
 def difference_estimate(
     numerators_a: ArrayLike, denominators_a: ArrayLike, numerators_b: ArrayLike, denominators_b: ArrayLike
 ) -> Estimate:
-    """`sum(x_a)/sum(y_a) - sum(x_b)/sum(y_b)` with the jackknife of `ratio_estimate`, units left out of both together.
+    """`sum(x_a)/sum(y_a) - sum(x_b)/sum(y_b)` with the jackknife of `ratio_estimate`, of `[N]` units left
+    out of both together.
 
     Equal denominators (perplexity: L-1 tokens in every document) make it the mean of paired differences with n - 1
     degrees of freedom; unequal ones (key tokens) weight by tokens. It carries the skewness of the differences.
@@ -68,8 +69,8 @@ def paired_difference(
     denominators_b: ArrayLike,
     confidence: float = 0.95,
 ) -> Paired:
-    """Difference of two pooled ratios on the same documents, e.g. of mean nll or of bits per byte, and its t test,
-    corrected for skewness (`Estimate`).
+    """Difference of two pooled ratios on the same documents `[N]`, e.g. of mean nll or of bits per byte, and its t
+    test, corrected for skewness (`Estimate`).
 
     Differences that are all exactly 0 are no difference, and known to be so: p = 1, interval [0, 0].
 
@@ -90,7 +91,7 @@ def paired_ratio(
     denominators_b: ArrayLike,
     confidence: float = 0.95,
 ) -> Paired:
-    """Perplexity of a over perplexity of b: exp of `paired_difference` of summed nll over tokens.
+    """Perplexity of a over perplexity of b, of `[N]` units each: exp of `paired_difference` of summed nll over tokens.
 
     Raises:
         ValueError: as `paired_difference`.
@@ -100,7 +101,7 @@ def paired_ratio(
 
 
 def mcnemar_exact(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Paired:
-    """Difference of two success rates on the same trials: exact McNemar p and the Bonett-Price interval.
+    """Difference of two success rates on the same trials `[N]`: exact McNemar p and the Bonett-Price interval.
 
     p is the two-sided binomial test of the discordant trials (McNemar 1947, exact form); no discordant trial: p = 1.
     The interval adds one trial to each kind of discordance (Bonett & Price 2012, doi:10.3102/1076998611411915), so it
@@ -127,7 +128,7 @@ def mcnemar_exact(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Paire
 
 
 def holm(pvalues: Sequence[float] | ArrayLike) -> list[float]:
-    """Holm's (1979) adjusted p values, in the order given: reject where adjusted <= alpha, at any dependence.
+    """Holm's (1979) adjusted p values `[M]`, in the order given: reject where adjusted <= alpha, at any dependence.
 
     `adjusted_(i) = max over j <= i of min(1, (m - j + 1) * p_(j))`, p sorted ascending. No p values: an empty list.
 

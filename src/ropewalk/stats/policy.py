@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ropewalk.stats.best import ASSUMING, distinct
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.column import Column
-from ropewalk.stats.intervals import FloatArray
+from ropewalk.stats.intervals import ALPHA, FloatArray
 from ropewalk.stats.sequential import Left, Look, Standing, judge
 
 Why = Literal["decided", "precision", "budget", "everything read"]
@@ -78,7 +78,7 @@ def next_step(
     outcomes: Outcomes,
     schedule: Sequence[Look],
     *,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
     precision: float | None = None,
     budget: int | None = None,
 ) -> Step:

@@ -69,7 +69,7 @@ def lengthened(t: float, skewness: float, n: int) -> float:
 
 
 def shortened(t: ArrayLike, skewness: ArrayLike, n: int) -> FloatArray:
-    """The t >= 0 that `lengthened` would make this one, 0 where none would."""
+    """The t >= 0 that `lengthened` would make this one, 0 where none would; all of the same shape."""
     a = np.maximum(0.0, np.asarray(skewness, dtype=np.float64)) / math.sqrt(n)
     beyond = np.maximum(0.0, np.asarray(t, dtype=np.float64) - a / 4)
     return 2 * beyond / (1 + np.sqrt(1 + 2 * a * beyond))
@@ -102,7 +102,7 @@ class Pooled:
 
 
 def pooled(numerators: ArrayLike, denominators: ArrayLike) -> Pooled:
-    """Pooled ratio R and its delete-one changes `-(x_i - R*y_i) / (sum(y) - y_i)`.
+    """Pooled ratio R of `[N]` units and its delete-one changes `-(x_i - R*y_i) / (sum(y) - y_i)`.
 
     Raises:
         ValueError: no units, unequal lengths, a non-finite value, y < 0, x != 0 where y = 0, or y = 0 throughout.
@@ -126,7 +126,7 @@ def pooled(numerators: ArrayLike, denominators: ArrayLike) -> Pooled:
 
 
 def ratio_estimate(numerators: ArrayLike, denominators: ArrayLike) -> Estimate:
-    """Pooled ratio with its jackknife standard error: `se^2 = (n-1)/n * sum_i change_i^2`.
+    """Pooled ratio of `[N]` units with its jackknife standard error: `se^2 = (n-1)/n * sum_i change_i^2`.
 
     Equal denominators make it exactly the standard error of the mean with n - 1 degrees of freedom. Unequal ones
     (key tokens) have max(1, effective - 1): with n - 1 and the linearised error of the textbooks (Cochran 1977, 6.4),
@@ -141,7 +141,7 @@ def ratio_estimate(numerators: ArrayLike, denominators: ArrayLike) -> Estimate:
 
 
 def ratio_interval(numerators: ArrayLike, denominators: ArrayLike, confidence: float = 0.95) -> Interval:
-    """t interval of a pooled ratio, e.g. summed nll over scored tokens per document; see `ratio_estimate`.
+    """t interval of a pooled ratio of `[N]` units, e.g. summed nll over scored tokens; see `ratio_estimate`.
 
     The perplexity is `ratio_interval(...).exp()`.
 

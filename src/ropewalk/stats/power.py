@@ -7,13 +7,17 @@ import math
 import numpy as np
 from scipy import optimize, special
 
+from ropewalk.stats.intervals import ALPHA
+
+CHANCE = 0.8
+"""Of finding a difference that is there, where a plan asks how many documents it takes."""
 MOST_UNITS = 1_000_000
 """Beyond this many documents the answer is "this cannot be measured this way"."""
 _NODE_Q, _WEIGHT2_Q = np.polynomial.legendre.leggauss(200)
 _AT_Q, _WEIGHT_Q = (_NODE_Q + 1) / 2, _WEIGHT2_Q / 2
 
 
-def power(n: int, difference: float, standard_deviation: float, alpha: float = 0.05) -> float:
+def power(n: int, difference: float, standard_deviation: float, alpha: float = ALPHA) -> float:
     """Chance that a two-sided paired t test of n normal units finds a true mean difference.
 
     The normal power given the sample's standard deviation, averaged over the chi distribution of the latter by
@@ -33,7 +37,7 @@ def power(n: int, difference: float, standard_deviation: float, alpha: float = 0
 
 
 def units_needed(
-    difference: float, standard_deviation: float, *, alpha: float = 0.05, chance: float = 0.8
+    difference: float, standard_deviation: float, *, alpha: float = ALPHA, chance: float = CHANCE
 ) -> int | None:
     """Smallest number of documents at which `power` reaches `chance`; None if a million would not do.
 
@@ -56,7 +60,7 @@ def units_needed(
     return many
 
 
-def detectable(n: int, standard_deviation: float, *, alpha: float = 0.05, chance: float = 0.8) -> float:
+def detectable(n: int, standard_deviation: float, *, alpha: float = ALPHA, chance: float = CHANCE) -> float:
     """Smallest true mean difference that n documents find with the given chance, in the unit of standard_deviation.
 
     Raises:
@@ -85,7 +89,7 @@ def smallest_mcnemar_p(trials: int) -> float:
     return min(1.0, 2.0 ** (1 - trials))
 
 
-def trials_needed(comparisons: int, alpha: float = 0.05) -> int:
+def trials_needed(comparisons: int, alpha: float = ALPHA) -> int:
     """Fewest trials at which even the clearest result survives Holm's correction over so many comparisons.
 
     Raises:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from ropewalk.stats.best import best_set
 from ropewalk.stats.blocks import Block
-from ropewalk.stats.intervals import FloatArray
+from ropewalk.stats.intervals import ALPHA, FloatArray
 
 TRIED = 8
 """Documents left out in turn, those with the most leverage."""
@@ -32,7 +32,7 @@ class Without:
     members: tuple[str, ...]
 
 
-def most_influential(block: Block, alpha: float = 0.05) -> Without | None:
+def most_influential(block: Block, alpha: float = ALPHA) -> Without | None:
     """The document without which the best set differs most, and that set; None if no document changes it.
 
     Tried are the TRIED documents with the most leverage: those that pull some difference from the observed best
@@ -47,7 +47,7 @@ def most_influential(block: Block, alpha: float = 0.05) -> Without | None:
     return most if most is not None and set(most.members) != members else None
 
 
-def by_ranks(block: Block, alpha: float = 0.05) -> tuple[str, ...]:
+def by_ranks(block: Block, alpha: float = ALPHA) -> tuple[str, ...]:
     """Those whose mean rank over documents cannot be told from the lowest one, lowest first.
 
     Within every document the configurations are ranked; two mean ranks differ if they are further apart than Nemenyi's

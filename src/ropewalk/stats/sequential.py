@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 from ropewalk.stats.best import best_set
 from ropewalk.stats.blocks import Block
+from ropewalk.stats.intervals import ALPHA
 from ropewalk.stats.paired import Paired
 
 FIRST = 4
@@ -87,7 +88,7 @@ def looks(units: int, windows: int = 1, *, first: int = FIRST) -> tuple[Look, ..
     return (*early, Look(units=units, windows=windows, share=1 - EARLY * bool(parts)))
 
 
-def judge(standing: Standing, block: Block, look: Look, alpha: float = 0.05) -> Standing:
+def judge(standing: Standing, block: Block, look: Look, alpha: float = ALPHA) -> Standing:
     """The standing after a look at the outcomes of those in the running.
 
     Args:

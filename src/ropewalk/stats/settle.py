@@ -10,9 +10,8 @@ import numpy as np
 
 from ropewalk.stats.best import best_set
 from ropewalk.stats.blocks import Block
-from ropewalk.stats.power import units_for_width, units_needed, with_windows
-
-CHANCE = 0.8
+from ropewalk.stats.intervals import ALPHA
+from ropewalk.stats.power import CHANCE, units_for_width, units_needed, with_windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +30,7 @@ class Needed:
     units_if_equal: int | None
 
 
-def needed(block: Block, *, precision: float, alpha: float = 0.05, windows: int | None = None) -> tuple[Needed, ...]:
+def needed(block: Block, *, precision: float, alpha: float = ALPHA, windows: int | None = None) -> tuple[Needed, ...]:
     """For every rival that cannot be told from the observed best, fewest units first; empty where all is settled.
 
     Args:
@@ -67,7 +66,7 @@ def needed(block: Block, *, precision: float, alpha: float = 0.05, windows: int 
     return tuple(sorted(found, key=lambda each: math.inf if each.units is None else each.units))
 
 
-def documents_for(block: Block, precision: float, alpha: float = 0.05) -> dict[int, int | None]:
+def documents_for(block: Block, precision: float, alpha: float = ALPHA) -> dict[int, int | None]:
     """Documents that make every interval among those that may be the best reach no further than the precision, by
     windows of each: 1, 2, 4 and 8 where their worth is known, else as many as were measured. None if a million would
     not do; empty where nothing is open.

@@ -3,7 +3,6 @@ again, so whatever dialect wrote such files is scored as it is."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 
 from ropewalk.corpus.documents import on_disk
 from ropewalk.errors import ExperimentError
-from ropewalk.files import read_regular
+from ropewalk.files import read_regular, sha256
 
 NEW_TOKENS = {"niah": 128, "vt": 30, "cwe": 120, "fwe": 50, "qa": 32}
 """New tokens of an answer, by the beginning of a task's name."""
@@ -103,7 +102,7 @@ def _named(root: Path, path: Path) -> File:
 
 def digest(file: File) -> str:
     """16 hex digits of what a file holds."""
-    return hashlib.sha256(_bytes(file)).hexdigest()[:16]
+    return sha256(_bytes(file))[:16]
 
 
 def _bytes(file: File) -> bytes:

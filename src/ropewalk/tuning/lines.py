@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ropewalk.report.wording import change, number, points, probability
+from ropewalk.stats.findings.finding import share
+from ropewalk.stats.intervals import Interval
 from ropewalk.tuning.markdown import aligned
 
 Result = Mapping[str, Any]
@@ -21,7 +24,7 @@ def _table(found: Result) -> list[list[str]]:
     for prompts, each in list(found["judge"]["retrieval"].items())[1:]:
         names += [f"{prompts} {n}" for n in each["against_most"]]
         for row, own in zip(body, each["rows"].values(), strict=True):
-            row += [f"{share:.2g}" for share in own.values()]
+            row += [share(found) for found in own.values()]
     return [names, *body]
 
 
@@ -35,9 +38,9 @@ def _rows(found: Result) -> list[list[str]]:
     body = [
         [
             row["label"],
-            *(f"{row['perplexity'][n]:.4g}" for n in lengths),
-            f"{row['beyond']:.4g}",
-            *(f"{row[counted['name']][n]:.2g}" for n in keys),
+            *(number(row["perplexity"][n]) for n in lengths),
+            number(row["beyond"]),
+            *(share(row[counted["name"]][n]) for n in keys),
         ]
         for row in rows
     ]
@@ -50,7 +53,7 @@ def headline(found: Result) -> str:
     parts = []
     for label, why in ((judge["best_named"], ", the best named method of the tuning set"), ("truncate", "")):
         ratio = judge["against"][label]["beyond"]
-        parts.append(f"{change(ratio)} against {label}{why} ({_told(ratio)})")
+        parts.append(f"{_change(ratio)} against {label}{why} ({_told(ratio)})")
     count = judge["against"]["truncate"]["beyond"]["n"]
     return (
         f"The tuned scheme {found['winner']['fingerprint']} ({found['what']}) changes perplexity between "
@@ -83,12 +86,12 @@ def comparisons(found: Result) -> list[str]:
     said = []
     for label in dict.fromkeys((other, "none")):
         each = judge["against"][label]
-        parts = [f"{change(ratio)} at {n}" for n, ratio in each["perplexity"].items()]
+        parts = [f"{_change(ratio)} at {n}" for n, ratio in each["perplexity"].items()]
         said.append(f"perplexity against {label}: {', '.join(parts)}.")
     if keeper is not None:
         counted = judge["counted"]
         pairs = judge["against"][keeper][counted["name"]]
-        parts = [f"{100 * each['value']:+.0f} points at {n} (p {each['p']:.2g})" for n, each in pairs.items()]
+        parts = [f"{points(each['value'])} at {n} (p {probability(each['p'])})" for n, each in pairs.items()]
         said.append(
             f"{counted['items']} found against {keeper}, the named method best at the probes: {', '.join(parts)}; "
             f"exact McNemar over {next(iter(pairs.values()))['n']} trials a length."
@@ -110,7 +113,7 @@ def retrieval(found: Result) -> list[str]:
     said, counted = list[str](), found["judge"]["counted"]
     for prompts, each in found["judge"]["retrieval"].items():
         parts = [
-            f"{100 * own['value']:+.0f} points at {n} (p {own['p']:.2g}, {own['label']})"
+            f"{points(own['value'])} at {n} (p {probability(own['p'])}, {own['label']})"
             for n, own in each["against_most"].items()
         ]
         said.append(
@@ -123,7 +126,7 @@ def retrieval(found: Result) -> list[str]:
 def promise(found: Result) -> str:
     """What the window pays, and whether that is within the bound."""
     cost = found["short_cost"]
-    paid = ", ".join(f"{change(ratio)} at {n}" for n, ratio in cost["perplexity"].items()) or "not asked at any length"
+    paid = ", ".join(f"{_change(ratio)} at {n}" for n, ratio in cost["perplexity"].items()) or "not asked at any length"
     if cost["bound"] is None:
         return f"inside the window, against the unscaled model: {paid}."
     told = {None: "not judged: give a length inside the window", True: "kept", False: "broken"}[cost["kept"]]
@@ -145,7 +148,7 @@ def seeds(found: Result) -> list[str]:
 
 def _spread(each: Mapping[str, Any], count: int) -> str:
     return (
-        f"of {count} seeds {each['worst']} has {change(each['beyond'])} perplexity beyond the window against "
+        f"of {count} seeds {each['worst']} has {_change(each['beyond'])} perplexity beyond the window against "
         f"{each['best']}, the two furthest apart, on {each['beyond']['n']} documents of the judge."
     )
 
@@ -156,9 +159,5 @@ def sides(found: Result) -> str:
     return f"tuned on {', '.join(split['search'])}; judged on {', '.join(split['judge'])}."
 
 
-def change(ratio: Mapping[str, Any]) -> str:
-    """A ratio of perplexities with its interval, as a change."""
-    text = f"{100 * (ratio['value'] - 1):+.1f} %"
-    if ratio["low"] is None:
-        return text
-    return f"{text} [{100 * (ratio['low'] - 1):+.1f}, {100 * (ratio['high'] - 1):+.1f}]"
+def _change(ratio: Mapping[str, Any]) -> str:
+    return change(Interval(value=ratio["value"], low=ratio["low"], high=ratio["high"], n=ratio["n"]))

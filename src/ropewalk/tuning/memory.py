@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ropewalk.errors import ModelError
+from ropewalk.experiment.memory import amount
 from ropewalk.models.size import ModelSize, size_of
 from ropewalk.scoring.head import CHUNK_BYTES
 from ropewalk.scoring.memory import weight_bytes
@@ -55,6 +56,6 @@ def _refuse(size: ModelSize, length: int, free: int) -> None:
         return
     fits = next((n for n in range(length // GRAIN * GRAIN, 0, -GRAIN) if step_bytes(size, n) <= free), 0)
     raise ModelError(
-        f"--length {length}: a step of tuning takes {step_bytes(size, length) / 1e9:.1f} GB beside the weights, and "
-        f"{max(0, free) / 1e9:.1f} GB are free for it; the longest length that fits is {fits}."
+        f"--length {length}: a step of tuning takes {amount(step_bytes(size, length))} beside the weights, "
+        f"and {amount(max(0, free))} are free for it; the longest length that fits is {fits}."
     )

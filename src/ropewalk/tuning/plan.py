@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ropewalk.experiment.memory import amount
 from ropewalk.experiment.prepare import Prepared, Progress, prepare
 from ropewalk.experiment.schema import Experiment
 from ropewalk.methods.none import shipped
@@ -125,7 +126,7 @@ def lines(found: Plan, request: Request) -> list[str]:
     needed = found.weights_bytes + found.step_bytes
     return [
         f"{found.what} for {request.length} tokens, tuned on {tuned} documents and judged on {judged} others.",
-        f"Memory: {needed / 1e9:.2f} GB on {found.device}, {found.weights_bytes / 1e9:.2f} GB of them weights.",
+        f"Memory: {amount(needed)} on {found.device}, {amount(found.weights_bytes)} of them weights.",
         f"A step takes {found.step_s:.3g} s (probed): {found.steps} steps of {found.seeds} "
         f"{'seed' if found.seeds == 1 else 'seeds'} take {found.seeds * found.steps * found.step_s:.0f} s.",
         f"Named methods and judgement feed {found.pass_tokens / 1e6:.1f} M tokens, at most {found.pass_s:.0f} s; "

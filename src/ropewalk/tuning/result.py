@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from ropewalk.scheme import Scheme
+from ropewalk.stats.measured import NONE
 from ropewalk.tuning.asked import Tuning
 from ropewalk.tuning.named import Candidate, best_of_each
 from ropewalk.tuning.objective import Score
 from ropewalk.tuning.state import State
-from ropewalk.tuning.verdict import UNSCALED, Verdict
+from ropewalk.tuning.verdict import Verdict
 
 SCHEMA = 1
 TUNED, TRUNCATE = "tuned", "truncate"
@@ -46,7 +47,7 @@ def rivals(best: Mapping[str, Candidate], *, asked: bool) -> tuple[str, str | No
     Both are chosen on the tuning set alone. A rival chosen for how well it does before the judge is flattered by the
     judge's own luck, and the winner is called worse than it about twice as often as said (docs/statistics.md).
     """
-    scaled = [each for each in best.values() if each.label != UNSCALED]
+    scaled = [each for each in best.values() if each.label != NONE]
     other = min(scaled, key=lambda each: each.score.long).label
     probed = {each.label: each.score.retrieval for each in best.values() if each.score.retrieval is not None}
     keeper = min(probed, key=probed.__getitem__) if probed else other
@@ -137,7 +138,7 @@ def _retrieval(judged: Verdict, named: Sequence[str]) -> dict[str, Any]:
 def _short_cost(tuning: Tuning, judged: Verdict) -> dict[str, Any]:
     """What the window pays on the judge's documents, by length, and whether the promise about it is kept."""
     bound = tuning.scene.goal.max_short_cost
-    ratios = judged.against(UNSCALED)["perplexity"]
+    ratios = judged.against(NONE)["perplexity"]
     paid = {n: ratio for n, ratio in ratios.items() if int(n) <= tuning.scene.window}
     kept = None if bound is None or not paid else all(each["value"] <= 1 + bound for each in paid.values())
     return {"bound": bound, "kept": kept, "perplexity": paid}

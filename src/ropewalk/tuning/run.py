@@ -27,6 +27,7 @@ from ropewalk.methods.near_far import near_far
 from ropewalk.models import LoadedModel
 from ropewalk.scheme import Positions, Scheme
 from ropewalk.scoring import Split, fast, split
+from ropewalk.stats.measured import NONE
 from ropewalk.tuning import asked, descent, judging, memory, named, parameters, winner
 from ropewalk.tuning.asked import Request, Tuning
 from ropewalk.tuning.bench import Bench
@@ -39,7 +40,7 @@ from ropewalk.tuning.named import Candidate, best_of_each, first
 from ropewalk.tuning.objective import Outcome, score
 from ropewalk.tuning.result import TRUNCATE, TUNED, Tuned, chosen, result
 from ropewalk.tuning.state import State
-from ropewalk.tuning.verdict import UNSCALED, Verdict
+from ropewalk.tuning.verdict import Verdict
 
 IDENTITY = "identity.json"
 MOST = 10_000_000
@@ -94,7 +95,7 @@ def tune(
         with fast(model, parts, compiled=False, longest=max(tuning.scene.lengths)) as quick:
             bench = judging.tuning_bench(tuning.scene, quick)
             methods = named.measured(tuning.scene, bench, out, lambda done, total: report("named methods", done, total))
-        start = first([each for each in methods.values() if each.label != UNSCALED])
+        start = first([each for each in methods.values() if each.label != NONE])
         ends = [_descent(tuning, parts, methods, start, seed, out, report) for seed in request.seeds]
         report("judging", 0, 0)
         with fast(model, parts, compiled=False, longest=max(tuning.scene.lengths)) as quick:
@@ -152,7 +153,7 @@ def _descent(
             model=model,
             material=tuning.material,
             weights=request.weights,
-            none=next(each.rotation for each in methods.values() if each.label == UNSCALED),
+            none=next(each.rotation for each in methods.values() if each.label == NONE),
             what=tuning.what,
             seed=seed,
             out=out,
@@ -175,7 +176,7 @@ def _scored(
     outcome = bench.outcomes([scheme], scene.window, scene.short)[0]
     if not isinstance(outcome, Outcome):
         raise ExperimentError(f"tune: seed {seed} has no losses on the tuning set: {outcome}.")
-    unscaled = next(each.outcome for each in methods.values() if each.label == UNSCALED)
+    unscaled = next(each.outcome for each in methods.values() if each.label == NONE)
     return Tuned(seed=seed, scheme=scheme, state=state, score=score(outcome, unscaled, scene.goal))
 
 
@@ -194,7 +195,7 @@ def _judged(tuning: Tuning, methods: Mapping[Any, Candidate], found: list[Tuned]
     """Rows of the verdict: what won, every seed where there are several, `truncate`, and each method at its best."""
     best = {each.label: Scheme(rotation=each.rotation) for each in best_of_each(dict(methods)).values()}
     seeds = {each.label: each.scheme for each in found} if len(found) > 1 else {}
-    truncated = Scheme(rotation=best[UNSCALED].rotation, context=max(2, tuning.scene.window // 2))
+    truncated = Scheme(rotation=best[NONE].rotation, context=max(2, tuning.scene.window // 2))
     return {TUNED: chosen(found).scheme} | seeds | {TRUNCATE: truncated} | best
 
 

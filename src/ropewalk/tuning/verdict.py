@@ -19,8 +19,6 @@ from ropewalk.stats.clusters import clustered
 from ropewalk.stats.column import Column
 from ropewalk.stats.paired import Paired
 
-UNSCALED = "none"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Verdict:

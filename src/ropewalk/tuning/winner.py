@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from ropewalk.methods.tuned_file import SCHEMA
 from ropewalk.rope import RopeGeometry
 from ropewalk.scheme import Scheme
 from ropewalk.tuning.pairs import Turning
 
-SCHEMA = 1
 FILE = "winner.safetensors"
 KEY = "ropewalk"
 

@@ -52,6 +52,14 @@ def spread(interval: Interval) -> str:
     return f"95 % interval {percent(interval.low)} to {percent(interval.high)}"
 
 
+def spelled(interval: Interval, form: str) -> str:
+    """A value with its interval, both in a format such as `.2g`: `12.3 [11.2, 13.5]`; without one, the value alone."""
+    value = format(interval.value, form)
+    if interval.low is None or interval.high is None:
+        return value
+    return f"{value} [{format(interval.low, form)}, {format(interval.high, form)}]"
+
+
 def as_json(interval: Interval) -> dict[str, float | int | None]:
     """A 95 % interval as evidence; null also for what a float cannot hold (JSON has no infinity)."""
     ends = {"value": interval.value, "low": interval.low, "high": interval.high}
@@ -61,4 +69,9 @@ def as_json(interval: Interval) -> dict[str, float | int | None]:
 
 def shown(column: Column, value: float) -> str:
     """A value of the results table as a reader knows it: a share in per cent."""
-    return f"{100 * value:.0f} %" if column.counts else f"{value:.4g}"
+    return share(value) if column.counts else f"{value:.4g}"
+
+
+def share(value: float) -> str:
+    """A share of what was asked, in whole per cent: 0.85 reads `85 %`."""
+    return f"{100 * value:.0f} %"

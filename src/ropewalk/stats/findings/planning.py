@@ -10,16 +10,15 @@ from scipy import special
 from ropewalk.stats.best import best_set, distinct
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.findings.finding import Finding, percent
-from ropewalk.stats.findings.quality import ALPHA, deciding_block
-from ropewalk.stats.intervals import Interval
+from ropewalk.stats.findings.quality import deciding_block
+from ropewalk.stats.intervals import ALPHA, Interval
 from ropewalk.stats.measured import Measured
 from ropewalk.stats.paired import difference_estimate
-from ropewalk.stats.power import MOST_UNITS, detectable, units_needed
+from ropewalk.stats.power import CHANCE, MOST_UNITS, detectable, units_needed
 
 ENOUGH_DOCUMENTS = 8
 MOST_ERRORS = 5.0
 """Standard errors that a difference may have to reach after correction before documents count as few."""
-CHANCE = 0.8
 
 
 def few_documents(run: Measured) -> list[Finding]:

@@ -10,10 +10,10 @@ from ropewalk.stats.best import ASSUMING, best_set
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.compare import Comparison, compare_to
 from ropewalk.stats.findings.finding import Finding, as_json, listed, percent, shown, spread
+from ropewalk.stats.intervals import ALPHA
 from ropewalk.stats.measured import NONE, TRUNCATE, Measured
 from ropewalk.stats.paired import holm
 
-ALPHA = 0.05
 Direction = Literal["better", "worse", "unknown"]
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from ropewalk.stats.column import Column
 from ropewalk.stats.effective import THRESHOLD
 from ropewalk.stats.findings.finding import Finding
+from ropewalk.stats.intervals import ALPHA
 from ropewalk.stats.measured import NONE, Measured, Row
 from ropewalk.stats.power import smallest_mcnemar_p, trials_needed
 
 ENOUGH_TRIALS = 20
-ALPHA = 0.05
 
 
 def baseline_fails(run: Measured) -> list[Finding]:
