@@ -263,7 +263,6 @@ def variants() -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
-<<<<<<< HEAD
 def _llama_cpp(python: Path, models: Sequence[str]) -> None:
     """Of strand alone: its server takes text, and random models have none."""
     assert set(models) <= {"strand"}
@@ -278,71 +277,6 @@ def _llama_cpp(python: Path, models: Sequence[str]) -> None:
         for number, (fault, (method, params)) in enumerate(variants().items()):
             out = scratch / f"{number}.gguf"
             options = export.Options(gguf=plain, out=out)
-=======
-def live(python: str, engine: str, *models: str) -> None:
-    """Each fault in the engine's own server, asked for yarn with factor 4; of vLLM one process, which forks."""
-    print(f"| model | fault in {engine} | called | rms of it | rms of what was asked for |\n|---|---|---|---|---|")
-    with ExitStack() as stack:
-        running: Any = live_servers.running
-        if engine == "vllm":
-            running = stack.enter_context(live_servers.vllm_forks(Path(python))).running
-        for name in models or ("strand",):
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            started = {"vllm": _vllm, "llama.cpp": _llama_cpp}[engine](Path(python), scratch, name)
-            _faults_of(name, started, running, {"llama.cpp": "llama-cpp-python"}.get(engine, engine))
-
-
-def _faults_of(model: str, started: Iterator[Any], running: Any, kind: str) -> None:
-    """A row per fault of one model."""
-    spec = ModelSpec(id=str(next(started)))
-    loaded, about = load(spec, dtype="float32"), describe(spec)
-    ids, bos = command.tokens(loaded.tokenizer, None, 1000, bos_first=kind == "llama-cpp-python")
-    asked = request(about.geometry, "yarn", {"factor": 4}, len(ids), about.checkpoint)
-    hypotheses = library(asked, bos=bos)
-    local = losses(loaded, ids, hypotheses)
-    for name, line in started:
-        try:
-            with running(line) as url:
-                server = endpoint.server_at(url, len(ids))
-                assert servers.kind_of(server) == kind
-                found = match(servers.losses(server, kind, ids, loaded.tokenizer.decode).nll, local)
-        except RuntimeError as wrong:
-            print(f"| {model} | {name} | not started | | |", flush=True)
-            print(name, wrong, file=sys.stderr, flush=True)
-            continue
-        called = "none fits" if found.found is None else hypotheses[found.found].name
-        far = [found.apart[index] for index in (found.nearest, 0)]
-        said = " | ".join("-" if each is None else f"{each.rms:.2g}" for each in far)
-        print(f"| {model} | {name} | {called} | {said} |", flush=True)
-
-
-def _vllm(python: Path, scratch: Path, model: str) -> Iterator[Any]:
-    """The model, and then each fault's name and command line: stock overrides, written by hand."""
-    directory = (
-        Path(str(builtin.locate("strand", weights=True)[0])) if model == "strand" else saved(model, scratch / "m")
-    )
-    yield "strand" if model == "strand" else directory
-    theta = describe(ModelSpec(id=str(directory))).geometry.rope_theta
-    for name, (method, params) in variants().items():
-        rope = {"rope_type": {"none": "default"}.get(method, method), "rope_theta": theta, **params}
-        if method == "yarn":
-            rope = {"original_max_position_embeddings": 256, **rope}
-        overrides = {"max_position_embeddings": 256 if method == "linear" else 1024, "rope_parameters": rope}
-        yield name, live_servers.vllm(python, directory, 1001, overrides)
-
-
-def _llama_cpp(python: Path, scratch: Path, model: str) -> Iterator[Any]:
-    """The same: rewritten files, and one with flags on top of it."""
-    assert model == "strand"  # its server takes text alone, and random models have none
-    vocabulary = Path(str(builtin.locate("strand", weights=False)[0])) / "tokenizer.json"
-    model = load(ModelSpec(id="strand"), dtype="float32").model
-    plain = gguf_models.write(scratch / "strand.gguf", model, tokenizer_json=vocabulary)
-    yield str(plain)
-    for number, (name, (method, params)) in enumerate(variants().items()):
-        out = scratch / f"{number}.gguf"
-        options = export.Options(gguf=plain, out=out)
-        try:
->>>>>>> main
             export.run(method, "llama.cpp", model=str(plain), params=params, length=1024, options=options)
             with live_servers.running(live_servers.llama_cpp(python, out, 1000)) as url:
                 row, said = _cell(fault, *here.named(url))

@@ -100,14 +100,9 @@ def _server(url: str, spec: ModelSpec, options: Options) -> Diagnosis:
         server=engine.name,
         asked=said(options.method, asked),
         hypotheses=hypotheses,
-<<<<<<< HEAD
         match=matched,
         rounding=rounding,
-        line=_line(found, asked, options.method, kind),
-=======
-        match=match(engine.nll.astype(np.float64), losses(model, ids, hypotheses)),
         line=_line(asked, kind),
->>>>>>> main
     )
 
 
