@@ -48,7 +48,7 @@ def test_an_answer_without_end(name: str, target: str | None, raw: Callable[...,
     assert "it is longer than any that was asked for" in refusal(url, model, target=target)
 
 
-@pytest.mark.parametrize("target", [None, *servers.KINDS])
+@pytest.mark.parametrize("target", [None, *servers.kinds()])
 def test_an_answer_that_drips(
     target: str | None, raw: Callable[..., Any], model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,7 +57,7 @@ def test_an_answer_that_drips(
     assert "gives no answer (" in refusal(url, model, target=target)
 
 
-@pytest.mark.parametrize("target", [None, *servers.KINDS])
+@pytest.mark.parametrize("target", [None, *servers.kinds()])
 @pytest.mark.parametrize("code", [302, 308])
 def test_no_redirect_is_followed_and_no_secret_sent(
     code: int, target: str | None, raw: Callable[..., Any], model: Path, monkeypatch: pytest.MonkeyPatch
