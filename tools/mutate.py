@@ -40,7 +40,7 @@ PACKAGES = {
     "stats": ("tests/stats", "tests/report"),
     "report": ("tests/report",),
     "metrics": ("tests/metrics", "tests/experiment", "tests/tasks"),
-    "export": ("tests/export", "tests/cli", "tests/diagnose"),
+    "export": ("tests/export", "tests/cli", "tests/diagnose", "tests/trust"),
 }
 """Folders with the tests of each package."""
 GOLDEN = (
