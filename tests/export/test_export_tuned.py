@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ def test_a_directory_holds_the_gains_beside_linked_weights(
     text, notes = exported("hf", source, file, out=out, check=True)
     assert json.loads(text)["max_position_embeddings"] == LENGTH  # what it was tuned for
     assert f"2 tensors hold the gains, in {SHARD}; rounding them to float32 moved no number by more than" in notes
+    (moved,) = re.findall(r"by more than (\S+) %", notes)
+    assert float(moved) <= 100 * 2**-24 * 1.01  # half a unit in the last place
     assert "difference at most 0.000% (allowed 0.1%)" in notes
     assert digests(source) == before
     assert (out / ONLY).samefile(source / "model.safetensors")

@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,7 +93,32 @@ def test_these_runs_show_every_kind_of_finding() -> None:
     assert kinds == {f.kind for run in RUNS.values() for f in findings(run)}
 
 
+def keys() -> list[str]:
+    """Each kind of finding with every key of its evidence, in this module's runs."""
+    found = {f"{f.kind}: {path}" for run in RUNS.values() for f in findings(run) for path in _paths(f.evidence)}
+    return sorted(found)
+
+
+def _paths(value: Any, before: str = "") -> Iterator[str]:
+    if isinstance(value, Mapping) and all(re.fullmatch(r"[a-z_]+", str(key)) for key in value):
+        for key, item in value.items():
+            yield from _paths(item, f"{before}.{key}" if before else str(key))
+    elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+        yield from _paths(value[0], f"{before}[]")
+    else:
+        yield before
+
+
+def test_scripts_find_evidence_by_its_names() -> None:
+    """`python tests/stats/test_evidence.py` writes the names again."""
+    assert keys() == (Path(__file__).parent / "golden_evidence.txt").read_text(encoding="utf-8").splitlines()
+
+
 def test_a_number_from_nowhere_is_noticed() -> None:
     evidence = {"length": 8192, "label": "yarn 4"}
     finding = Finding(kind="x", sentence="At 8,192, yarn 4 is 3.1 % better.", evidence=evidence, severity="note")
     assert unexplained(finding) == ["3.1"]
+
+
+if __name__ == "__main__":
+    (Path(__file__).parent / "golden_evidence.txt").write_text("\n".join(keys()) + "\n", encoding="utf-8")
