@@ -11,6 +11,7 @@ from studies import study
 from ropewalk.experiment.held import Held
 from ropewalk.report.recommend import recommend
 from ropewalk.report.story import bars, story
+from ropewalk.stats.findings.finding import percent
 
 METHODS = {"linear": {"factor": 4}, "yarn": {"factor": 4}, "llama3": {"factor": 4}}
 HELD = Held(metric="passkey", length=8192, kept=1024, count=2, n=20)
@@ -36,9 +37,12 @@ def test_the_sentence_says_what_the_table_says(found):
     assert count(found, best.label) == max(count(found, row.label) for row in found.run.rows if row.method in METHODS)
     said = re.search(r"for ([+-][\d.]+) % perplexity inside the window", first)
     assert float(said[1]) == pytest.approx(100 * (best.cost.ratio.value - 1), abs=0.051)
-    assert f"By next-token loss alone {by_loss.choice.label} is best and " in first
+    other = by_loss.choice
+    finds = f" ({count(found, other.label)} of 20, for {percent(other.cost.ratio.value)} perplexity inside the window)"
+    assert f"By next-token loss alone {other.label} is best{finds if other.label != best.label else ''} and " in first
     assert first.endswith("dropping the context, which can hold 2 of the 20.")
-    assert serve.split(maxsplit=2)[2].startswith(f"ropewalk export {best.method} --model org/model -p factor=4")
+    served = recommend(found.run, 8192).choice
+    assert serve.split(maxsplit=2)[2].startswith(f"ropewalk export {served.method} --model org/model -p factor=4")
     assert own.startswith("Your own model:  ropewalk init MODEL")
 
 
