@@ -98,8 +98,8 @@ def _lost(study: Study, answer: Recommendation, said: str) -> str:
     kept = _kept(study)
     holds = f", which can hold {kept.count} of the {kept.n}" if kept and against else ""
     beside = f" {against}{holds}" if against else ""
-    finds = "" if choice.found is None or choice.label == said else f" ({_of(choice.found.value, choice.found.n)}{_cost(choice)})"
-    return f"By next-token loss alone {choice.label} is best{finds}{beside}."
+    finds = f" ({_of(choice.found.value, choice.found.n)}{_cost(choice)})" if choice.found else ""
+    return f"By next-token loss alone {choice.label} is best{finds if choice.label != said else ''}{beside}."
 
 
 def _of(share: float, n: int) -> str:
