@@ -1,8 +1,10 @@
 """How often elimination while measuring is wrong, and how many passes it saves: seeded simulations, and a replay.
 
-    python benchmarks/deciding.py [--runs 400] [--replay LOSSES.npz|RUN]
+    python benchmarks/deciding.py [--runs 1000] [--configurations 2 7 44] [--documents 8 16 32 64] [--passkeys]
+    python benchmarks/deciding.py --replay LOSSES.npz|RUN [--runs 40]
 
-Prints Markdown. Simulated: configurations of which none differs, or some do, in the designs of benchmarks/claims.py;
+Prints Markdown, a line for each number of configurations and documents; each line has a seed of its own, so that it is
+the same alone. Simulated: configurations of which none differs, or some do, in the designs of benchmarks/claims.py;
 an error is that one which is truly best has left at any look. Replayed: losses of a real model (tools/window_losses.py)
 or of a complete run, in random orders of documents; passes saved, what was left over at the end, and false alarms among
 configurations whose documents were dealt out again so that no two differ. Beside it stand what one test at the end
@@ -13,6 +15,7 @@ with kinds of documents as blocks and without, which are to be compared with eac
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -162,19 +165,22 @@ def errs(rule: Rule, draw: Draw, rng: np.random.Generator, c: int, n: int, *, ap
     return not best <= kept
 
 
-def simulated(runs: int) -> Iterator[str]:
-    """Share of runs with an error, by design."""
-    yield f"| error at any look, 8 / 16 / 32 / 64 documents | {' | '.join(DESIGNS)} |"
+def simulated(runs: int, configurations: Sequence[int], documents: Sequence[int]) -> Iterator[str]:
+    """Share of runs with an error, by design; beside each number of configurations, half of seven or more are worse."""
+    yield f"| error at any look, {runs} runs | {' | '.join(DESIGNS)} |"
     yield "|---|" + "---|" * len(DESIGNS)
-    for c, apart in ((2, False), (7, False), (44, False), (44, True)):
-        cells = [
-            " / ".join(f"{_rate(draw, c, n, runs, apart=apart):.2f}".removeprefix("0") for n in (8, 16, 32, 64))
-            for draw in DESIGNS.values()
-        ]
-        yield f"| {c} configurations{', half of them worse' * apart} | {' | '.join(cells)} |"
-    rng = np.random.default_rng(SEED)
-    rates = [f"{np.mean([passkeys_err(rng, c, n) for _ in range(runs)]):.3f}" for c in (7, 44) for n in (20, 100)]
-    yield f"passkeys, 7 then 44 configurations, 20 / 100 trials: {' / '.join(rates)}"
+    kinds = itertools.product(configurations, (False, True))
+    for c, apart in kinds:
+        for n in documents if c > 2 or not apart else ():
+            rates = (f"{_rate(draw, c, n, runs, apart=apart):.3f}".removeprefix("0") for draw in DESIGNS.values())
+            yield f"| {c} configurations{', half of them worse' * apart}, {n} documents | {' | '.join(rates)} |"
+
+
+def simulated_passkeys(runs: int, configurations: Sequence[int]) -> Iterator[str]:
+    """The same of trials."""
+    for c, n in itertools.product(configurations, (20, 100)):
+        rng = np.random.default_rng([SEED, c, n])
+        yield f"passkeys, {c} configurations, {n} trials: {np.mean([passkeys_err(rng, c, n) for _ in range(runs)]):.3f}"
 
 
 def _rate(draw: Draw, c: int, n: int, runs: int, *, apart: bool) -> float:
@@ -266,9 +272,18 @@ def _replay(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=400)
+    parser.add_argument("--configurations", type=int, nargs="+", default=[2, 7, 44])
+    parser.add_argument("--documents", type=int, nargs="+", default=[8, 16, 32, 64])
+    parser.add_argument("--passkeys", action="store_true", help="Trials instead of documents.")
     parser.add_argument("--replay", type=Path)
     asked = parser.parse_args()
-    for line in simulated(asked.runs) if asked.replay is None else replayed(asked.replay, asked.runs):
+    if asked.replay is not None:
+        lines = replayed(asked.replay, asked.runs)
+    elif asked.passkeys:
+        lines = simulated_passkeys(asked.runs, asked.configurations)
+    else:
+        lines = simulated(asked.runs, asked.configurations, asked.documents)
+    for line in lines:
         print(line, flush=True)
 
 

@@ -2,8 +2,9 @@
 
     python benchmarks/diagnose.py matrix      faults x five models, stock transformers behind a server
     python benchmarks/diagnose.py healthy     twenty servers without a fault: other methods, models, roundings
-    python benchmarks/diagnose.py time        a whole diagnosis with strand and with SmolLM2
-    python benchmarks/diagnose.py live PYTHON vllm|llama.cpp [MODEL ...]   the same faults in an engine that PYTHON has
+    python benchmarks/diagnose.py time THREADS [MODEL ...]   a whole diagnosis with strand and with SmolLM2
+    python benchmarks/diagnose.py live PYTHON vllm|llama.cpp [MODEL ...]   the same faults in an engine that PYTHON has;
+                                              MODEL is a first word of the table's heads, and vLLM's are kept in build/
 
 Prints a table of Markdown each.
 """
@@ -15,9 +16,9 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,17 @@ sys.path += [str(Path(__file__).parents[1] / "tests" / part) for part in ("", "d
 import gguf_models
 import injected
 import live_servers
-from engines import saved
+import vllm_faults
 from faulty_servers import answers, rebuilt, serving
+from kept import keep, kept
 
 import checkpoints
 from ropewalk.diagnosis import command, servers
 from ropewalk.diagnosis.hypothesis import Hypothesis
 from ropewalk.diagnosis.library import library
-from ropewalk.diagnosis.match import Match, match
+from ropewalk.diagnosis.match import Match
+from ropewalk.diagnosis.rounding import judged
 from ropewalk.diagnosis.score import losses
-from ropewalk.errors import RopewalkError
 from ropewalk.export import command as export
 from ropewalk.export import endpoint
 from ropewalk.export.checkpoint import describe
@@ -65,19 +67,26 @@ class Bench:
         """What a server at an address is called."""
         server = endpoint.server_at(url, len(self.ids))
         kind = target or servers.kind_of(server)
-        found = match(servers.losses(server, kind, self.ids, self.loaded.tokenizer.decode).nll, self.local)
+        nll = servers.losses(server, kind, self.ids, self.loaded.tokenizer.decode).nll
+        found, _ = judged(self.loaded, self.ids, self.hypotheses, self.local, nll)
         return "none fits" if found.found is None else self.hypotheses[found.found].name, found
 
 
 @contextmanager
-def bench(served: injected.Served, params: dict[str, Any] | None = None, method: str | None = None) -> Iterator[Bench]:
+def bench(
+    served: injected.Served,
+    params: dict[str, Any] | None = None,
+    method: str | None = None,
+    *,
+    bos_first: bool = False,
+) -> Iterator[Bench]:
     """A model on disk, loaded, with its hypotheses scored."""
     with tempfile.TemporaryDirectory() as scratch:
         words = checkpoints.tokenizer(bos=True)
         name = "strand" if served.name == "strand" else str(checkpoints.save(Path(scratch) / "m", served.make(), words))
         spec = ModelSpec(id=name)
         loaded, found = load(spec, dtype="float32"), describe(spec)
-        ids, bos = command.tokens(loaded.tokenizer, None, served.length)
+        ids, bos = command.tokens(loaded.tokenizer, None, served.length, bos_first=bos_first)
         asked = request(
             found.geometry,
             served.method if method is None else method,
@@ -99,20 +108,15 @@ def bench(served: injected.Served, params: dict[str, Any] | None = None, method:
 
 def matrix() -> None:
     """Which fault is called what."""
-    cells: dict[str, dict[str, str]] = {}
+    cells: Cells = {}
     for served in SERVED:
         with bench(served) as here:
             for name, model, change in injected.faults(served, served.make(), bos=bool(here.bos)):
                 with serving(answers(model, change)) as url:
-                    called, found = here.named(url)
-                apart = found.apart[0]
-                far = "" if apart is None else f" ({apart.rms:.2g})"
-                row = name.split(" ")[0] + " N" if name.startswith("window ") else name.rstrip("0123456789 ")
-                cells.setdefault(row, {})[served.name] = ("named" if called == name else f"**{called}**") + far
-                print(served.name, name, "->", called, flush=True, file=sys.stderr)
-    print("| fault | " + " | ".join(each.name for each in SERVED) + " |\n|---|" + "---|" * len(SERVED))
-    for name, row in cells.items():
-        print(f"| {name} | " + " | ".join(row.get(each.name, "-") for each in SERVED) + " |")
+                    row, said = _cell(name, *here.named(url))
+                cells.setdefault(row, {})[served.name] = said
+                print(served.name, name, "->", said, flush=True, file=sys.stderr)
+    _table(cells, [each.name for each in SERVED])
 
 
 def eight_bits(weight: torch.Tensor) -> torch.Tensor:
@@ -159,10 +163,11 @@ def healthy() -> None:
                 count += 1
 
 
-def timed() -> None:
+def timed(threads: str, *names: str) -> None:
     """Seconds of a whole diagnosis, model loading and server's answer included."""
-    print("| model | tokens | hypotheses | wall s | CPU s |\n|---|---|---|---|---|")
-    for name, length in (("strand", 1024), ("smollm2", 1024)):
+    torch.set_num_threads(int(threads))
+    print("| model | tokens | hypotheses | threads | wall s | CPU s |\n|---|---|---|---|---|---|")
+    for name, length in ((name, command.LENGTH) for name in names or ("strand", "smollm2")):
         model = load(ModelSpec(id=name), dtype="float32").model
         own = model.config.rope_parameters["rope_theta"], model.config.max_position_embeddings
         with serving(answers(rebuilt(model, injected.yarn(*own)))) as url:
@@ -172,11 +177,79 @@ def timed() -> None:
             wall, cpu = time.perf_counter() - start, time.process_time() - used
         assert isinstance(found, command.Diagnosis)
         assert found.healthy
-        print(f"| {name} | {length} | {len(found.hypotheses)} | {wall:.1f} | {cpu:.1f} |", flush=True)
+        print(f"| {name} | {length} | {len(found.hypotheses)} | {threads} | {wall:.1f} | {cpu:.1f} |", flush=True)
+
+
+Cells = dict[str, dict[str, str]]
+"""Fault -> model -> what it was called."""
+
+
+def _cell(name: str, called: str, found: Match) -> tuple[str, str]:
+    """The row of a fault, and what stands in it."""
+    apart = found.apart[0]
+    far = "" if apart is None else f" ({apart.rms:.2g})"
+    return _row(name), ("named" if called == name else f"**{called}**") + far
+
+
+def _row(name: str) -> str:
+    return name.split(" ")[0] + " N" if name.startswith("window ") else name.rstrip("0123456789 ")
+
+
+def _table(cells: Cells, names: Sequence[str]) -> None:
+    print("| fault | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
+    for fault, row in cells.items():
+        print(f"| {fault} | " + " | ".join(row.get(each, "-") for each in names) + " |")
+
+
+def live(python: str, engine: str, *models: str) -> None:
+    """Each fault in the engine's own server, what is done kept in build/."""
+    {"vllm": _vllm, "llama.cpp": _llama_cpp}[engine](Path(python), models)
+
+
+def _vllm(python: Path, models: Sequence[str]) -> None:
+    """Of every model, in forks of one process."""
+    names = models or [each.name for each in SERVED]
+    chosen = [each for name in names for each in SERVED if each.name.startswith(name)]
+    name = "live-vllm"
+    done = kept(name)
+    with ExitStack() as stack:
+        forks = stack.enter_context(live_servers.vllm_forks(python))  # imports vLLM while hypotheses are scored
+        for served in (replace(each, length=min(each.length, 1000)) for each in chosen):
+            with bench(served) as here:
+                for fault, model, _ in injected.faults(served, served.make(), bos=bool(here.bos)):
+                    if f"{served.name}: {fault}" in done:
+                        continue
+                    if vllm_faults.impossible(fault):
+                        done[f"{served.name}: {fault}"] = [_row(fault), "impossible"]
+                        continue
+                    start = time.perf_counter()
+                    done[f"{served.name}: {fault}"] = _in_vllm(here, fault, model, forks, python)
+                    keep(name, done)
+                    print(f"{served.name}: {fault}", done[f"{served.name}: {fault}"][1], file=sys.stderr, end=" ")
+                    print(f"{time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
+    cells: Cells = {}
+    for key, (row, said) in done.items():
+        cells.setdefault(row, {})[key.partition(":")[0]] = said
+    _table(cells, [each.name for each in chosen])
+    for fault, why in vllm_faults.IMPOSSIBLE.items():
+        print(f"\n{fault}: impossible in vLLM: {why}.")
+
+
+def _in_vllm(here: Bench, fault: str, model: Any, forks: live_servers.Forks, python: Path) -> tuple[str, str]:
+    directory = Path(here.spec.id)
+    if here.spec.id == "strand":
+        directory = Path(str(builtin.locate("strand", weights=True)[0]))
+    told = vllm_faults.overrides(here.served, fault, model)
+    try:
+        with forks.running(live_servers.vllm(python, directory, len(here.ids), told)) as url:
+            return _cell(fault, *here.named(url))
+    except RuntimeError as wrong:
+        print(fault, wrong, file=sys.stderr, flush=True)
+        return _row(fault), "not started"
 
 
 def variants() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Faults as methods, for engines that are given them as what they are: by the name that they must get."""
+    """Faults as methods, for llama.cpp, which is given them in files: by the name that they must get."""
     factor = 0.1 * math.log(4) + 1
     return {
         "as asked": ("yarn", {"factor": 4}),
@@ -190,74 +263,26 @@ def variants() -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
-def live(python: str, engine: str, *models: str) -> None:
-    """Each fault in the engine's own server, asked for yarn with factor 4; of vLLM one process, which forks."""
-    print(f"| model | fault in {engine} | called | rms of it | rms of what was asked for |\n|---|---|---|---|---|")
-    with ExitStack() as stack:
-        running: Any = live_servers.running
-        if engine == "vllm":
-            running = stack.enter_context(live_servers.vllm_forks(Path(python))).running
-        for name in models or ("strand",):
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            started = {"vllm": _vllm, "llama.cpp": _llama_cpp}[engine](Path(python), scratch, name)
-            _faults_of(name, started, running, {"llama.cpp": "llama-cpp-python"}.get(engine, engine))
-
-
-def _faults_of(model: str, started: Iterator[Any], running: Any, kind: str) -> None:
-    """A row per fault of one model."""
-    spec = ModelSpec(id=str(next(started)))
-    loaded, about = load(spec, dtype="float32"), describe(spec)
-    ids, bos = command.tokens(loaded.tokenizer, None, 1000, bos_first=kind == "llama-cpp-python")
-    asked = request(about.geometry, "yarn", {"factor": 4}, len(ids), about.checkpoint)
-    hypotheses = library(asked, bos=bos)
-    local = losses(loaded, ids, hypotheses)
-    for name, line in started:
-        try:
-            with running(line) as url:
-                server = endpoint.server_at(url, len(ids))
-                assert servers.kind_of(server) == kind
-                found = match(servers.losses(server, kind, ids, loaded.tokenizer.decode).nll, local)
-        except RuntimeError as wrong:
-            print(f"| {model} | {name} | not started | | |", flush=True)
-            print(name, wrong, file=sys.stderr, flush=True)
-            continue
-        called = "none fits" if found.found is None else hypotheses[found.found].name
-        far = [found.apart[index] for index in (found.nearest, 0)]
-        said = " | ".join("-" if each is None else f"{each.rms:.2g}" for each in far)
-        print(f"| {model} | {name} | {called} | {said} |", flush=True)
-
-
-def _vllm(python: Path, scratch: Path, model: str) -> Iterator[Any]:
-    """The model, and then each fault's name and command line: stock overrides, written by hand."""
-    directory = (
-        Path(str(builtin.locate("strand", weights=True)[0])) if model == "strand" else saved(model, scratch / "m")
-    )
-    yield "strand" if model == "strand" else directory
-    theta = describe(ModelSpec(id=str(directory))).geometry.rope_theta
-    for name, (method, params) in variants().items():
-        rope = {"rope_type": {"none": "default"}.get(method, method), "rope_theta": theta, **params}
-        if method == "yarn":
-            rope = {"original_max_position_embeddings": 256, **rope}
-        overrides = {"max_position_embeddings": 256 if method == "linear" else 1024, "rope_parameters": rope}
-        yield name, live_servers.vllm(python, directory, 1001, overrides)
-
-
-def _llama_cpp(python: Path, scratch: Path, model: str) -> Iterator[Any]:
-    """The same: rewritten files, and one with flags on top of it."""
-    assert model == "strand"  # its server takes text alone, and random models have none
-    vocabulary = Path(str(builtin.locate("strand", weights=False)[0])) / "tokenizer.json"
-    model = load(ModelSpec(id="strand"), dtype="float32").model
-    plain = gguf_models.write(scratch / "strand.gguf", model, tokenizer_json=vocabulary)
-    yield str(plain)
-    for number, (name, (method, params)) in enumerate(variants().items()):
-        out = scratch / f"{number}.gguf"
-        options = export.Options(gguf=plain, out=out)
-        try:
+def _llama_cpp(python: Path, models: Sequence[str]) -> None:
+    """Of strand alone: its server takes text, and random models have none."""
+    assert set(models) <= {"strand"}
+    cells: Cells = {}
+    with (
+        bench(replace(SERVED[0], length=1000), bos_first=True) as here,
+        tempfile.TemporaryDirectory() as name,
+    ):
+        scratch = Path(name)
+        vocabulary = Path(str(builtin.locate("strand", weights=False)[0])) / "tokenizer.json"
+        plain = gguf_models.write(scratch / "strand.gguf", here.loaded.model, tokenizer_json=vocabulary)
+        for number, (fault, (method, params)) in enumerate(variants().items()):
+            out = scratch / f"{number}.gguf"
+            options = export.Options(gguf=plain, out=out)
             export.run(method, "llama.cpp", model=str(plain), params=params, length=1024, options=options)
-        except RopewalkError as wrong:
-            print(f"| {name} | not run: {wrong} | | | |")
-            continue
-        yield name, live_servers.llama_cpp(python, out, 1000)
+            with live_servers.running(live_servers.llama_cpp(python, out, 1000)) as url:
+                row, said = _cell(fault, *here.named(url))
+                cells[row] = {"strand": said}
+                print("strand", fault, said, file=sys.stderr, flush=True)
+    _table(cells, ["strand"])
 
 
 def main() -> None:

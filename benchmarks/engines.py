@@ -29,6 +29,7 @@ from transformers.utils import logging
 sys.path += [str(Path(__file__).parents[1] / "tests" / part) for part in ("", "models", "export")]
 
 import tiny_models
+from kept import keep, kept
 from live_servers import QUIET
 
 from ropewalk.errors import RopewalkError
@@ -114,18 +115,19 @@ def main() -> None:
 
 
 def table() -> None:
-    """A row per method, a column per model."""
+    """A row per method, a column per model; models that are done are kept in build/."""
     python, target, names = Path(sys.argv[1]), sys.argv[2], sys.argv[3:] or MODELS
-    cells: dict[str, dict[str, str]] = {method: {} for method in METHODS}
-    version = ""
-    for name in names:
+    done = kept(f"engines-{target}")
+    for name in (name for name in names if name not in done):
         with tempfile.TemporaryDirectory() as scratch:
-            version = one(python, target, name, Path(scratch), cells) or version
-        print(name, {method: row[name] for method, row in cells.items()}, file=sys.stderr, flush=True)
-    print(f"{target} {version}, float32, largest difference of a token in nats\n")
+            done[name] = one(python, target, name, Path(scratch))
+        keep(f"engines-{target}", done)
+        print(name, done[name], file=sys.stderr, flush=True)
+    versions = sorted({done[name]["version"] for name in names})
+    print(f"{target} {', '.join(versions)}, float32, largest difference of a token in nats\n")
     print("| method | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
-    for method, row in cells.items():
-        print(f"| {method} | " + " | ".join(row[name] for name in names) + " |")
+    for method in METHODS:
+        print(f"| {method} | " + " | ".join(done[name][method] for name in names) + " |")
 
 
 def roundings(*names: str) -> None:
@@ -158,18 +160,18 @@ def _ids(loaded: LoadedModel) -> Any:
     return np.random.default_rng(0).integers(3, vocabulary, LENGTH).astype(np.int32)
 
 
-def one(python: Path, target: str, name: str, scratch: Path, cells: dict[str, dict[str, str]]) -> str | None:
-    """Fill a model's column; the engine's version."""
+def one(python: Path, target: str, name: str, scratch: Path) -> dict[str, str]:
+    """A model's column, and the engine's version."""
     spec = ModelSpec(id="strand" if name == "strand" else str(saved(name, scratch / "model")))
     found, loaded = describe(spec), load(spec, dtype="float32")
     ids = _ids(loaded)
-    cases, schemes = {}, {}
+    cases, schemes, cells = {}, {}, dict[str, str]()
     for method, params in METHODS.items():
         try:
             asked = request(found.geometry, method.split(",")[0], params, LENGTH, found.checkpoint)
             overrides = _overrides(target, asked)
         except RopewalkError as wrong:
-            cells[method][name] = f"refused: {str(wrong)[:60]}"
+            cells[method] = f"refused: {str(wrong)[:60]}"
             continue
         cases[method] = {"model": found.source.location, "ids": ids.tolist(), "length": LENGTH, "overrides": overrides}
         schemes[method] = Scheme(rotation=asked.rotation)
@@ -177,8 +179,8 @@ def one(python: Path, target: str, name: str, scratch: Path, cells: dict[str, di
     ours = losses(loaded.model, ids, tuple(schemes.values()))
     for method, local in zip(schemes, ours, strict=True):
         there = got[method]
-        cells[method][name] = there if isinstance(there, str) else f"{np.abs(np.array(there) - local).max():.1g}"
-    return str(got["version"])
+        cells[method] = there if isinstance(there, str) else f"{np.abs(np.array(there) - local).max():.1g}"
+    return {"version": str(got["version"])} | cells
 
 
 def _overrides(target: str, asked: Request) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -78,9 +79,6 @@ def vllm_forks(python: Path) -> Iterator[Forks]:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            if process.stdout.readline().strip() != "ready":
-                log.seek(0)
-                raise RuntimeError(f"vLLM cannot be imported: {log.read()[-3000:]}")
             yield Forks(process=process, log=log)
         finally:
             process.stdin.close()
@@ -100,10 +98,9 @@ class Forks:
         """As the function of that name; of the command only what follows its module counts."""
         port = _free_port()
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write(json.dumps([*command[3:], "--port", str(port)]) + "\n")
         self.process.stdin.flush()
-        fork = int(self.process.stdout.readline())
+        fork = self._fork()
         url = f"http://127.0.0.1:{port}"
         try:
             _wait(url, lambda: None if _alive(fork) else 1)
@@ -112,8 +109,19 @@ class Forks:
             self.log.seek(0)
             raise RuntimeError(f"{wrong}: {self.log.read()[-20000:]}") from wrong
         finally:
-            if _alive(fork):
-                os.kill(fork, signal.SIGKILL)  # nothing of it is kept
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(fork, signal.SIGKILL)  # nothing of it is kept
+
+    def _fork(self) -> int:
+        """Its process id, once vLLM is imported."""
+        assert self.process.stdout is not None
+        said = self.process.stdout.readline().strip()
+        if said == "ready":
+            return self._fork()
+        if not said:
+            self.log.seek(0)
+            raise SystemExit(f"vLLM cannot be imported: {self.log.read()[-3000:]}")
+        return int(said)
 
 
 def _alive(process: int) -> bool:

@@ -11,5 +11,5 @@ import ropewalk as rw
 asked = {"tasks": ["next_word"], "include_path": str(Path(__file__).parent / "lm_eval_tasks")}
 linear = {"linear": {"factor": [4, 16]}}
 run = rw.sweep("strand", methods=linear, lengths=[256], metrics={"lm_eval": asked}, out="next_word")
-found = run.frame()
-print(found[["label", "value", "ci_low", "ci_high", "n"]].to_string(index=False))
+right = run.samples().pivot(index="unit", columns="label", values="numerator")[run.frame()["label"]]
+print(right.agg(["mean", "count"]).T, right.sub(right["none"], axis=0).agg(["mean", "sem"]).T, sep="\n\nagainst none\n")

@@ -40,10 +40,17 @@ PACKAGES = {
     "stats": ("tests/stats", "tests/report"),
     "report": ("tests/report",),
     "metrics": ("tests/metrics", "tests/experiment", "tests/tasks"),
-    "export": ("tests/export", "tests/cli", "tests/diagnose"),
+    "export": ("tests/export", "tests/cli", "tests/diagnose", "tests/trust"),
 }
 """Folders with the tests of each package."""
-GOLDEN = ("test_golden_files", "test_golden_drawn", "test_twins", "test_golden_words", "test_golden")
+GOLDEN = (
+    "test_golden_files",
+    "test_golden_drawn",
+    "test_twins",
+    "test_golden_words",
+    "test_golden",
+    "test_golden_exports",
+)
 """Files of tests that hold numbers, pictures and words of whole reports; the last places go to those of the folder."""
 NEAREST = 10
 IMPORTED = ("torch", "transformers", "scipy.stats", "pandas", "altair", "vl_convert", "pydantic", "typer", "gguf")
@@ -266,7 +273,7 @@ def nearest(edit: Mutation, count: int) -> list[str]:
         return bool(slow.search(path.name)), -times, golden
 
     named = sorted(files, key=rank)
-    whole = [path for path in named[count:] if path.stem in GOLDEN[:3]]
+    whole = [path for path in named[count:] if path.stem in GOLDEN[:4]]
     return [str(path.relative_to(ROOT)) for path in [*named[: count - len(whole)], *whole]]
 
 

@@ -18,13 +18,13 @@ from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, Answers, Failure, Split, fast, score_shared, split
 from ropewalk.scoring.budget import batch_tokens
 from ropewalk.scoring.decoding import PromptRow, generate_shared
-from ropewalk.tasks.lm_eval_items import NEW_TOKENS, installed
+from ropewalk.tasks.lm_eval_items import ADDED, NEW_TOKENS, installed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What a document gives to a metric, `metric` as lm-eval calls it, filter included: over all documents numerators
-    add up, and denominators. Metrics of whole sets, such as BLEU, give nothing by document and are left out."""
+    add up, and denominators. Metrics of whole sets, such as BLEU or F1 of labels, give nothing by document."""
 
     scheme: str
     task: str
@@ -47,7 +47,7 @@ def evaluate(
         limit: documents per task.
 
     Raises:
-        ExperimentError: lm-eval is not installed, or knows no such task.
+        ExperimentError: lm-eval is not installed, or knows no such task; or all metrics of one are of the whole set.
         ModelError: a document failed, so nothing could be compared.
     """
     lm_eval = installed("lm_eval")
@@ -62,13 +62,38 @@ def evaluate(
             except (KeyError, ValueError) as error:
                 raise ExperimentError(f"lm_eval: {error}; `lm-eval ls tasks` lists what there is.") from error
             for task, samples in out["samples"].items():
-                found += (each for sample in samples for each in _results(label, task, sample))
+                of_sets = _of_whole_sets(out["configs"][task])
+                own = [each for sample in samples for each in _results(label, task, sample, of_sets)]
+                if samples and not own:
+                    raise ExperimentError(
+                        f"lm_eval: {task}: {', '.join(samples[0]['metrics'])} is a number of the whole set, in which "
+                        "no document has a share, so nothing pairs; leave the task out."
+                    )
+                found += own
     return found
 
 
-def _results(scheme: str, task: str, sample: Mapping[str, Any]) -> Iterator[Result]:
+def _of_whole_sets(config: Mapping[str, Any]) -> frozenset[str]:
+    """The metrics of a task that do not add up over documents."""
+    registry = installed("lm_eval.api.registry")
+    names = {each: name for name, each in registry.AGGREGATION_REGISTRY.items()}
+    found = set[str]()
+    for given in config.get("metric_list") or ():
+        metric = given["metric"]
+        if "aggregation" in given:
+            aggregation = names.get(given["aggregation"], given["aggregation"])
+        else:
+            aggregation = names.get(registry.get_metric_aggregation(metric), "mean")
+        if isinstance(metric, str) and aggregation not in ADDED:
+            found.add(metric)
+    return frozenset(found)
+
+
+def _results(scheme: str, task: str, sample: Mapping[str, Any], of_sets: frozenset[str]) -> Iterator[Result]:
     """The numbers of one document under one filter: single ones, or sums with weights."""
     for name in sample["metrics"]:
+        if name in of_sets:
+            continue
         numbers = sample[name] if isinstance(sample[name], tuple) else (sample[name], 1.0)
         if len(numbers) == 2 and all(isinstance(number, int | float) for number in numbers):
             yield Result(

@@ -61,6 +61,7 @@ FROZEN = {
         "--format",
         "--json",
         "--csv",
+        "--partial",
     },
     "merge": {"DIRECTORIES", "--out"},
     "status": {"DIRECTORY", "--json"},

@@ -97,6 +97,17 @@ def test_a_choice_that_was_asked_for_is_marked(tenth, finished_copy, said_first,
     assert text.index(sentence) < text.index("Confidence: ")
 
 
+@pytest.mark.parametrize("format", ["table", "md"])
+def test_tables_of_a_part_say_so_themselves(format, finished_copy, ropewalk):
+    cut(finished_copy, 5)
+    said = ropewalk("results", finished_copy, "--format", format, "--partial")
+    assert " ".join(said.out.split()).startswith(f"From part of a run: {Run.read(finished_copy).missing} ")
+    assert (said.code, said.err) == (0, "")
+    plain = ropewalk("results", finished_copy, "--format", format)
+    assert said.out.endswith(plain.out)
+    assert json.loads(ropewalk("results", finished_copy, "--partial", "--json").out)
+
+
 def test_python_is_warned_and_the_tables_agree(finished_copy):
     cut(finished_copy, 5)
     with pytest.warns(UnfinishedRun, match=r"/copy: \d+ of 32 cells are not measured yet; `ropewalk.sweep` with the"):

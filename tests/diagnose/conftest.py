@@ -7,3 +7,5 @@ from pathlib import Path
 
 for group in ("models", "export"):
     sys.path.append(str(Path(__file__).parents[1] / group))
+
+from raw_servers import raw as raw  # noqa: E402

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 import injected
 import pytest
 import torch
-from faulty_servers import rebuilt, serving
+from faulty_servers import logprobs, rebuilt, serving
 
 import checkpoints
-from ropewalk.diagnosis import command, servers
+from ropewalk.diagnosis import command, rounding, servers
 from ropewalk.diagnosis.library import library
 from ropewalk.diagnosis.match import match
 from ropewalk.diagnosis.score import losses
@@ -65,6 +68,32 @@ def test_a_server_from_end_to_end(directories: dict[str, Path]) -> None:
     assert any(line.startswith("unscaled ") for line in found.lines())
 
 
+def test_the_line_that_serves_what_was_asked_for(directories: dict[str, Path]) -> None:
+    """Of a server that answers as vLLM does."""
+    served = injected.LLAMA
+    model = rebuilt(served.make(), served.bare)
+
+    def handle(path: str, body: Any) -> Any:
+        if path == "/version":
+            return {"version": "0.32.0"}
+        if path == "/v1/models":
+            return {"data": [{"id": "served"}]}
+        ids = body["prompt"]
+        known = zip(ids[1:], logprobs(model, ids)[1:], strict=True)
+        return {"choices": [{"prompt_logprobs": [None, *({str(token): {"logprob": each}} for token, each in known)]}]}
+
+    with serving(handle) as url:
+        found = command.run(url, options(served, directories))
+    assert isinstance(found, command.Diagnosis)
+    assert found.name == "unscaled"
+    assert f"vLLM 0.32.0 at {url} runs unscaled: its rope keys did not reach the model" in found.sentence
+    line = found.sentence.partition("; expected line: ")[2].removesuffix(".")
+    words = shlex.split(line)
+    rope = json.loads(words[words.index("--hf-overrides") + 1])["rope_parameters"]
+    assert (words[:2], words[2]) == (["vllm", "serve"], str(directories[served.name]))
+    assert (rope["rope_type"], rope["attention_factor"], len(rope["long_factor"])) == ("longrope", 1.35, 16)
+
+
 def test_roundings_are_no_fault(directories: dict[str, Path]) -> None:
     """Weights in bfloat16, and in 8 bits a row, under the rotation that was asked for."""
     served = injected.GEMMA
@@ -85,6 +114,49 @@ def eight_bits(weight: torch.Tensor) -> torch.Tensor:
         return weight
     scale = weight.abs().amax(-1, keepdim=True) / 127
     return (weight / scale).round() * scale
+
+
+def test_a_model_that_magnifies_roundings_is_no_fault_either(directories: dict[str, Path]) -> None:
+    """Weights of 8 bits leave more than engines may: what they would leave here is measured, and the fault is named
+    beneath them too; another attention factor, which does not grow either, stays none."""
+    served, called = injected.LLAMA, {}
+    faults = {"as asked": {}, "truncate": {"truncate": False}, "another factor": {"attention_factor": 1.485}}
+    for name, more in faults.items():
+        model = rebuilt(served.make(), served.rope | more)
+        for parameter in model.parameters() if name != "another factor" else ():
+            parameter.data = eight_bits(parameter.data)
+        with serving(injected.answers(model, lambda ids: ids)) as url:
+            called[name] = command.run(url, options(served, directories, length=512))
+        assert isinstance(called[name], command.Diagnosis)
+    assert {name: found.name for name, found in called.items()} == {
+        "as asked": "as asked",
+        "truncate": "truncate",
+        "another factor": None,
+    }
+    found = called["as asked"]
+    assert found.healthy
+    assert found.match.apart[0].rms > 0.2
+    assert found.rounding == pytest.approx(found.match.apart[0].rms, rel=0.3)  # which is of other roundings
+    would = f"; weights of 8 bits would leave {found.rounding:.2g}"
+    assert any(f"nats/token off (root mean square{would})" in line for line in found.lines())
+    assert "; weights of 8 bits would leave " in called["another factor"].sentence
+    assert found.plain()["rounding"] == found.rounding
+
+
+def test_rounding_leaves_the_model_as_it_was(directories: dict[str, Path]) -> None:
+    model = load(ModelSpec(id=str(directories[injected.LLAMA.name])), dtype="float32").model
+    before = {name: (id(each), each.clone()) for name, each in model.named_parameters()}
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        own = model(input_ids=ids).logits
+        with rounding.eight_bits(model):
+            other = model(input_ids=ids).logits
+        with pytest.raises(IndexError), rounding.eight_bits(model):
+            model(input_ids=ids + 10**6)
+        assert torch.equal(model(input_ids=ids).logits, own)
+    assert (other - own).abs().max() > 0.01
+    assert all(id(each) == before[name][0] for name, each in model.named_parameters())
+    assert all(torch.equal(each, before[name][1]) for name, each in model.named_parameters())
 
 
 def test_a_rotation_that_is_no_hypothesis(directories: dict[str, Path]) -> None:

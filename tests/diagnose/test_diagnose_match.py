@@ -46,6 +46,14 @@ def test_as_far_at_the_beginning_as_at_the_end_is_weights() -> None:
     assert not found.grows
 
 
+def test_more_than_engines_round_is_allowed_where_it_is_told_from_all() -> None:
+    rounded = noisy(ASKED, 0.25)
+    assert match(rounded, [ASKED, FAULT]).found is None
+    assert match(rounded, [ASKED, FAULT], 0.3).found == 0
+    assert match(rounded, [ASKED, ASKED + 1e-5, FAULT], 0.3).found is None
+    assert match(noisy(ASKED, 0.15), [ASKED, ASKED + 1e-5, FAULT], 0.3).found == 0
+
+
 def test_farther_with_position_is_a_rotation() -> None:
     grown = ASKED + np.linspace(0, 0.3, T) * np.random.default_rng(2).normal(0, 1, T)
     found = match(grown, [ASKED, FAULT])

@@ -49,6 +49,19 @@ def test_every_planned_pass_is_fed_and_hardly_any_other(asked, fed, loaded, tmp_
     assert sum(each.tokens for each in prompt_passes(prepared, budget, whole=True)) == whole
 
 
+def test_prompts_that_are_read_twice_are_planned_and_fed_once(experiment, loaded, fed, tmp_path):
+    tasks = {"tasks": ["single_noise"], "samples": 3, "generate": "all", "template": "none"}
+    methods = {"yarn": {"factor": [2, 4]}}
+    asked = ask(schema.parse(experiment(methods=methods, metrics={"tasks": tasks}, lengths=[640]), "test"), loaded)
+    prepared = prepare(asked)
+    budget = batch_tokens(loaded.model, 640)
+    planned = [each for each in prompt_passes(prepared, budget, whole=False) if each.new > 1]
+    sweep(asked, tmp_path / "run")
+    shapes = {shape: count for shape, count in fed.items() if shape[0] == 3 and shape[1] > 1}
+    assert shapes == Counter((each.rows, each.new) for each in planned)
+    assert sum(each.new for each in planned) < 3 * 640  # both readings of three samples
+
+
 def test_a_pace_is_found_from_its_own_seconds():
     pace = Pace(pass_s=0.01, token_s=1e-4, pair_s=2e-8)
     passes = [Fed(rows=1, new=16), Fed(rows=8, new=256), Fed(rows=1, new=4096)]

@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import warnings
+from pathlib import Path
 
 import pytest
 from runs_for_tests import run
+from test_executors import raw_files, rows
+from typer.testing import CliRunner
 
-from ropewalk.cli.arguments import parse_until
+from ropewalk.cli import app
+from ropewalk.cli.arguments import parse_until, read_experiment
 from ropewalk.corpus import builtin_documents
-from ropewalk.errors import CorpusError, ExperimentError, StoreError
+from ropewalk.errors import CorpusError, ExperimentError, StoreError, UnfinishedRun
+from ropewalk.execution.merge import merge
 from ropewalk.execution.pace import Stopping
 from ropewalk.execution.rerun import verify_passes
 from ropewalk.execution.run import begun
 from ropewalk.execution.shard import Shard
+from ropewalk.experiment import schema
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.report.content import content
@@ -159,16 +166,131 @@ def test_a_precision_that_the_documents_cannot_give_is_said_with_what_would(raw,
     assert "do not give the 0.0001 % that were asked for; ask for less, read more windows of each" in said
 
 
-def test_shards_cannot_know_who_left_elsewhere(raw, tmp_path):
+def test_a_kill_between_losses_and_answers_leaves_nothing_out(raw, decided, tmp_path):
+    cut = Path(shutil.copytree(decided.directory, tmp_path / "cut"))
+    with sqlite3.connect(cut / "run.sqlite") as db:
+        db.execute("DELETE FROM answers WHERE rowid % 2")
+        db.execute("DELETE FROM cells")
+    db.close()
+    assert not run(raw, cut, until=Stopping(), source="as written").missing.cells
+    assert rows(cut) == rows(decided.directory)
+
+
+@pytest.fixture(scope="module")
+def two_rounds(raw, tmp_path_factory):
+    """Two rounds by two shards, merged after each; the merged runs."""
+    folder = tmp_path_factory.mktemp("rounds")
+    merged: list[Path] = []
+    for number in (1, 2):
+        for place in (1, 2):
+            asked = {"until": Stopping(), "shard": Shard(place, 2), "reuse": merged[-1] if merged else None}
+            run(raw, folder / str(place), source="as written", **asked)
+        merged.append(folder / f"round {number}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnfinishedRun)
+            merge([folder / "2", folder / "1"], merged[-1])
+    return merged
+
+
+def test_shards_measure_rounds_and_one_process_ends_them_as_a_run_in_a_piece(raw, decided, two_rounds, tmp_path):
+    for directory, documents in zip(two_rounds, (4, 5), strict=True):
+        state = Run.read(directory).meta["decided"]
+        assert (state["why"], state["look"]["units"]) == (None, documents)
+        assert len(rows(directory)["passes"]) == 4 * documents
+        assert verify_rows(directory)[1] == []
+    whole = Path(shutil.copytree(two_rounds[1], tmp_path / "whole"))
+    assert begun(whole)[2:] == (None, Stopping())
+    run(raw, whole, until=Stopping(), source="as written")
+    assert rows(whole) == rows(decided.directory)
+    assert raw_files(whole) == raw_files(decided.directory)
+    assert Run.open(whole).meta["decided"] == decided.meta["decided"]
+
+
+def test_a_shard_that_was_cut_short_measures_its_part_of_its_round_and_no_more(raw, two_rounds, tmp_path):
+    shard = Path(shutil.copytree(two_rounds[0].parent / "1", tmp_path / "1"))
+    before = rows(shard)
+    with sqlite3.connect(shard / "run.sqlite") as db:
+        db.execute("DELETE FROM answers WHERE rowid > 36")  # after the losses of its second round
+    db.close()
+    again = {"until": Stopping(), "shard": Shard(1, 2), "source": "as written"}
+    run(raw, shard, reuse=two_rounds[0], **again)
+    assert rows(shard) == before
+    with pytest.raises(StoreError, match=r"1: is past its first round; name the merged run with --reuse\."):
+        run(raw, shard, **again)
+    with pytest.raises(StoreError, match=r"2: is a shard; merge all shards, and name what that gives\."):
+        run(raw, shard, reuse=two_rounds[0].parent / "2", **again)
+
+
+def test_a_round_follows_from_the_merged_run_alone(raw, decided, two_rounds, tmp_path):
+    other = Path(shutil.copytree(decided.directory, tmp_path / "other"))
+    with sqlite3.connect(other / "run.sqlite") as db:
+        ((text,),) = db.execute("SELECT value FROM meta WHERE key = 'identity'").fetchall()
+        del (identity := json.loads(text))["until"]
+        db.execute("UPDATE meta SET value = ? WHERE key = 'identity'", [json.dumps(identity)])
+        db.execute("DELETE FROM meta WHERE key = 'until'")
+    db.close()
+    with pytest.raises(StoreError, match=r"other: is of another run \(until is None there and .*; name their merged"):
+        run(raw, tmp_path / "1", until=Stopping(), shard=Shard(1, 2), source="as written", reuse=other)
+
+
+def test_what_failed_in_a_round_stays_failed_for_every_shard_of_the_next(raw, two_rounds, tmp_path):
+    failed = Path(shutil.copytree(two_rounds[0], tmp_path / "failed"))
+    yarn = {cell.fingerprint for cell in Run.read(failed).data.plan.cells if cell.label == "yarn factor=4"}
+    assert len(yarn) == 1
+    with sqlite3.connect(failed / "run.sqlite") as db:
+        failure = "UPDATE passes SET status = 'error', reason = 'no', file = NULL, sha256 = NULL "
+        db.execute(f"{failure} WHERE fingerprint = ? AND document = 0", [*yarn])
+        db.execute("UPDATE answers SET status = 'error', reason = 'no', answer = NULL WHERE rowid = 1")
+    db.close()
+    next_to = tmp_path / "1"
+    run(raw, next_to, until=Stopping(), shard=Shard(1, 2), source="as written", reuse=failed)
+    passes = rows(next_to)["passes"]
+    assert [(row[0], row[1], row[6]) for row in passes if row[5] != "ok"] == [(*yarn, 0, "no")]
+    assert [row[3] for row in rows(next_to)["answers"] if row[2] != "ok"] == ["no"]
+    fifth = {row[0] for row in passes if row[1] == 8}  # rows are windows, two of each document
+    assert len(fifth) == 3
+    assert not yarn & fifth
+
+
+def test_a_run_directory_is_the_experiment_that_it_recorded(decided, tmp_path):
+    recorded = Run.read(decided.directory).meta["experiment"]
+    assert read_experiment(str(decided.directory))[0].resolved() == recorded
+    changed, text = read_experiment(str(decided.directory), changes=["documents.windows=1"])
+    assert changed.resolved()["documents"] == recorded["documents"] | {"windows": 1}
+    assert schema.parse(schema.load_yaml(text, "again"), "again").resolved() == recorded
+    with pytest.raises(StoreError, match="holds no run"):
+        read_experiment(str(tmp_path))
+
+
+def test_shards_of_a_suite_do_not_go_round_by_round(raw, tmp_path):
+    suite = {name: value for name, value in raw.items() if name != "model"} | {"models": ["strand"]}
+    (tmp_path / "suite.yaml").write_text(json.dumps(suite))
+    asked = [
+        "run",
+        str(tmp_path / "suite.yaml"),
+        "--out",
+        str(tmp_path / "out"),
+        "--shard",
+        "1/2",
+        "--until",
+        "decided",
+    ]
+    found = CliRunner().invoke(app, [*asked, "--until", "decided"])
+    assert "--shard 1/2 and --until decided: go round by round, each model at its own pace" in str(found.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shard_has_no_budget(raw, tmp_path):
     with pytest.raises(ExperimentError) as refused:
-        run(raw, tmp_path / "run", until=Stopping(), shard=Shard(1, 2))
+        run(raw, tmp_path / "run", until=Stopping(budget_s=60.0), shard=Shard(1, 2))
     assert str(refused.value) == (
-        "--shard 1/2 and --until decided: who leaves depends on what all shards measure; give one of them."
+        "--shard 1/2 and --budget 60s: such a shard measures its part of one round, whatever that takes; leave "
+        "--budget out, and go on for as many rounds as there is time."
     )
     assert not (tmp_path / "run").exists()
 
 
 def test_windows_that_the_documents_do_not_hold_are_counted(raw, tmp_path):
-    with pytest.raises(CorpusError, match=r"hold (\d+); ask for at most \1, lower the longest length to \d+, or"):
+    with pytest.raises(CorpusError, match=r"hold (\d+); ask for at most \1 or lower the longest length to \d+\.$"):
         run(raw | {"documents": raw["documents"] | {"windows": 99}}, tmp_path / "run", until=Stopping())
     assert not (tmp_path / "run").exists()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raw_servers import raw as raw
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "methods"))

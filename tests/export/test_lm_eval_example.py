@@ -22,7 +22,11 @@ def test_cost_of_a_rotation_on_a_short_benchmark(tmp_path: Path) -> None:
         [sys.executable, str(EXAMPLE)], capture_output=True, text=True, cwd=tmp_path, env=quiet, check=False
     )
     assert done.returncode == 0, done.stderr
-    table = [line.split() for line in done.stdout.splitlines()]
-    acc = {" ".join(line[:-4]): float(line[-4]) for line in table if line[-1:] == ["12"]}
+    values, differences = ([line.split() for line in part.splitlines()] for part in done.stdout.split("against none"))
+    acc = {" ".join(row[:-2]): float(row[-2]) for row in values if row[-1:] == ["12.0"]}
     assert list(acc) == ["none", "linear factor=4", "linear factor=16"]
     assert acc["none"] >= 0.5  # chance is 0.25
+    paired = {" ".join(row[:-2]): row[-2:] for row in differences}
+    assert [float(number) for number in paired["none"]] == [0.0, 0.0]
+    for label in ("linear factor=4", "linear factor=16"):
+        assert abs(float(paired[label][0]) - (acc[label] - acc["none"])) < 1e-5

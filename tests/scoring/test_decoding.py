@@ -168,7 +168,7 @@ def test_out_of_memory_halves_what_goes_together(fits, monkeypatch):
     """Stores of more than so many rows do not fit; with 0 not even one does, and transformers' loop is left."""
     model = random_model("Llama")
     rows = prompts(model)
-    steps = decoding._stepped
+    steps = decoding.stepped
     tried = []
 
     def stepped(model, parts, rows, *more):
@@ -179,7 +179,7 @@ def test_out_of_memory_halves_what_goes_together(fits, monkeypatch):
 
     with fast(model, split(model), compiled=False) as parts:
         expected = outcomes(model, parts, rows, 1000, run=run)
-        monkeypatch.setattr(decoding, "_stepped", stepped)
+        monkeypatch.setattr(decoding, "stepped", stepped)
         found = outcomes(model, parts, rows, 1000, run=run)
     assert [new.tolist() for new in found] == [new.tolist() for new in expected]
     assert tried[0] == 12

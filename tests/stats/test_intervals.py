@@ -70,8 +70,16 @@ def test_no_spread_no_interval(values: list[float]) -> None:
         ([1.0], [math.inf], r"denominators\[0\]=inf"),
         ([1.0, 2.0], [1.0], "equally long, got 2 and 1"),
         ([1.0, 2.0], [1.0, 0.0], "unit 1 has numerator 2.0 over denominator 0.0"),
-        ([1.0, 2.0], [-1.0, 1.0], "unit 0 has numerator 1.0 over denominator -1.0"),
-        ([0.0, 0.0], [0.0, 0.0], "every denominator is 0"),
+        (
+            [1.0, 2.0],
+            [-1.0, 1.0],
+            "over denominator -1.0; a denominator must be > 0, or 0 together with its numerator$",
+        ),
+        (
+            [0.0, 0.0],
+            [0.0, 0.0],
+            "every denominator is 0, so there is no ratio; give such a cell no value and a reason$",
+        ),
     ],
 )
 def test_what_cannot_be_a_ratio_is_refused(x: list[float], y: list[float], message: str) -> None:

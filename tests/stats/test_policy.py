@@ -10,7 +10,7 @@ from blocks_for_tests import COLUMNS, nll_block, passkey_block
 from ropewalk.stats.policy import Outcomes, Step, next_step, sentence, widest
 from ropewalk.stats.power import power
 from ropewalk.stats.sequential import looks
-from ropewalk.stats.settle import command, documents_for, needed
+from ropewalk.stats.settle import changed, command, documents_for, needed
 
 SEED = 77
 APART = np.array([0.0, 0.004, 0.3, 1.0, 1.0, 2.0])
@@ -138,9 +138,9 @@ def test_evidence_that_would_settle_it() -> None:
 
 
 def test_the_command_that_gathers_it() -> None:
-    assert command("grid.yaml", units=12, available=17, windows=1) == (
-        "ropewalk run grid.yaml --until decided --set documents.count=12"
-    )
-    assert command("my grid.yaml", units=50, available=17, windows=2) == (
-        "ropewalk run 'my grid.yaml' --until decided --set documents.count=17 --set documents.windows=6"
+    assert changed(units=12, available=17, windows=1) == {"documents.count": 12}
+    assert changed(units=50, available=17, windows=2) == {"documents.count": 17, "documents.windows": 6}
+    assert command("my run/", {"documents.count": 17, "documents.windows": 6}) == (
+        "ropewalk run 'my run/' --until decided --set documents.count=17 --set documents.windows=6 "
+        "--reuse 'my run/' --out 'my run-more'"
     )

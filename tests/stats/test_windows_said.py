@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,9 +58,9 @@ def test_the_report_says_what_windows_gained() -> None:
 def test_what_would_settle_it_reads_more_windows_only_where_they_help() -> None:
     for own, apart, settled in ((0.0, 0.018, True), (0.5, 0.018, False)):
         run = windowed(own, apart)
-        found = settling(run, recommend(run, 4096))
+        found = settling(run, recommend(run, 4096), Path("a"))
         assert any(" windows of each of 8 documents" in line for line in found)
-        assert found[-1].startswith("ropewalk run FILE --until decided") == settled
+        assert found[-1].startswith("ropewalk run a --until decided") == settled
         assert any("However many windows are read, 17 documents would not do." in line for line in found) != settled
 
 

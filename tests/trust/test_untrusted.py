@@ -14,7 +14,7 @@ from harness import run
 
 import ropewalk as rw
 from ropewalk.cli import app, err
-from ropewalk.errors import ExperimentError, ModelError, RopewalkError, StoreError
+from ropewalk.errors import ExperimentError, ExportError, ModelError, RopewalkError, StoreError
 from ropewalk.execution.rerun import verify_passes
 from ropewalk.experiment import schema
 from ropewalk.experiment.results import Run
@@ -89,6 +89,21 @@ class TestCodeOfOthers:
             call()
         assert "a run directory cannot consent to code of others that runs here" in str(refusal.value)
         assert remedy in str(refusal.value)
+
+    @pytest.mark.parametrize("part", [{"adapter": "org/lora"}, {"quantization": {"quant_method": "bitsandbytes"}}])
+    def test_a_model_that_is_more_than_a_checkpoint_is_not_exported_from_its_run(self, run_copy, part):
+        with sqlite3.connect(run_copy / "run.sqlite") as db:
+            ((text,),) = db.execute("SELECT value FROM meta WHERE key = 'identity'").fetchall()
+            identity = json.loads(text)
+            identity["experiment"]["model"] = {"id": identity["experiment"]["model"]} | part
+            db.execute("UPDATE meta SET value = ? WHERE key = 'identity'", [json.dumps(identity)])
+        ((name, value),) = part.items()
+        with pytest.raises(ExportError) as refusal:
+            recommended(run_copy, 256)
+        assert str(refusal.value) == (
+            f"{run_copy}: its model has {name}={value!r}, which no configuration holds; merge or save that model into "
+            "a directory, and export METHOD with --model DIRECTORY."
+        )
 
     def test_the_flag_set_in_a_record_alone_runs_nothing(self, run_copy):
         with sqlite3.connect(run_copy / "run.sqlite") as db:

@@ -49,6 +49,9 @@ def results(
     format: Annotated[Format, typer.Option(help="csv and json hold every column of every row.")] = Format.table,
     as_json: JsonFlag = False,
     csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="What is missing stands above the table, and so in a file made of it.")
+    ] = False,
 ) -> None:
     """Print one row per (method, params, length, metric)."""
     from ropewalk.experiment import tabular
@@ -56,8 +59,11 @@ def results(
     from ropewalk.terminal import csv_text, say
 
     found = Run.read(directory)
-    say_missing(found.missing)
     scripts = as_json or csv or format in (Format.json, Format.csv)
+    if partial and found.missing.cells and not scripts and format is not Format.latex:
+        say(f"From part of a run: {found.missing}\n")
+    else:
+        say_missing(found.missing)
     rows = found.labelled_rows() if scripts else found.shown_rows()
     rows = tabular.chosen(rows, metrics=metric or (), lengths=length or (), methods=method or ())
     rows = tabular.ordered(rows, sort) if sort else rows
@@ -158,7 +164,7 @@ def recommend(
     if as_json:
         return print_json(recommendation_json(answer, command, missing.cells))
     said = str(missing) if missing.cells else ""
-    say(*recommendation_lines(answer, command, said, settling(found, answer)))
+    say(*recommendation_lines(answer, command, said, settling(found, answer, directory)))
     return None
 
 

@@ -177,6 +177,15 @@ def read_suite(
     return found, text
 
 
+def _recorded(directory: Path) -> str:
+    """The experiment of a run as a file of it would be."""
+    import yaml
+
+    from ropewalk.execution.run import begun
+
+    return yaml.safe_dump(begun(directory)[0].resolved(), sort_keys=False, allow_unicode=True)
+
+
 def _checked(experiment: Any) -> Any:
     from ropewalk.experiment import plan
     from ropewalk.model_spec import ModelSpec
@@ -187,11 +196,13 @@ def _checked(experiment: Any) -> Any:
 
 
 def _read_raw(file: str, model: str | None, lengths: list[str] | None, changes: list[str] | None) -> tuple[Any, str]:
-    """What a file holds, with what the command line changes in it, and its text."""
+    """What a file holds or a run directory recorded, with what the command line changes in it, and its text."""
     from ropewalk.experiment import presets, schema
 
-    preset = file.startswith("preset:")
-    text = presets.text(file.removeprefix("preset:")) if preset else schema.read(Path(file))
+    if file.startswith("preset:"):
+        text = presets.text(file.removeprefix("preset:"))
+    else:
+        text = _recorded(Path(file)) if Path(file).is_dir() else schema.read(Path(file))
     raw = schema.load_yaml(text, file)
     asked = {"model": model, "lengths": parse_lengths(lengths)}
     if isinstance(raw, dict):

@@ -58,7 +58,7 @@ def demo(
 
 @app.command(rich_help_panel=MEASURE, epilog=example("plan preset:grid-172 --no-probe"))
 def plan(
-    file: Annotated[str, typer.Argument(help="Experiment file, or preset:NAME.")],
+    file: Annotated[str, typer.Argument(help="Experiment file, preset:NAME, or a run directory.")],
     model: ModelOption = None,
     lengths: LengthsOption = None,
     changes: SetOption = None,
@@ -145,7 +145,7 @@ def _show(asked: Any, as_json: bool) -> None:
 
 @app.command(rich_help_panel=MEASURE, epilog=example("run preset:demo --out runs/demo"))
 def run(
-    file: Annotated[str, typer.Argument(help="Experiment file, or preset:NAME.")],
+    file: Annotated[str, typer.Argument(help="Experiment file, preset:NAME, or a run directory.")],
     out: Annotated[Path, typer.Option(help="Run directory; new, or of the same experiment to resume.")],
     model: ModelOption = None,
     lengths: LengthsOption = None,
@@ -260,8 +260,11 @@ def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) 
     err.print(f"{len(rows)} cells in {out}", markup=False)
     if (reuse := chosen.get("reuse")) is not None:
         err.print(_taken(found.meta, reuse), markup=False)
-    if chosen.get("until") is not None:
-        err.print(visible(said_of(found.meta["decided"])), markup=False)
+    decided = found.meta.get("decided")
+    if decided is not None and (chosen.get("shard") is None or decided["why"] is not None):
+        err.print(visible(said_of(decided)), markup=False)
+    elif decided is not None:
+        err.print(f"shard {chosen['shard']} of a round is measured; next: merge it with the others", markup=False)
     for row in failed[:5]:
         said = f"{row['label']} @ {row['length']} {row['metric']}: {row['status']}: {row['reason']}"
         err.print(visible(said), markup=False)

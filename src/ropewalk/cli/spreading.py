@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ropewalk.cli.options import MEASURE, JsonFlag, app, err, example, print_json, say_missing
+from ropewalk.errors import visible
 
 
 @app.command(rich_help_panel=MEASURE, epilog=example("merge runs/part-1 runs/part-2 --out runs/whole"))
@@ -27,6 +29,13 @@ def merge(
     found = together(directories, out)
     say_missing(found.missing)
     err.print(f"{len(found.rows())} cells in {out}", markup=False)
+    if (decided := found.meta.get("decided")) is not None:
+        from ropewalk.stats.findings.stopping import said_of
+
+        err.print(visible(said_of(decided)), markup=False)
+        if decided["why"] is None:
+            again = f"--reuse {shlex.quote(str(out))}"
+            err.print(f"next: the command of every shard again, with {again}; then merge", markup=False)
     return None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ropewalk.cli.options import err, print_json, say_missing
-from ropewalk.errors import StoreError, visible
+from ropewalk.errors import ExperimentError, StoreError, visible
 
 if TYPE_CHECKING:
     from ropewalk.experiment.suite import Suite
@@ -47,6 +47,11 @@ def run_suite(suite: Suite, source: str, out: Path, exact: bool, chosen: dict[st
     from ropewalk.experiment import suite as suites
     from ropewalk.experiment.prepare import ask
 
+    if chosen.get("shard") is not None and chosen.get("until") is not None:
+        raise ExperimentError(
+            f"--shard {chosen['shard']} and --until decided: go round by round, each model at its own pace; run the "
+            "models one at a time, with the key model, or leave one of the two out."
+        )
     for experiment in suite.experiments.values():
         ask(experiment)
     shard, until = chosen.get("shard"), chosen.get("until")

@@ -70,8 +70,9 @@ def require_windows(documents: Sequence[tuple[str, int]], longest: int, count: i
     held = holds(length, longest)
     if count > held:
         enough = sum(holds(each, longest) >= count for _, each in documents)
+        others = f", or read only the {enough} documents that hold {count}" if enough else ""
         raise CorpusError(
             f"documents.windows: {count} stretches of {longest} tokens do not fit document {name!r}: {length} tokens "
-            f"hold {held}; ask for at most {held}, lower the longest length to {length // count}, or read only the "
-            f"{enough} documents that hold {count}."
+            f"hold {held}; ask for at most {held}{',' if enough else ' or'} lower the longest length to "
+            f"{length // count}{others}."
         )

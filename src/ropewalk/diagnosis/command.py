@@ -16,8 +16,8 @@ from ropewalk.corpus.tokens import tokenize_all, wants_bos
 from ropewalk.diagnosis import servers
 from ropewalk.diagnosis.between import Between, between
 from ropewalk.diagnosis.library import library
-from ropewalk.diagnosis.match import match
 from ropewalk.diagnosis.readback import ReadBack, of_file
+from ropewalk.diagnosis.rounding import judged
 from ropewalk.diagnosis.score import losses
 from ropewalk.diagnosis.verdict import Diagnosis
 from ropewalk.errors import ExportError
@@ -94,11 +94,14 @@ def _server(url: str, spec: ModelSpec, options: Options) -> Diagnosis:
     engine = servers.losses(server, kind, ids, model.tokenizer.decode)
     given = int(np.isfinite(engine.nll).sum())
     hypotheses = library(asked, bos=bos, given=given + 1 if given < len(ids) - 2 else None)
+    local = losses(model, ids, hypotheses)
+    matched, rounding = judged(model, ids, hypotheses, local, engine.nll.astype(np.float64))
     return Diagnosis(
         server=engine.name,
         asked=said(options.method, asked),
         hypotheses=hypotheses,
-        match=match(engine.nll.astype(np.float64), losses(model, ids, hypotheses)),
+        match=matched,
+        rounding=rounding,
         line=_line(asked, kind),
     )
 

@@ -87,8 +87,14 @@ class Match:
         return self.late > RESOLUTION and self.late > GROWTH * self.early
 
 
-def match(server: NDArray[np.float64], losses: Sequence[NDArray[np.float64]]) -> Match:
+def match(server: NDArray[np.float64], losses: Sequence[NDArray[np.float64]], most: float = ENGINE_RMS) -> Match:
     """Compare a server's losses `[T - 1]` with those of every hypothesis; the first is what was asked for.
+
+    Args:
+        server: nats.
+        losses: nats, of each hypothesis.
+        most: root mean square that a hypothesis may be off, nats/token; beyond ENGINE_RMS it also has to be told from
+            every other.
 
     Raises:
         ExportError: fewer tokens than LEAST_BLOCKS blocks to compare.
@@ -111,8 +117,9 @@ def match(server: NDArray[np.float64], losses: Sequence[NDArray[np.float64]]) ->
     tied = tuple(index for index, each in enumerate(apart) if each is not None and not each.told)
     chosen = 0 if 0 in tied or (usable[0] and means[best] > EXPLAINS * means[0]) else best
     early, late = float(nearest[:EARLY].mean()), float(nearest[len(nearest) // 2 :].mean())
+    limit = most if tied == (chosen,) else min(most, ENGINE_RMS)
     return Match(
-        found=chosen if _fits(apart[chosen], early, late) else None,
+        found=chosen if _fits(apart[chosen], limit, early, late) else None,
         nearest=best,
         apart=apart,
         tied=tied,
@@ -122,9 +129,9 @@ def match(server: NDArray[np.float64], losses: Sequence[NDArray[np.float64]]) ->
     )
 
 
-def _fits(apart: Apart | None, early: float, late: float) -> bool:
+def _fits(apart: Apart | None, limit: float, early: float, late: float) -> bool:
     """Its differences are as small as an engine's roundings, and, where larger than bfloat16's, do not grow."""
-    return apart is not None and apart.rms <= ENGINE_RMS and (apart.rms <= ROUNDED or late <= GROWTH * early)
+    return apart is not None and apart.rms <= limit and (apart.rms <= ROUNDED or late <= GROWTH * early)
 
 
 def _apart(difference: NDArray[np.float64], nearest: NDArray[np.float64]) -> Apart:

@@ -22,6 +22,8 @@ class Diagnosis:
         asked: method and length in words.
         hypotheses: the library.
         match: which of them it is.
+        rounding: what weights of 8 bits would leave of the nearest, root mean square, nats/token; None where less than
+            that had to be explained.
         line: the command that serves what was asked for; None where no engine's is known.
     """
 
@@ -29,6 +31,7 @@ class Diagnosis:
     asked: str
     hypotheses: tuple[Hypothesis, ...]
     match: Match
+    rounding: float | None = None
     line: str | None = None
 
     @property
@@ -76,8 +79,11 @@ class Diagnosis:
         )
         return (
             f"{self.server} runs none of the {len(self.hypotheses)} hypotheses for {self.asked}: nearest is "
-            f"{nearest!r}, {apart.rms:.2g} nats/token off (root mean square); {shape}."
+            f"{nearest!r}, {apart.rms:.2g} nats/token off (root mean square{self._of_rounding()}); {shape}."
         )
+
+    def _of_rounding(self) -> str:
+        return "" if self.rounding is None else f"; weights of 8 bits would leave {self.rounding:.2g}"
 
     def lines(self) -> list[str]:
         """The verdict, what cannot be told from it, and the nearest hypotheses."""
@@ -88,6 +94,13 @@ class Diagnosis:
             head.append(f"It is the same here as: {', '.join(same)}.")
         if others and found.found is not None:
             head.append(f"On {found.tokens} tokens this cannot be told from: {', '.join(others)}.")
+        if found.found is not None and self.rounding is not None:
+            apart = found.apart[found.found]
+            assert apart is not None
+            head.append(
+                f"It is {apart.rms:.2g} nats/token off (root mean square{self._of_rounding()}), and told from every "
+                "other hypothesis: its weights or its cache are rounded, or an attention factor is a little off."
+            )
         if found.found is not None and found.grows:
             head.append(
                 f"The differences that are left grow with position ({found.early:.2g} to {found.late:.2g} nats): a "
@@ -125,6 +138,7 @@ class Diagnosis:
             "tied": [self.hypotheses[index].name for index in found.tied],
             "early": found.early,
             "late": found.late,
+            "rounding": self.rounding,
             "hypotheses": [self._row(index) for index in self.nearest()],
         }
 

@@ -21,12 +21,13 @@ def identity_of(asked: Asked, exact: bool, shard: Shard | None, until: Stopping 
     """What is asked of a run, as its directory keeps it.
 
     Raises:
-        ExperimentError: a part of a plan that is to stop by itself, or a metric that waits for all others.
+        ExperimentError: a time for a part of a round, or a metric that waits for all others.
     """
     part: dict[str, Any] = {} if shard is None else {"shard": str(shard)}
-    if until is not None and shard is not None:
+    if until is not None and shard is not None and until.budget_s is not None:
         raise ExperimentError(
-            f"--shard {shard} and --until decided: who leaves depends on what all shards measure; give one of them."
+            f"--shard {shard} and --budget {until.budget_s:.0f}s: such a shard measures its part of one round, "
+            "whatever that takes; leave --budget out, and go on for as many rounds as there is time."
         )
     if until is not None and (held := next((cell for cell in asked.plan.cells if waits(cell)), None)) is not None:
         raise ExperimentError(

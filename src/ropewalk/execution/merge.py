@@ -123,6 +123,8 @@ def _meta(shards: Sequence[Store]) -> Mapping[str, Any]:
     kept = {"identity": identity} | {name: first.meta(name) for name in names}
     checks = [check for shard in shards for check in shard.meta("canary")["checks"]]
     kept["canary"] = first.meta("canary") | {"checks": checks}
+    if (until := first.meta("until")) is not None:
+        kept["until"] = until
     kept["left_out"] = list(dict.fromkeys(note for shard in shards for note in shard.meta("left_out") or ()))
     kept["wall_s"] = sum(shard.meta("wall_s") or 0.0 for shard in shards)
     return kept
@@ -133,16 +135,21 @@ def _documents(store: Store) -> Mapping[str, str]:
 
 
 def _add(store: Store, shard: Store, known: dict[str, set[tuple[Any, ...]]]) -> None:
-    """A shard's workers and what they measured; call inside `transaction`."""
-    before = store.count("workers")
+    """What a shard measured that those before it did not, and who did; call inside `transaction`."""
+    own = [(table, row) for table in KEYS for row in shard.table(table) if _key(table, row) not in known[table]]
+    adding, before = {row["worker"] for _, row in own}, store.count("workers")
+    numbers: dict[int, int] = {}
     for row in shard.workers():
-        values = {"worker": before + row["worker"], "versions": canonical(row["versions"])}
-        store.insert("workers", row | values)
-    for table, names in KEYS.items():
-        for row in shard.table(table):
-            if (key := tuple(row[name] for name in names)) in known[table]:
-                continue
-            known[table].add(key)
-            if row.get("file"):
-                store.write_arrays(row["file"], shard.read_arrays(row["file"], row["sha256"]))
-            store.insert(table, row | {"worker": before + row["worker"]})
+        if row["worker"] in adding:
+            numbers[row["worker"]] = before + len(numbers) + 1
+            values = {"worker": numbers[row["worker"]], "versions": canonical(row["versions"])}
+            store.insert("workers", row | values)
+    for table, row in own:
+        known[table].add(_key(table, row))
+        if row.get("file"):
+            store.write_arrays(row["file"], shard.read_arrays(row["file"], row["sha256"]))
+        store.insert(table, row | {"worker": numbers[row["worker"]]})
+
+
+def _key(table: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in KEYS[table])

@@ -19,6 +19,7 @@ import numpy as np
 
 from ropewalk.errors import StoreError
 from ropewalk.execution import canary
+from ropewalk.execution.identity import first_difference
 from ropewalk.execution.lease import Opening
 from ropewalk.execution.worker import Result, Said
 from ropewalk.execution.writer import Writer, add_worker
@@ -28,11 +29,14 @@ from ropewalk.experiment.opening import SEAL
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.store import Store
 from ropewalk.experiment.todo import Chunk, PassTask, PromptTask, Task
+from ropewalk.scoring import Failure
 
 MATTER = ("ropewalk", "torch", "transformers")
 """Versions that passes depend on; those of the tokenizer's packages show in the tokens that are fed."""
 BATCH = 64
 """Outcomes per transaction."""
+Taken = tuple[tuple[Any, ...], Task, Result]
+"""The key of an outcome in the other run, what it is here, and the outcome."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,16 +96,31 @@ class Other:
                 "allowed; measure anew without --reuse."
             )
 
-    def of(self, ours: Raw, tasks: Sequence[Task]) -> Iterator[tuple[int, Task, Result]]:
-        """Each task that was done there already, as far as it went, with its outcome and who measured it."""
+    def require_merged(self, shard: Store) -> None:
+        """Refuse what is not made of the shards of the same run that stops by itself.
+
+        Raises:
+            StoreError: naming the first thing that differs.
+        """
+        there, here = ({**store.meta("identity"), "shard": None} for store in (self.raw.store, shard))
+        if "shard" in self.raw.store.meta("identity"):
+            raise StoreError(f"--reuse {self.directory}: is a shard; merge all shards, and name what that gives.")
+        if there != here:
+            raise StoreError(
+                f"--reuse {self.directory}: is of another run ({first_difference(there, here)}), and the next round "
+                "of a shard follows from what all shards of its own measured; name their merged run."
+            )
+
+    def of(self, ours: Raw, tasks: Sequence[Task], *, failures: bool = False) -> Iterator[tuple[int, Task, Result]]:
+        """Each task that was done there already, as far as it went, with its outcome and who measured it; with
+        `failures` also what did not end well, and what took its place."""
         places, who = self._places(ours), self._who()
         for task in tasks:
             if isinstance(task, PassTask):
-                found = self._pass(ours, task, places.get(task.document))
+                found = self._passes(ours, task, places.get(task.document), failures)
             else:
-                found = self._answer(ours, task)
-            if found is not None:
-                key, done, result = found
+                found = self._answers(ours, task, failures)
+            for key, done, result in found:
                 yield who[key], done, result
 
     def _places(self, ours: Raw) -> Mapping[int, int]:
@@ -117,7 +136,24 @@ class Other:
         answers = ((row["fingerprint"], row["request"], row["worker"]) for row in store.answers())
         return {tuple(key): worker for *key, worker in (*passes, *answers)}
 
-    def _pass(self, ours: Raw, task: PassTask, place: int | None) -> tuple[tuple[Any, ...], Task, Result] | None:
+    def _passes(self, ours: Raw, task: PassTask, place: int | None, failures: bool) -> Iterator[Taken]:
+        """The pass that serves a task; or all that was tried in vain, and the shorter ones that took its place."""
+        found = self._pass(ours, task, place)
+        if found is not None:
+            yield found
+        if found is not None or place is None or not failures:
+            return
+        feed = task.feed
+        for stop, outcome in self.raw.index.passes.get((feed, place), {}).items():
+            key, done = (feed.fingerprint, place, feed.start, int(feed.bos), stop), replace(task, stop=stop)
+            if stop in ours.index.passes.get((feed, task.document), {}):
+                continue
+            if outcome.status != "ok":
+                yield key, done, Failure(status=outcome.status, reason=str(outcome.reason))
+            elif (shorter := self._pass(ours, done, place)) is not None:
+                yield shorter
+
+    def _pass(self, ours: Raw, task: PassTask, place: int | None) -> Taken | None:
         """The pass that reaches at least as far, over the same tokens."""
         longest = ours.experiment.lengths[-1]
         served = None if place is None else self.raw.served(task.feed, place, task.stop)
@@ -131,23 +167,26 @@ class Other:
         key = (feed.fingerprint, place, feed.start, int(feed.bos), stop)
         return key, replace(task, stop=stop), losses
 
-    def _answer(self, ours: Raw, task: PromptTask) -> tuple[tuple[Any, ...], Task, Result] | None:
+    def _answers(self, ours: Raw, task: PromptTask, failures: bool) -> Iterator[Taken]:
         request = ours.index.prompts[task.metric, task.length][task.place].request
-        found = self.raw.index.answers.get((task.fingerprint, request))
-        if found is None or found.status != "ok":
-            return None
+        found, key = self.raw.index.answers.get((task.fingerprint, request)), (task.fingerprint, request)
+        if found is None:
+            return
+        if found.status != "ok":
+            if failures:
+                yield key, task, Failure(status=found.status, reason=str(found.reason))
+            return
         answer = None if found.answer is None else list(found.answer)
         nll = None if found.nll is None else list(found.nll)
-        said = Said(answer=answer, predicted=list(found.predicted), nll=nll, text=found.text)
-        return (task.fingerprint, request), task, said
+        yield key, task, Said(answer=answer, predicted=list(found.predicted), nll=nll, text=found.text)
 
 
-def take(other: Other, writer: Writer, chunks: Sequence[Chunk]) -> None:
+def take(other: Other, writer: Writer, chunks: Sequence[Chunk], *, failures: bool = False) -> None:
     """Store what another run has measured of the chunks, with who measured it, and record how much that was."""
     numbers: dict[int, int] = {}
     taken: Counter[str] = Counter()
     facts = {worker["worker"]: worker for worker in other.raw.store.workers()}
-    found = other.of(writer.raw, [task for chunk in chunks for task in chunk.tasks])
+    found = other.of(writer.raw, [task for chunk in chunks for task in chunk.tasks], failures=failures)
     for worker, own in groupby(found, key=lambda one: one[0]):
         while batch := list(islice(own, BATCH)):
             if worker not in numbers:

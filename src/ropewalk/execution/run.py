@@ -61,7 +61,8 @@ def sweep(
         progress: told of every finished batch.
         executor: who measures.
         fleet: how many, and where.
-        shard: the part of the plan to measure; `merge` puts all parts together.
+        shard: the part of the plan to measure, or of the next round of a run that stops by itself; `merge` puts all
+            parts together.
         until: when to stop; None to measure everything.
         reuse: another run of the same model, whose passes and answers are taken where they are those asked for.
         log: who shows the session elsewhere while it goes on.

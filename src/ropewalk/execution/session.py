@@ -53,7 +53,7 @@ class Session:
     def next(self, plan: Plan, writer: Writer) -> list[Chunk]:
         """What to measure next: all that is left, or what the next look of a run that stops by itself needs."""
         chunks, state = self.left(plan, writer.index), writer.raw.decide()
-        if state is None:
+        if state is None or self.shard is not None:
             return chunks
         chunks = deciding.only(chunks, plan, state)
         if not chunks or not self.pace.over(chunks, state):
@@ -81,14 +81,9 @@ class Session:
             writer.add_prompts(metric, length, self.crew.ask("prompts", metric, length))
         if facts is not None and facts.passes:
             writer.add(number, facts.passes)
-        every = self.left(plan, todo.Index())
-        total = sum(chunk.tokens for chunk in every)
-        if self.shard is not None:
-            self.share = share(self.crew.ask("layout", every, self.shard.count), self.shard)
-            total = sum(chunk.tokens for chunk in self.left(plan, todo.Index()))
-        if other is not None:
-            writer.expect(chunks := self.left(plan, writer.index))
-            take(other, writer, chunks)
+        self.deal(plan, raw, other)
+        self.take(plan, writer, other)
+        total = sum(chunk.tokens for chunk in self.left(plan, todo.Index()))
         done = total - sum(chunk.tokens for chunk in self.left(plan, writer.index))
         while chunks := self.next(plan, writer):
             writer.expect(chunks if writer.raw.state is None else ())
@@ -110,6 +105,34 @@ class Session:
         self.end(fresh)
         with self.store.transaction():
             self.store.set_meta("wall_s", (self.store.meta("wall_s") or 0.0) + time.monotonic() - started)
+
+    def deal(self, plan: Plan, raw: Raw, other: Other | None) -> None:
+        """Find what is this shard's to do: its share of the plan, or of the round that follows in the other run, which
+        holds what all shards measured before.
+
+        Raises:
+            StoreError: the other run is none of that kind, or is left out where there was one.
+        """
+        if self.shard is None:
+            return
+        chunks = todo.todo(plan, todo.Index())
+        if raw.state is not None:
+            if other is not None:
+                other.require_merged(self.store)
+            elif self.store.meta("reused"):
+                raise StoreError(f"{self.store.directory}: is past its first round; name the merged run with --reuse.")
+            state = deciding.at_first(plan, raw.state.until) if other is None else other.raw.state
+            assert state is not None
+            left = chunks if other is None else todo.todo(plan, other.raw.index)
+            chunks = deciding.only(left, plan, state)
+        self.share = share(self.crew.ask("layout", chunks, self.shard.count), self.shard)
+
+    def take(self, plan: Plan, writer: Writer, other: Other | None) -> None:
+        """Take over what another run has measured of what is left; of earlier rounds all, failures included."""
+        if other is not None:
+            rounds = writer.raw.state is not None and self.shard is not None
+            writer.expect(chunks := todo.todo(plan, writer.index) if rounds else self.left(plan, writer.index))
+            take(other, writer, chunks, failures=rounds)
 
     def join(self, joined: Joined) -> int:
         """Record a worker that measures as the run was begun; returns the number that its outcomes carry.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ropewalk.metrics.requests import Forced, Generated
 from ropewalk.scoring import AnswerRow, Answers, Failure, NllRow, Split, fast, score, score_shared, split
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
 from ropewalk.scoring.decoding import PromptRow, generate_shared
+from ropewalk.scoring.going_on import GoingOn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,9 +77,10 @@ class Worker:
         """Outcomes, batch by batch, as they come."""
         documents = [task for task in chunk.tasks if isinstance(task, PassTask)]
         asked = [task for task in chunk.tasks if isinstance(task, PromptTask)]
+        fed = [task for task in asked if isinstance(self.prompt(task).request, Forced)]
+        said = [task for task in asked if isinstance(self.prompt(task).request, Generated)]
         yield from self._losses(documents)
-        yield from self._answers([task for task in asked if isinstance(self.prompt(task).request, Forced)])
-        yield from self._generated([task for task in asked if isinstance(self.prompt(task).request, Generated)])
+        yield from self._prompted(fed, said)
 
     def _losses(self, tasks: Sequence[PassTask]) -> Iterator[list[tuple[Task, Result]]]:
         rows = [self.row(task) for task in tasks]
@@ -102,7 +105,21 @@ class Worker:
         """Every prompt of the plan whose answer is fed in, whether it is answered already or not."""
         return [task for each in self.prepared.plan.prompts if not each.prompts.new_tokens for task in of_set(each)]
 
-    def _answers(self, tasks: Sequence[PromptTask]) -> Iterator[list[tuple[Task, Result]]]:
+    def _prompted(self, fed: Sequence[PromptTask], said: Sequence[PromptTask]) -> Iterator[list[tuple[Task, Result]]]:
+        """Answers that are fed in, then those that the model gives by itself, after the same prefill where both are
+        asked of a prompt."""
+        model, rows = self.prepared.model.model, [self.prompt_row(task) for task in said]
+        after = GoingOn(model=model, parts=self.parts, rows=rows, decode=self._decode)
+        left = set(said)
+        for batch in chain(self._answers(fed, after if rows else None), [[]]):
+            new: list[tuple[Task, Result]] = [(said[index], self.told(tokens)) for index, tokens in after.said()]
+            left -= {task for task, _ in new}
+            yield from (part for part in (batch, new) if part)
+        yield from self._generated([task for task in said if task in left])
+
+    def _answers(
+        self, tasks: Sequence[PromptTask], after: GoingOn | None = None
+    ) -> Iterator[list[tuple[Task, Result]]]:
         """Answers that are fed in, in batches that share the beginnings of their prompts."""
         if not tasks:
             return
@@ -115,7 +132,7 @@ class Worker:
             wanted = set(tasks)
             left = [index for index, task in enumerate(every) if task in wanted]
             rows = [self.answer_row(task) for task in every]
-            batches = score_shared(model, self.parts, rows, self.budget, left)
+            batches = score_shared(model, self.parts, rows, self.budget, left, after)
         for batch in batches:
             yield [(every[index], self.said(every[index], outcome)) for index, outcome in batch]
 

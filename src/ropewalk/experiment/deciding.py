@@ -98,6 +98,13 @@ class State:
         left = {each.label: each.look for each in self.step.standing.left}
         return self.step.look if label in (NONE, TRUNCATE) else left.get(label, self.step.look)
 
+    def asked(self, label: str) -> Look | None:
+        """The look that a configuration is to be read for: the following one of whoever is in the running."""
+        running = self.following is not None and self.ended is None
+        if running and label in (NONE, TRUNCATE, *self.step.standing.running):
+            return self.following
+        return self.look(label)
+
     def said(self, label: str) -> str | None:
         """Why a configuration was not measured any further; None if it was, or had to be."""
         left = {each.label: each for each in self.step.standing.left}
@@ -201,17 +208,22 @@ def _outcomes(cells: Sequence[Cell], asked: Until, value: Value) -> Outcomes:
     )
 
 
+def at_first(plan: Plan, asked: Until) -> State:
+    """The state of a run of which nothing is measured."""
+    return decide(plan, asked, lambda cell, place: None, lambda cell: False, None)
+
+
 def only(chunks: Sequence[Chunk], plan: Plan, state: State) -> list[Chunk]:
-    """What of the work the next look needs: of those in the running, and of what they are compared with."""
-    if state.ended is not None or state.following is None:
-        return []
-    labels = {*state.step.standing.running, NONE, TRUNCATE}
+    """What of the work the looks need: the next one of those in the running and of what they are compared with, and
+    what an interruption left out of the last one of those who left."""
+    known = {*state.step.standing.running, *(each.label for each in state.step.standing.left), NONE, TRUNCATE}
     rows: dict[Feed, set[int]] = {}
     asked: set[tuple[str, str, int, int]] = set()
     for cell in plan.cells:
-        if cell.label not in labels:
+        look = state.asked(cell.label) if cell.label in known else None
+        if look is None:
             continue
-        places = state.until.places(cell.needs, state.following)
+        places = state.until.places(cell.needs, look)
         if isinstance(cell.needs, Prompts):
             asked |= {(cell.fingerprint, cell.source.name, cell.length, place) for place in places}
         for each in cell.readings:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 from ropewalk.experiment.plan import PromptSet
 from ropewalk.experiment.prepare import Asked, Prepared, Progress, prepare, prompts
 from ropewalk.metrics.requests import Forced, Generated
 from ropewalk.models.source import find, is_here
+from ropewalk.scheme import Scheme
 from ropewalk.scoring import AnswerRow, Split, fast, split
 from ropewalk.scoring.budget import batch_tokens, pays_to_compile
 from ropewalk.scoring.decoding import PromptRow, chunked, stores
@@ -109,13 +111,33 @@ def prompt_passes(prepared: Prepared, budget: int, *, whole: bool) -> list[Fed]:
     sets = prepared.plan.prompts
     forced = [each for each in sets if not each.prompts.new_tokens]
     made = [each for each in sets if each.prompts.new_tokens]
-    found = _generated(prepared, made, budget, whole=whole) if made else []
+    later = [each for each in made if each.prompts.best_by]
+    beside = [each for each in made if not each.prompts.best_by]
+    read = set[tuple[Scheme, bytes]]() if whole or not beside else _walked(prepared, forced)
+    found = _generated(prepared, beside, budget, whole=whole, read=read) if beside else []
+    found += _generated(prepared, later, budget, whole=whole) if later else []
     return [*found, *(_forced(prepared, forced, budget, whole=whole) if forced else ())]
 
 
-def _generated(prepared: Prepared, sets: Sequence[PromptSet], budget: int, *, whole: bool) -> list[Fed]:
+def _walked(prepared: Prepared, sets: Sequence[PromptSet]) -> set[tuple[Scheme, bytes]]:
+    """The prompts, with their schemes, that are fed with their answers and can be gone on with then."""
+    rows = list(chain.from_iterable(_answer_rows(prepared, sets).values()))
+    multiple = grain_of(prepared.model.model.get_output_embeddings().weight)
+    steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows], multiple)
+    plain = (row for row in rows if not row.scheme.branches) if shares(steps, rows) else ()
+    return {(row.scheme, row.ids[: -row.answer_tokens].tobytes()) for row in plain}
+
+
+def _generated(
+    prepared: Prepared,
+    sets: Sequence[PromptSet],
+    budget: int,
+    *,
+    whole: bool,
+    read: Collection[tuple[Scheme, bytes]] = frozenset(),
+) -> list[Fed]:
     """Prompts, and after them token by token until no answer can be longer: one at a time if `whole`, or as many
-    beside each other as `generate_shared` takes."""
+    beside each other as `generate_shared` takes. Those in `read` are fed with their answers already."""
     model, rows = prepared.model.model, _rows(prepared, sets)
     if whole:
         alone = [(Fed(rows=1, new=len(row.ids)), Fed(rows=1, new=1, before=len(row.ids)), row) for row in rows]
@@ -128,6 +150,7 @@ def _generated(prepared: Prepared, sets: Sequence[PromptSet], budget: int, *, wh
             fed = [
                 Fed(rows=len(chunk), new=len(row.ids) - s.shared, before=s.shared)
                 for s, row in zip(taken, own, strict=True)
+                if (row.scheme, row.ids.tobytes()) not in read
             ]
             longest, most = max(len(row.ids) for row in own), max(row.new_tokens for row in own)
             passes += [*fed, *[Fed(rows=len(own) * len(chunk), new=1, before=longest)] * (most - 1)]
@@ -150,23 +173,15 @@ def _rows(prepared: Prepared, sets: Sequence[PromptSet]) -> list[PromptRow]:
 
 
 def _forced(prepared: Prepared, sets: Sequence[PromptSet], budget: int, *, whole: bool) -> list[Fed]:
-    built = {(s.metric, s.length): [p.request for p in prompts(prepared, s.metric, s.length)] for s in sets}
-    own: dict[str, list[Forced]] = {}
-    for each in sets:
-        requests = built[each.metric, each.length]
-        own.setdefault(each.fingerprint, []).extend(request for request in requests if isinstance(request, Forced))
-    rows = [
-        AnswerRow(ids=r.ids, scheme=prepared.plan.schemes[name], answer_tokens=r.answer_tokens)
-        for name, requests in own.items()
-        for r in requests
-    ]
+    own = _answer_rows(prepared, sets)
+    rows = list(chain.from_iterable(own.values()))
     multiple = grain_of(prepared.model.model.get_output_embeddings().weight)
     steps = walk([row.ids for row in rows], [row.answer_tokens for row in rows], multiple)
     if whole or not shares(steps, rows):
         return [fed for each in sets for fed in _batches(each.prompts.count, each.length, budget)]
     passes: list[Fed] = []
     for same in _alike(list(own.values())):
-        longest = max(len(request.ids) for request in same[0])
+        longest = max(len(row.ids) for row in same[0])
         parts = _parts(len(same), budget // longest)
         for step in walk([r.ids for r in same[0]], [r.answer_tokens for r in same[0]], multiple):
             fed = Fed(rows=1, new=len(same[0][step.prompt].ids) - step.shared, before=step.shared)
@@ -174,11 +189,24 @@ def _forced(prepared: Prepared, sets: Sequence[PromptSet], budget: int, *, whole
     return passes
 
 
-def _alike(requests: list[list[Forced]]) -> list[list[list[Forced]]]:
+def _answer_rows(prepared: Prepared, sets: Sequence[PromptSet]) -> dict[str, list[AnswerRow]]:
+    """Prompts with answers, by the scheme's fingerprint."""
+    built = {(s.metric, s.length): [p.request for p in prompts(prepared, s.metric, s.length)] for s in sets}
+    own: dict[str, list[AnswerRow]] = {}
+    for each in sets:
+        scheme = prepared.plan.schemes[each.fingerprint]
+        for request in built[each.metric, each.length]:
+            if isinstance(request, Forced):
+                row = AnswerRow(ids=request.ids, scheme=scheme, answer_tokens=request.answer_tokens)
+                own.setdefault(each.fingerprint, []).append(row)
+    return own
+
+
+def _alike(rows: list[list[AnswerRow]]) -> list[list[list[AnswerRow]]]:
     """The schemes whose prompts are the same, together."""
-    groups: dict[tuple[int, ...], list[list[Forced]]] = {}
-    for own in requests:
-        groups.setdefault(tuple(id(request) for request in own), []).append(own)
+    groups: dict[tuple[int, ...], list[list[AnswerRow]]] = {}
+    for own in rows:
+        groups.setdefault(tuple(id(row.ids) for row in own), []).append(own)
     return list(groups.values())
 
 

@@ -227,6 +227,7 @@ def material(tokenizer: Any, haystack: Tokens, seed: int) -> Material:
         bos_id=tokenizer.bos_token_id if haystack.bos else None,
         prose=haystack.ids[1 if haystack.bos else 0 :].tolist(),
         seed=seed,
+        first_id=tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id,
     )
 
 

@@ -1,10 +1,12 @@
 """lm-eval's tasks at a length: its own prompts, answered under every scheme, judged item by item.
 
-An item of several choices is several prompts; their log-likelihoods decide it together.
+An item of several choices is several prompts; their log-likelihoods decide it together. Perplexities are sums of losses
+over sums of words, bytes or answers, as lm-eval adds them up.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -17,13 +19,15 @@ from ropewalk.metrics.readings import Reading
 from ropewalk.metrics.requests import Forced, Generated
 from ropewalk.stats.column import Column
 from ropewalk.tasks import lm_eval_items
-from ropewalk.tasks.lm_eval_items import Item
+from ropewalk.tasks.lm_eval_items import FILTERS, IGNORED, Item
 
 PROTOCOL = "lm_eval@items-1"
 
 ACC = Column(name="lm_eval", title="lm-eval acc", pooling="share", unit="item", higher_is_better=True)
 NORM = Column(name="lm_eval_norm", title="lm-eval acc_norm", pooling="share", unit="item", higher_is_better=True)
 SAID = Column(name="lm_eval_said", title="lm-eval exact_match", pooling="share", unit="item", higher_is_better=True)
+PPL = Column(name="lm_eval_perplexity", title="lm-eval perplexity", pooling="nll", unit="item")
+BITS = Column(name="lm_eval_bits", title="lm-eval bits_per_byte", pooling="bits", unit="item")
 
 
 class Held(Options):
@@ -39,10 +43,21 @@ class Held(Options):
     """Whether it reports acc_norm."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
     """Of its items, the first 16 hex digits."""
+    accurate: bool = True
+    """Whether it reports acc, where answers are fed in."""
+    perplexity: bool = False
+    """Whether it reports one, by word, byte or answer."""
+    bits: bool = False
+    """Whether it reports bits_per_byte."""
+
+    @property
+    def place(self) -> int:
+        """Where it stands among tasks, so that those of a column stand beside each other."""
+        return 3 if self.new_tokens else 2 if self.bits else int(self.perplexity)
 
 
 class LmEval(Options):
-    """Tasks of lm-eval that are scored by acc or exact_match (pip install 'ropewalk[lm-eval]')."""
+    """Tasks of lm-eval by acc, acc_norm, exact_match, perplexity or bits_per_byte (pip install 'ropewalk[lm-eval]')."""
 
     tasks: Annotated[list[str], Field(min_length=1)]
     """Names of its tasks."""
@@ -53,15 +68,11 @@ class LmEval(Options):
     held: Annotated[list[Held], Field(max_length=1000)] = Field(default_factory=list)
     """What the tasks hold; filled in when the experiment file is read."""
 
-    def told(self, *, generated: bool) -> list[Held]:
-        """The tasks whose answers are generated, or fed in."""
-        return [each for each in self.held if (each.new_tokens > 0) is generated]
-
 
 def _items(options: LmEval) -> list[tuple[Item, ...]]:
-    """The items by task, those first whose answers are fed in."""
+    """The items by task, in the order of `Held.place`."""
     every = lm_eval_items.items(tuple(options.tasks), options.limit, options.include_path)
-    return sorted(every, key=lambda own: own[0].new_tokens > 0)
+    return sorted(every, key=lambda own: _held(own).place)
 
 
 def read(options: LmEval, lengths: Sequence[int]) -> LmEval:
@@ -76,19 +87,30 @@ def _held(own: tuple[Item, ...]) -> Held:
         new_tokens=max(item.new_tokens for item in own),
         normalized=bool(own[0].characters),
         sha256=lm_eval_items.digest(own),
+        accurate=own[0].accurate,
+        perplexity=own[0].words > 0,
+        bits=own[0].utf8_bytes > 0,
     )
 
 
 def asks(column: Column, options: LmEval, length: int, longest: int) -> Prompts | None:
-    """Answers that are fed in come first, those that are generated after them."""
-    first = sum(each.prompts for each in options.told(generated=False))
-    said = options.told(generated=True)
-    if column == SAID:
-        tokens = max((each.new_tokens for each in said), default=0)
-        return Prompts(count=sum(each.prompts for each in said), new_tokens=tokens, first=first) if said else None
-    if not first or (column == NORM and not any(each.normalized for each in options.held)):
+    """The prompts of all tasks from the first to the last one that has the column."""
+    having = [each for each in options.held if _has(column, each)]
+    if not having:
         return None
-    return Prompts(count=first)
+    low, high = min(each.place for each in having), max(each.place for each in having)
+    return Prompts(
+        count=sum(each.prompts for each in options.held if low <= each.place <= high),
+        new_tokens=max(each.new_tokens for each in having),
+        first=sum(each.prompts for each in options.held if each.place < low),
+    )
+
+
+def _has(column: Column, held: Held) -> bool:
+    """Whether a task has a column."""
+    if column == SAID or held.new_tokens:
+        return column == SAID and held.new_tokens > 0
+    return {ACC: held.accurate, NORM: held.normalized, PPL: held.perplexity, BITS: held.bits}[column]
 
 
 def facts(options: LmEval, length: int, seed: int) -> list[Mapping[str, Any]]:
@@ -130,15 +152,23 @@ def _known(item: Item, part: int) -> Mapping[str, Any]:
         "characters": list(item.characters),
         "references": list(item.references),
         "stop": list(item.stop),
+        "accurate": item.accurate,
+        "words": item.words,
+        "utf8_bytes": item.utf8_bytes,
+        "filters": list(item.filters),
+        "ignores": list(item.ignores),
     }
 
 
 def _request(item: Item, pair: tuple[str, str], material: Material, length: int) -> Forced | Generated:
     """Token ids as lm-eval makes them: context and continuation in one, cut where the context alone ends."""
     context, said = pair[0].rstrip() if pair[1] else pair[0], pair[0][len(pair[0].rstrip()) :] + pair[1]
-    before = list(material.encode_whole(context)) if context else [material.bos_id]
+    before = list(material.encode_whole(context)) if context else [material.first_id]
     if before == [None]:
-        raise ExperimentError(f"metrics.lm_eval.tasks: {item.task} has items without context, and there is no BOS.")
+        raise ExperimentError(
+            f"metrics.lm_eval.tasks: {item.task} has items without context, and the tokenizer has neither BOS nor EOS "
+            "to stand there; leave it out."
+        )
     if item.new_tokens:
         _require(item, item.new_tokens, length)
         ids = np.array(before[-(length - item.new_tokens) :], dtype=np.int32)
@@ -150,6 +180,11 @@ def _request(item: Item, pair: tuple[str, str], material: Material, length: int)
 
 
 def _require(item: Item, answer: int, length: int) -> None:
+    if item.pairs[0][0] == "" and answer >= length and not item.accurate:
+        raise ExperimentError(
+            f"metrics.lm_eval.tasks: document {item.document} of {item.task} has {answer} tokens, and a length of "
+            f"{length} holds one less than that; raise it, or use ropewalk.harness.evaluate, which reads in windows."
+        )
     if not 0 < answer < length:
         raise ExperimentError(
             f"metrics.lm_eval.tasks: an answer of {item.task} has {answer} tokens, which leave no room in a length of "
@@ -159,41 +194,62 @@ def _require(item: Item, answer: int, length: int) -> None:
 
 def sample(column: Column, options: LmEval, readings: Sequence[Reading], unit: OfPrompt) -> Sample | Remark:
     """The log-likelihood of a choice, or whether what was said is a reference: what `gather` decides by."""
-    value = _likelihood(unit) if unit.nll is not None else float(_said(unit) in unit.facts["references"])
+    value = _likelihood(unit) if unit.nll is not None else float(_found(unit))
     return Sample(unit=_named(unit), numerator=value, denominator=1.0, group=str(unit.facts["task"]))
 
 
 def gather(column: Column, options: LmEval, units: Sequence[OfPrompt]) -> list[Sample]:
-    """1 for every item that is answered right, 0 for every other, of those whose prompts are all there."""
+    """What every item gives to a column, of those whose prompts are all there and whose task has it."""
     by_item: dict[str, list[OfPrompt]] = {}
     for unit in units:
         by_item.setdefault(_named(unit), []).append(unit)
-    whole = {name: own for name, own in by_item.items() if len(own) == own[0].facts["parts"]}
+    having = {each.task for each in options.held if _has(column, each)}
     return [
-        Sample(unit=name, numerator=float(_right(column, own)), denominator=1.0, group=str(own[0].facts["task"]))
-        for name, own in whole.items()
-        if column != NORM or own[0].facts["characters"]
+        _gathered(column, name, own)
+        for name, own in by_item.items()
+        if own[0].facts["task"] in having and len(own) == own[0].facts["parts"]
     ]
+
+
+def _gathered(column: Column, name: str, own: Sequence[OfPrompt]) -> Sample:
+    """1 for an item that is answered right and 0 for another, or its loss and what that is shared among."""
+    known = own[0].facts
+    if column == PPL:
+        numbers = -_likelihood(own[0]), float(known["words"])
+    elif column == BITS:
+        numbers = -_likelihood(own[0]) / math.log(2), float(known["utf8_bytes"])
+    else:
+        numbers = float(_right(column, own)), 1.0
+    return Sample(unit=name, numerator=numbers[0], denominator=numbers[1], group=str(known["task"]))
 
 
 def _right(column: Column, own: Sequence[OfPrompt]) -> bool:
     known = own[0].facts
     if column == SAID:
-        return _said(own[0]) in known["references"]
+        return _found(own[0])
     if not known["gold"]:
         return list(own[0].predicted[:-1]) == list(own[0].answer or ())
     likelihoods = np.array([_likelihood(unit) for unit in own])
     return int(np.argmax(likelihoods / (known["characters"] if column == NORM else 1))) in known["gold"]
 
 
+def _found(unit: OfPrompt) -> bool:
+    """Whether what was said, up to the first stop string, is a reference, as far as the task looks."""
+    stops = [unit.text.find(stop) for stop in unit.facts["stop"] if stop in unit.text]
+    said = unit.text[: min(stops, default=len(unit.text))]
+    for name in unit.facts.get("filters", ()):
+        said = FILTERS[name](said)
+    return _seen(said, unit) in [_seen(each, unit) for each in unit.facts["references"]]
+
+
+def _seen(text: str, unit: OfPrompt) -> str:
+    for name in unit.facts.get("ignores", ()):
+        text = IGNORED[name](text)
+    return text
+
+
 def _likelihood(unit: OfPrompt) -> float:
     return -float(np.sum(np.asarray(unit.nll, dtype=np.float64)))
-
-
-def _said(unit: OfPrompt) -> str:
-    """What was generated, up to the first stop string."""
-    stops = [unit.text.find(stop) for stop in unit.facts["stop"] if stop in unit.text]
-    return unit.text[: min(stops, default=len(unit.text))]
 
 
 def _named(unit: OfPrompt) -> str:
@@ -208,7 +264,7 @@ def same(options: Mapping[str, Any], seed: Any) -> Any:
 METRIC = Metric(
     name="lm_eval",
     options=LmEval,
-    columns=(ACC, NORM, SAID),
+    columns=(ACC, NORM, SAID, PPL, BITS),
     asks=asks,
     sample=sample,
     gather=gather,

@@ -63,6 +63,7 @@ class Material:
         encode_whole: text to token ids as the tokenizer does by default, special tokens included.
         chat: a user's message to the text of the chat template up to where the assistant speaks; None without one.
         bos_id: put first where the tokenizer wants one.
+        first_id: what stands before a text that nothing stands before: BOS, or else EOS.
         prose: token ids of the first document, without BOS.
         seed: of the experiment.
     """
@@ -73,6 +74,7 @@ class Material:
     bos_id: int | None
     prose: Sequence[int]
     seed: int
+    first_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

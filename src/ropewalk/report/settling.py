@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ropewalk.errors import ExperimentError
@@ -13,19 +15,20 @@ from ropewalk.stats.findings.quality import deciding_block
 from ropewalk.stats.findings.windows import gained
 from ropewalk.stats.measured import Measured
 from ropewalk.stats.power import CHANCE
-from ropewalk.stats.settle import command, documents_for, needed
+from ropewalk.stats.settle import changed, command, documents_for, needed
 
 PERCENT = 1.0
 """The difference that does not matter."""
 BUILTIN = 17
 """Documents in the built-in corpus."""
+TRIALS = "metrics.{}.trials"
 MOST = 64
 """Windows of a document that are worth proposing."""
 
 
-def settling(run: Measured, answer: Recommendation) -> list[str]:
-    """For the rival that is told apart soonest: how many documents or trials, and how to measure them; empty where
-    nothing is open or no number would do."""
+def settling(run: Measured, answer: Recommendation, directory: Path) -> list[str]:
+    """How many documents or trials tell apart the rival that takes the fewest, and all, and the command that measures
+    the fewest; empty where nothing is open or no number would do."""
     block = run.block(answer.column.name, answer.judged_at)
     if block is None or not (answer.column.is_ratio or answer.column.counts):
         return []
@@ -42,12 +45,17 @@ def settling(run: Measured, answer: Recommendation) -> list[str]:
         f"{first.label} and {answer.best.winner} are told apart by about {answer.column.units(units)} in all, "
         f"{len(block.units)} of which are measured ({100 * CHANCE:.0f} % chance, if they differ as observed)."
     )
+    if len(open_yet) > 1:
+        said += f" All {len(open_yet)} that are open take about {answer.column.units(open_yet[-1].units or 0)}."
     if first.units_if_equal is not None:
-        said += f" {first.units_if_equal:,} show that they are within {PERCENT:g} % of each other, if they are."
+        said += f" {first.units_if_equal:,} show that these two are within {PERCENT:g} % of each other, if they are."
+    decided = run.meta.get("decided")
+    if decided is not None and decided["why"] in (None, "budget"):  # it was cut short, and asks for more itself
+        return [said, shlex.join(["ropewalk", "resume", str(directory)])]
     if answer.column.unit != "document":
-        return [said]
-    builtin = run.experiment.get("documents", {}).get("corpus") == "builtin"
-    available, windows = BUILTIN if builtin else units, block.windows
+        asked = dict(run.experiment.get("metrics", {})).get(answer.column.name) or {}
+        return [said, *([command(str(directory), {TRIALS.format(answer.column.name): units})] * ("trials" in asked))]
+    available, windows = _available(run, units), block.windows
     worth = [each] if (each := gained(block)) else []
     while units > available and block.between is not None:
         windows *= 2
@@ -55,7 +63,16 @@ def settling(run: Measured, answer: Recommendation) -> list[str]:
             return [f"{said} However many windows are read, {available} documents would not do.", *worth]
         again = needed(block.only(answer.best.members), precision=precision, windows=windows)
         units = next((each.units for each in again if each.label == first.label), None) or available + 1
-    return [said, *worth, command("FILE", units=units, available=available, windows=windows)]
+    return [said, *worth, command(str(directory), changed(units=units, available=available, windows=windows))]
+
+
+def _available(run: Measured, wanted: int) -> int:
+    """Documents that there are: all of the built-in texts, or of files those of the run unless it took the first so
+    many."""
+    asked = run.experiment.get("documents", {})
+    if asked.get("corpus") == "builtin":
+        return BUILTIN
+    return wanted if "count" in asked else len({row["cluster"] for row in run.meta.get("documents", ())}) or wanted
 
 
 def precise(run: Measured, percent: float) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def stores(
     """The prompts of a chunk in the order of their walk, as many together as are fed before they decode."""
     prompts = [rows[i] for i in chunk[0]]
     room = max(len(rows[i].ids) + rows[i].new_tokens for own in chunk for i in own)
-    at_once = max(1, min(most, _rows_that_fit(model, room)) // len(chunk))
+    at_once = max(1, min(most, rows_held(model, room)) // len(chunk))
     steps = _steps(prompts, grain_of(parts.head.weight))
     return [steps[start : start + at_once] for start in range(0, len(steps), at_once)]
 
@@ -182,11 +182,11 @@ def _continued(
     for taken in stores(model, parts, rows, chunk, most):
         first, store = _fed(model, parts, schemes, prompts, taken, held, room)
         every = [own[step.prompt] for step in taken for own in chunk]
-        new = _stepped(model, parts, [rows[i] for i in every], first, store, decode)
+        new = stepped(model, parts, [rows[i] for i in every], first, store, decode)
         yield [(index, np.array(tokens, dtype=np.int32)) for index, tokens in zip(every, new, strict=True)]
 
 
-def _rows_that_fit(model: Any, room: int) -> int:
+def rows_held(model: Any, room: int) -> int:
     """Rows of a store with `room` positions each."""
     device = model.get_output_embeddings().weight.device
     size = size_of(model, model.dtype, device.type)
@@ -219,7 +219,7 @@ def _fed(
     return torch.cat(first).tolist(), store
 
 
-def _stepped(
+def stepped(
     model: Any, parts: Split, rows: Sequence[PromptRow], first: list[int], store: Held, decode: Decode
 ) -> list[list[int]]:
     """The new tokens of every row of a store, of which the first are given."""

@@ -189,7 +189,7 @@ def _forward(model: Any, parts: Split, rows: Sequence[Row]) -> list[Pending]:
     return pending
 
 
-def answers(parts: Split, hidden_BAH: Tensor, answer_A: Tensor) -> list[Pending]:
+def answers(parts: Split, hidden_BAH: Tensor, answer_A: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Judge an answer in B rows from the hidden states before its tokens and after the last, `[B, A + 1, H]`."""
     rows = hidden_BAH.shape[0]
     logits_BAV = parts.head.logits(hidden_BAH.flatten(0, 1)).unflatten(0, (rows, -1))

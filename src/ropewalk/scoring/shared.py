@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -48,13 +48,35 @@ class Step:
     shared: int
 
 
+class After(Protocol):
+    """What is made of the prompts that a walk has fed, while their keys and values are held (`going_on`)."""
+
+    def at_once(self, chunk: Sequence[Sequence[AnswerRow]]) -> int:
+        """Prompts to be kept before they are gone on with, of a chunk that begins: rows by scheme."""
+        ...
+
+    def keep(self, rows: Sequence[AnswerRow], held: Held, predicted: Sequence[torch.Tensor], most: int) -> None:
+        """Told of one prompt under every scheme, with the token ids `[T]` predicted from before its answer on."""
+        ...
+
+    def go_on(self) -> None:
+        """Told when so many have been kept, outside the patches of the walk."""
+        ...
+
+
 def score_shared(
-    model: Any, parts: Split, rows: Sequence[AnswerRow], batch_tokens: int, wanted: Collection[int] | None = None
+    model: Any,
+    parts: Split,
+    rows: Sequence[AnswerRow],
+    batch_tokens: int,
+    wanted: Collection[int] | None = None,
+    after: After | None = None,
 ) -> Iterator[list[tuple[int, Outcome]]]:
     """As `score`, for prompts that share a beginning; same answers, fewer tokens (all tokens unless `parts.held`).
 
     Of `rows` only those in `wanted` come out (default: all). On a CPU their losses are the same to the bit as if all
     did: they go on where they would go on then, in the same batches. So a resumed sweep repeats some work.
+    `after` goes on from the prompts that are walked, which changes nothing about the answers.
     """
     for row in rows:
         require_known(model, row.ids)
@@ -70,7 +92,7 @@ def score_shared(
         if left.isdisjoint(index for own in chunk for index in own):
             continue
         try:
-            for batch in _one_behind(walked(model, parts, rows, chunk, left.copy())):
+            for batch in _one_behind(walked(model, parts, rows, chunk, left.copy(), after)):
                 left.difference_update(index for index, _ in batch)
                 yield batch
         except (ForwardError, torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -193,7 +215,12 @@ def _common(one: NDArray[np.int32], other: NDArray[np.int32]) -> int:
 
 @torch.inference_mode()
 def walked(
-    model: Any, parts: Split, rows: Sequence[AnswerRow], chunk: list[list[int]], wanted: Collection[int]
+    model: Any,
+    parts: Split,
+    rows: Sequence[AnswerRow],
+    chunk: list[list[int]],
+    wanted: Collection[int],
+    after: After | None = None,
 ) -> Iterator[list[tuple[int, Pending]]]:
     """Schemes whose prompts are the same, in the order of a walk: one row per scheme, prompt after prompt.
 
@@ -205,13 +232,20 @@ def walked(
     held = Held(room=_longest(rows, chunk[0]))
     steps = walk([row.ids for row in prompts], [row.answer_tokens for row in prompts], grain_of(parts.head.weight))
     places = needed(steps, {at for own in chunk for at, index in enumerate(own) if index in wanted})
-    with patched(model, schemes):
-        for step in (steps[place] for place in sorted(places)):
-            row, start = prompts[step.prompt], step.shared
-            ids = upload(row.ids[start:].astype(np.int64), device)
-            positions = torch.arange(start, len(row.ids), device=device)[None] if start else None
-            with continuing(held, start, row.answer_tokens + 1):
-                hidden_BSH = parts.body(ids.expand(len(schemes), -1), positions)
-            found = answers(parts, hidden_BSH[:, -row.answer_tokens - 1 :], ids[-row.answer_tokens :])
-            every = [(own[step.prompt], pending) for own, pending in zip(chunk, found, strict=True)]
-            yield [(index, pending) for index, pending in every if index in wanted]
+    taken = [steps[place] for place in sorted(places)]
+    most = after.at_once([[rows[i] for i in own] for own in chunk]) if after else len(taken)
+    for begin in range(0, len(taken), most):
+        with patched(model, schemes):
+            for step in taken[begin : begin + most]:
+                row, start = prompts[step.prompt], step.shared
+                ids = upload(row.ids[start:].astype(np.int64), device)
+                positions = torch.arange(start, len(row.ids), device=device)[None] if start else None
+                with continuing(held, start, row.answer_tokens + 1):
+                    hidden_BSH = parts.body(ids.expand(len(schemes), -1), positions)
+                found = answers(parts, hidden_BSH[:, -row.answer_tokens - 1 :], ids[-row.answer_tokens :])
+                every = [(own[step.prompt], pending) for own, pending in zip(chunk, found, strict=True)]
+                if after:
+                    after.keep([rows[index] for index, _ in every], held, [said for _, said in found], most)
+                yield [(index, pending) for index, pending in every if index in wanted]
+        if after:
+            after.go_on()

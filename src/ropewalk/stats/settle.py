@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,16 +99,26 @@ def _deviation(block: Block, label: str, best: str, windows: int | None) -> floa
     return with_windows(spread / with_windows(1.0, block.between, block.windows), block.between, windows)
 
 
-def command(experiment: str, *, units: int, available: int, windows: int) -> str:
-    """The command that gathers so many documents, or as many as there are and at least so much more of each instead.
+def command(directory: str, changes: Mapping[str, int]) -> str:
+    """The command that measures a run's experiment with such changes, and takes what the run has measured.
 
     Args:
-        experiment: the experiment's file or preset, as the user wrote it.
+        directory: of the run.
+        changes: values by key, such as 17 for documents.count.
+    """
+    more = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    found = ["ropewalk", "run", directory, "--until", "decided", *more, "--reuse", directory, "--out"]
+    return shlex.join([*found, f"{directory.rstrip('/')}-more"])
+
+
+def changed(*, units: int, available: int, windows: int) -> dict[str, int]:
+    """What to ask for so that there are so many documents, or as many as there are and at least so much more of each.
+
+    Args:
         units: documents wanted, of as many windows each as were measured.
         available: documents that there are.
         windows: measured of each.
     """
     count = min(units, available)
     each = windows * math.ceil(units / count)
-    more = [f"--set documents.count={count}", *([f"--set documents.windows={each}"] if each > 1 else [])]
-    return " ".join(["ropewalk run", shlex.quote(experiment), "--until decided", *more])
+    return {"documents.count": count} | ({"documents.windows": each} if each > 1 else {})

@@ -14,7 +14,6 @@ WHY = {
     "precision": "every interval is as precise as was asked for",
     "budget": "the budget is spent",
     "everything read": "everything is read",
-    None: "it was interrupted",
 }
 
 
@@ -22,7 +21,7 @@ def said_of(decided: Mapping[str, Any]) -> str:
     """Why such a run stopped, after how much, and who is left."""
     look, running, left = decided["look"], decided["running"], decided["left"]
     if look is None:
-        return "Measuring stopped before the first look: nothing is judged."
+        return "Measuring is not over, and the first look not taken: nothing is judged."
     windows = f"{look['windows']} windows of " if look["windows"] > 1 else ""
     asked = decided.get("precision")
     short = ""
@@ -31,8 +30,9 @@ def said_of(decided: Mapping[str, Any]) -> str:
             f" The documents at hand do not give the {asked:g} % that were asked for; ask for less, read more windows "
             "of each (documents.windows), or give more documents: ropewalk plan FILE --precision says how many."
         )
+    state = "is not over" if decided["why"] is None else f"stopped because {WHY[decided['why']]}"
     return (
-        f"Measuring stopped because {WHY[decided['why']]}, after {windows}{look['units']} {decided['of']}; "
+        f"Measuring {state}, after {windows}{look['units']} {decided['of']}; "
         f"{len(left)} configurations left on the way, in the running: {listed(running)}.{short}"
     )
 
