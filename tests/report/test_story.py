@@ -11,6 +11,7 @@ from studies import study
 from ropewalk.experiment.held import Held
 from ropewalk.report.recommend import recommend
 from ropewalk.report.story import bars, story
+from ropewalk.stats.findings.finding import percent
 
 METHODS = {"linear": {"factor": 4}, "yarn": {"factor": 4}, "llama3": {"factor": 4}}
 HELD = Held(metric="passkey", length=8192, kept=1024, count=2, n=20)
@@ -38,7 +39,8 @@ def test_the_sentence_says_what_the_table_says(found):
     assert float(said[1]) == pytest.approx(100 * (best.cost.ratio.value - 1), abs=0.051)
     assert f"By next-token loss alone {by_loss.choice.label} is best and " in first
     assert first.endswith("dropping the context, which can hold 2 of the 20.")
-    assert serve.split(maxsplit=2)[2].startswith(f"ropewalk export {best.method} --model org/model -p factor=4")
+    served = recommend(found.run, 8192).choice
+    assert serve.split(maxsplit=2)[2].startswith(f"ropewalk export {served.method} --model org/model -p factor=4")
     assert own.startswith("Your own model:  ropewalk init MODEL")
 
 
@@ -56,3 +58,18 @@ def test_without_what_is_counted_the_recommendation_alone():
     first, *_ = story(study(METHODS, metrics={"perplexity": {}}))
     assert first.startswith("For 8,192 tokens, ")
     assert bars(study(METHODS, metrics={"perplexity": {}})).columns == ("configuration", "tail at 8,192")
+
+
+def test_what_is_best_by_losses_may_find_less_and_be_served(found, monkeypatch):
+    other = recommend(study({"llama3": {"factor": 4}}).run, 8192).choice
+
+    def chosen(run, target, by="both"):
+        answer = recommend(run, target, by=by)
+        return answer if by == "passkey" else replace(answer, choice=other)
+
+    monkeypatch.setattr("ropewalk.report.story.recommend", chosen)
+    first, serve, _ = story(found)
+    assert ", with yarn factor=4 " in first
+    finds = f"{round(20 * other.found.value)} of 20, for {percent(other.cost.ratio.value)} perplexity inside the window"
+    assert f"By next-token loss alone llama3 factor=4 is best ({finds}) and " in first
+    assert serve.split(maxsplit=2)[2].startswith("ropewalk export llama3 --model org/model -p factor=4")

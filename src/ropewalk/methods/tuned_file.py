@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ MAX_HEADER_BYTES = 1_000_000
 DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8"}
 KEYS = ("schema", "rope_theta", "length", "inv_freq", "attention_factor", "pairs", "gains")
 NEAR = "near"
+BUILTIN = "builtin"
+"""In place of a path: the scheme that was tuned on the built-in model strand (docs/strand/MODEL_CARD.md)."""
+BUILTIN_FILE = Path(str(files("ropewalk") / "data" / "tuned" / "strand.safetensors"))
 REMEDY = "name a winner.safetensors that `ropewalk tune` wrote"
 
 
@@ -77,7 +81,7 @@ class TunedFile(FileContent):
 
     method = "tuned"
     made = Tuning
-    range = "the path of a .safetensors file, or its content as a mapping"
+    range = "the path of a .safetensors file, builtin for that of strand, or its content as a mapping"
     annotation = InstanceOf[Tuning]
 
     @override
@@ -86,7 +90,7 @@ class TunedFile(FileContent):
 
     @override
     def read(self, name: str) -> Tuning:
-        return read(Path(name))
+        return read(BUILTIN_FILE if name == BUILTIN else Path(name))
 
 
 def read(path: Path) -> Tuning:

@@ -27,14 +27,16 @@ OWN = "ropewalk init MODEL > experiment.yaml && ropewalk run experiment.yaml --o
 
 
 def story(study: Study) -> Iterator[str]:
-    """The sentences at the longest length; where nothing is counted there, the recommendation's alone."""
+    """The sentences at the longest length; where nothing is counted there, the recommendation's alone. To be served is
+    what `recommend` and the page choose."""
     run, longest = study.run, study.run.lengths[-1]
     chosen = recommend(run, longest)
     if run.retrieval is None or run.row(NONE, run.retrieval.name, longest) is None:
         yield headline(chosen)
     else:
-        chosen = recommend(run, longest, by=run.retrieval.name)
-        yield f"{_found(study, run.retrieval, chosen)} {_lost(study, recommend(run, longest, by=LOSSES))}"
+        finds = recommend(run, longest, by=run.retrieval.name)
+        loses = recommend(run, longest, by=LOSSES)
+        yield f"{_found(study, run.retrieval, finds)} {_lost(study, loses, finds.choice.label)}"
     choice = chosen.choice
     command = deploy_command(run, choice.method, choice.asked, chosen.judged_at, study.directory)
     if command is not None:
@@ -89,13 +91,15 @@ def _cost(choice: Candidate) -> str:
     return f", for {percent(choice.cost.ratio.value)} {choice.cost.column.title} inside the window"
 
 
-def _lost(study: Study, answer: Recommendation) -> str:
-    """What is best by losses alone, and whether that is better than dropping the context."""
-    against = DROPPING[answer.dropping]
+def _lost(study: Study, answer: Recommendation, said: str) -> str:
+    """What is best by losses alone, what it finds unless that was `said` of it, and whether that is better than
+    dropping the context."""
+    against, choice = DROPPING[answer.dropping], answer.choice
     kept = _kept(study)
     holds = f", which can hold {kept.count} of the {kept.n}" if kept and against else ""
     beside = f" {against}{holds}" if against else ""
-    return f"By next-token loss alone {answer.choice.label} is best{beside}."
+    finds = f" ({_of(choice.found.value, choice.found.n)}{_cost(choice)})" if choice.found else ""
+    return f"By next-token loss alone {choice.label} is best{finds if choice.label != said else ''}{beside}."
 
 
 def _of(share: float, n: int) -> str:
