@@ -42,9 +42,18 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("gains", [True, False])
-def test_a_scheme_comes_back_to_the_bit(gains: bool, tmp_path: Path) -> None:
-    scheme = SCHEME if gains else Scheme(rotation=SCHEME.rotation)
+OWN = DRAW.normal(0, 0.1, (2, 3, 4)).astype(np.float32)
+GAINS = {
+    "of each head and pair": OWN,
+    "of each head": np.broadcast_to(OWN[:, :, :1], OWN.shape),
+    "of each layer and pair": np.broadcast_to(OWN[:, :1], OWN.shape),  # a view without an order of its own
+    "turned": OWN.transpose(0, 2, 1).reshape(2, 3, 4, order="F"),
+}
+
+
+@pytest.mark.parametrize("gains", [None, *GAINS])
+def test_a_scheme_comes_back_to_the_bit(gains: str | None, tmp_path: Path) -> None:
+    scheme = Scheme(rotation=SCHEME.rotation, gains=None if gains is None else Gains(log=GAINS[gains]))
     path = tmp_path / "one.safetensors"
     path.write_bytes(winner.content(scheme, GEOMETRY, TURNS, {"length": 512}))
     kind = parameters(Tuned)["file"].kind

@@ -25,8 +25,8 @@ def judged(
     loaded: LoadedModel, ids: NDArray[np.int32], hypotheses: Sequence[Hypothesis], local: Sequence[Losses], nll: Losses
 ) -> tuple[Match, float | None]:
     """The match of a server's losses with `local`, the hypotheses' own; and, where none of them fits at first, the
-    root mean square of what weights of 8 bits a row would leave of the nearest, nats/token, within which it may be. `ids` int32
-    `[T]` are the tokens that both scored.
+    root mean square of what weights of 8 bits a row would leave of the nearest, nats/token, within which it may be.
+    `ids` int32 `[T]` are the tokens that both scored.
 
     Raises:
         ExportError: too few tokens.

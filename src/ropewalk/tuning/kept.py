@@ -47,7 +47,7 @@ class KeptBench:
         for i, outcome in zip(left, self._measured(schemes, left, document), strict=True):
             found[i] = outcome
             if isinstance(outcome, np.ndarray):
-                write_whole(self.out, names[i], safetensors.numpy.save({"nll": outcome}))
+                write_whole(self.out, names[i], safetensors.numpy.save({"nll": np.ascontiguousarray(outcome)}))
         self.told("judging documents", document + 1, len(self.bench.documents))
         return [found[i] for i in range(len(names))]
 

@@ -32,7 +32,7 @@ def content(scheme: Scheme, geometry: RopeGeometry, turns: Turning, facts: Mappi
         "pairs": turns.pairs,
     }
     if scheme.gains is not None:
-        tensors["gains"] = scheme.gains.log
+        tensors["gains"] = np.ascontiguousarray(scheme.gains.log)  # safetensors writes the buffer of a view as it is
     note = {"schema": SCHEMA, "rope_theta": geometry.rope_theta} | dict(facts)
     if scheme.branches:
         note["near"] = scheme.branches[0].stop
