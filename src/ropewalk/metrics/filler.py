@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 FILLER = (
     "The grass is green.",
     " The sky is blue.",
@@ -31,3 +35,14 @@ def boundary(sentences: list[list[int]], target: float) -> int:
                 return done
             done += len(step)
         steps = [later_first, *middle]
+
+
+def last(line: Sequence[int], hidden: Sequence[int]) -> int:
+    """Where the hidden tokens stand in a line for the last time; 0 where others spell it there."""
+    places = range(len(line) - len(hidden), 0, -1)
+    return next((i for i in places if list(line[i : i + len(hidden)]) == list(hidden)), 0)
+
+
+def depths(trials: int) -> list[float]:
+    """An even grid from 0 to 1; one trial stands in the middle."""
+    return [0.5] if trials == 1 else [float(depth) for depth in np.linspace(0.0, 1.0, trials)]

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ropewalk.errors import ExperimentError
-from ropewalk.metrics.filler import FILLER, boundary, rounds
+from ropewalk.metrics.filler import FILLER, boundary, depths, last, rounds
 from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample
 from ropewalk.metrics.probes import Encode, Probes, Wording
 from ropewalk.metrics.readings import Reading
@@ -121,11 +121,6 @@ def too_many(trials: int, length: int) -> str | None:
     )
 
 
-def depths(trials: int) -> list[float]:
-    """An even grid from 0 to 1; one trial stands in the middle."""
-    return [0.5] if trials == 1 else [float(depth) for depth in np.linspace(0.0, 1.0, trials)]
-
-
 def build(options: Passkey, material: Material, length: int) -> list[Prompt]:
     """The prompts of one length, that many tokens each, under the `exact` protocol.
 
@@ -168,15 +163,9 @@ def build(options: Passkey, material: Material, length: int) -> list[Prompt]:
         ids = [*head, *filler[:before], *line, *filler[: room - before], *question, *answer]
         request = Forced(ids=np.array(ids, dtype=np.int32), answer_tokens=len(answer))
         begins = len(head) + before
-        facts = {"key": key, "depth": begins / length, "key_at": begins + _last(line, answer)}
+        facts = {"key": key, "depth": begins / length, "key_at": begins + last(line, answer)}
         built.append(Prompt(request=request, facts=facts))
     return built
-
-
-def _last(line: Sequence[int], answer: Sequence[int]) -> int:
-    """Where the answer's tokens stand in a line for the last time; 0 where others spell it there."""
-    places = range(len(line) - len(answer), 0, -1)
-    return next((i for i in places if list(line[i : i + len(answer)]) == list(answer)), 0)
 
 
 def build_yarn(options: Passkey, material: Material, length: int) -> list[Prompt]:
