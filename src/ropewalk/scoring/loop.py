@@ -77,8 +77,8 @@ def score(model: Any, parts: Split, rows: Sequence[Row], batch_tokens: int) -> I
 
     Longest rows first, so that memory that does not suffice shows early. A batch that runs out of memory is split
     in two until single rows fail; `batch_tokens` then stays at what fitted. On a GPU one batch is always in flight, so
-    that what the caller does with the last one costs it nothing; a CPU, which computes in the meantime nothing, gives
-    each one at once. A row on which the model's own forward pass fails is a Failure, alone.
+    that what the caller does with the last one costs it nothing; a CPU would compute nothing meanwhile, and gives each
+    one at once. A row on which the model's own forward pass fails is a Failure, alone.
 
     Raises:
         ModelError: a token that the model does not know.
