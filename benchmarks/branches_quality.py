@@ -8,15 +8,16 @@ table and every scheme against truncate, longrope, the searched and the tuned sc
 and corrected for the number of schemes; OUT/quality.md is both as tables, printed last. When --budget-s is spent, all
 that is known so far is written, and the same command goes on from there.
 
-Documents are built-in ones that the tuned scheme never saw (OUT/documents); the searched one saw one of them, and the
-contrasts of texts are given without that one too. First each scheme is held against its dense twin in float32 sums, on
-random tokens: its losses must be no farther off than twice what plain attention's are.
+Documents are built-in ones that the tuned scheme never saw; the searched one saw one of them, and contrasts of texts
+against it are given without that one too. First each scheme is held against its dense twin in float32 sums, on random
+tokens: its losses must be no farther off than twice what plain attention's are.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -137,7 +138,7 @@ def markdown(rows: list[dict[str, Any]], lengths: list[int]) -> str:
 
 
 def documents(out: Path, count: int) -> dict[str, Any]:
-    """The first `count` of UNSEEN as files, so that a run reads these and no others."""
+    """The first `count` of UNSEEN as files at one place, which is part of what a run is resumed by."""
     texts = {each.id: each.text for each in builtin_documents()}
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"{name}.txt" for name in UNSEEN[:count]]
@@ -212,7 +213,7 @@ def main() -> None:
     for name, nats in apart.items():
         told(f"{name}: {nats}")
     runs: dict[str, Any] = {}
-    texts = documents(args.out / "documents", args.documents)
+    texts = documents(Path(tempfile.gettempdir()) / "ropewalk-unseen", args.documents)
     complete = True
     for kind in ("filler", "essay"):
         metrics: dict[str, Any] = {"passkey": {"trials": args.trials, "haystack": kind}}
