@@ -193,6 +193,7 @@ def tune(
     budget_s: float | None = None,
     repeats: int = 1,
     what: str | None = None,
+    near: Sequence[int] = (),
     max_short_cost: float | None = None,
     dtype: str = "auto",
     window: int | None = None,
@@ -217,6 +218,7 @@ def tune(
         seed=seed,
         repeats=repeats,
         what=what,
+        near=tuple(near),
         max_short_cost=max_short_cost,
     )
     return find(experiment, asked, Path(out), loaded=loaded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -132,6 +133,63 @@ def test_bifocal_has_two_rotations(model: Any, quick: Any) -> None:
     assert np.abs(found - nll(logits_of(model, text, told), text)).max() < FLOAT_NOISE
 
 
+def far_gained(model: Any) -> Scheme:
+    scheme = scheme_of("bifocal", {"neighbor_window": W, "far": {"linear": {"factor": 2}}})
+    own, far = scheme.branches
+    return dataclasses.replace(scheme, branches=(own, dataclasses.replace(far, rotation=HALF, gains=gains(model))))
+
+
+def with_far(scheme: Scheme, gains: Gains | None) -> Scheme:
+    own, far = scheme.branches
+    return dataclasses.replace(scheme, branches=(own, dataclasses.replace(far, gains=gains)))
+
+
+def test_gains_of_a_branch_act_on_its_distances_alone(model: Any, quick: Any) -> None:
+    """Against independent dense attention; fast, exact, beside other rows, and after a beginning that is shared."""
+    scheme = far_gained(model)
+    distance, text = drawn(lambda i, j: i - j), ids(LENGTH, 3)
+    near, log = (distance < W) & ~np.isnan(distance), scheme.branches[1].gains
+    assert log is not None
+    told = [(near, distance, F, 1.0), (distance >= W, distance, F / 2, 1.1, log.log.astype(float))]
+    expected = nll(logits_of(model, text, told), text)
+    (found,) = losses(model, quick, [NllRow(ids=text, scheme=scheme)])
+    assert np.abs(found - expected).max() < FLOAT_NOISE
+    assert np.abs(exact_nll(model, text, scheme) - expected).max() < FLOAT_NOISE
+    (plain,) = losses(model, quick, [NllRow(ids=text, scheme=with_far(scheme, None))])
+    assert np.abs(found - plain).max() > 100 * FLOAT_NOISE
+
+
+def test_a_text_within_the_near_window_is_as_trained_whatever_the_gains_are(model: Any, quick: Any) -> None:
+    """To the last bit of what near attention is without gains."""
+    scheme, text = far_gained(model), ids(W, 3)
+    without = with_far(scheme, None)
+    (found,), (plain,) = (losses(model, quick, [NllRow(ids=text, scheme=each)]) for each in (scheme, without))
+    assert np.array_equal(found, plain)
+    long = ids(LENGTH, 3)
+    (found,), (plain,) = (losses(model, quick, [NllRow(ids=long, scheme=each)]) for each in (scheme, without))
+    assert np.array_equal(found[: W - 1], plain[: W - 1])
+
+
+def test_far_gains_of_0_are_none_and_those_of_another_model_are_refused(model: Any, quick: Any) -> None:
+    scheme, text = far_gained(model), ids(LENGTH, 3)
+    still, without = (with_far(scheme, each) for each in (Gains(log=np.zeros((2, 4, 8))), None))
+    (found,), (plain,) = (losses(model, quick, [NllRow(ids=text, scheme=each)]) for each in (still, without))
+    assert np.array_equal(found, plain)
+    assert len({each.fingerprint for each in (scheme, still, without)}) == 3
+    assert "gains" not in without.branches[1].plain()
+    wrong = with_far(scheme, Gains(log=np.ones((2, 3, 8))))
+    with pytest.raises(ModelError, match=r"takes gains of shape \[2, 4, 8\]"), patched(model, wrong):
+        pass
+
+
+def test_a_branch_with_gains_comes_back_from_what_is_stored(model: Any) -> None:
+    far = far_gained(model).branches[1]
+    again = Branch.of(json.loads(json.dumps(far.plain())), far.rotation)
+    assert again == far
+    assert again.gains is not None
+    assert np.array_equal(again.gains.log, gains(model).log)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_the_exact_twin_is_the_fast_way(model: Any, quick: Any, name: str) -> None:
     method, raw, _ = METHODS[name]
@@ -145,7 +203,7 @@ def rows_of_all_kinds(model: Any) -> list[Scheme]:
     tuned = Scheme(rotation=HALF, gains=gains(model), temperature=Temperature(kind="logn", scale=8))
     every = [scheme_of(method, raw) for method, raw, _ in METHODS.values()]
     mixed = [dataclasses.replace(every[2], gains=gains(model, 1)), dataclasses.replace(every[2], temperature=None)]
-    return [Scheme(rotation=OWN), tuned, Scheme(rotation=OWN, gains=gains(model, 2)), *every, *mixed]
+    return [Scheme(rotation=OWN), tuned, Scheme(rotation=OWN, gains=gains(model, 2)), *every, *mixed, far_gained(model)]
 
 
 def test_rows_of_all_kinds_of_schemes_beside_each_other(model: Any, quick: Any) -> None:

@@ -34,7 +34,7 @@ def test_it_counts_steps_and_tokens(asked: Any) -> None:
     assert found.seconds == pytest.approx(2 * 48 * 2.0 + found.pass_s)
     text = "\n".join(lines(found, REQUEST))
     assert "tuned on 3 documents and judged on 3 others" in text
-    assert "48 steps of 2 seeds take 192 s" in text
+    assert "48 steps of 2 descents take 192 s" in text
     assert re.search(r"Memory: \d+ MB on cpu, \d+ MB of them weights", text)
 
 

@@ -20,7 +20,7 @@ from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.files import write_whole
 from ropewalk.methods.tuned_file import read
 from ropewalk.tuning import descent, named
-from ropewalk.tuning.asked import Request
+from ropewalk.tuning.asked import Descent, Request
 from ropewalk.tuning.bench import Bench, windows
 from ropewalk.tuning.lines import lines, promise
 from ropewalk.tuning.objective import Score
@@ -112,7 +112,7 @@ def test_lines_say_the_verdict_the_promise_and_the_seeds(found: Found) -> None:
     assert "against truncate" in text
     assert "max_short_cost 1 % is" in text
     assert "tuned seed 4: 3 steps from" in text
-    assert "of 2 seeds" in text
+    assert "of 2 descents" in text
 
 
 def test_the_same_command_goes_on_and_ends_alike(
@@ -241,10 +241,12 @@ def test_the_promise_is_kept_broken_or_not_judged() -> None:
 def test_of_several_seeds_one_within_the_bound_wins(found: Found) -> None:
     def seed(number: int, objective: float, excess: float) -> Tuned:
         scored = Score(objective=objective, long=objective, short_cost=0.0, retrieval=None, excess=excess)
-        return Tuned(seed=number, scheme=found.scheme, state=State(steps=1, tensors={}), score=scored)
+        return Tuned(
+            way=Descent(near=None, seed=number), scheme=found.scheme, state=State(steps=1, tensors={}), score=scored
+        )
 
-    assert chosen([seed(0, 2.0, 0.1), seed(1, 3.0, 0.0), seed(2, 2.5, 0.0)]).seed == 2
-    assert chosen([seed(0, 2.0, 0.1), seed(1, 1.0, 0.2)]).seed == 1
+    assert chosen([seed(0, 2.0, 0.1), seed(1, 3.0, 0.0), seed(2, 2.5, 0.0)]).way.seed == 2
+    assert chosen([seed(0, 2.0, 0.1), seed(1, 1.0, 0.2)]).way.seed == 1
     bound = found.result["short_cost"]
     assert bound["bound"] == 0.01
     assert bound["kept"] == all(each["value"] <= 1.01 for each in bound["perplexity"].values())

@@ -32,7 +32,12 @@ def tune(
         typer.Option(help="rotation, rotation+head, rotation+pair or rotation+head+pair; default the most that fits."),
     ] = None,
     near: Annotated[
-        int | None, typer.Option(min=1, metavar="TOKENS", help="Nearer ones stay as trained; far ones are tuned alone.")
+        list[int] | None,
+        typer.Option(
+            min=1,
+            metavar="TOKENS",
+            help="Nearer ones stay as trained, far ones are tuned alone; given again, the best on the tuning set wins.",
+        ),
     ] = None,
     max_short_cost: Annotated[
         float | None, typer.Option(metavar="PCT", help="Largest loss of perplexity inside the window, per cent.")
@@ -58,7 +63,7 @@ def tune(
         seed=seed,
         repeats=repeats,
         what=what,
-        near=near,
+        near=tuple(near or ()),
         max_short_cost=max_short_cost,
     )
     if plan:

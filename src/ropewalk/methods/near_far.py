@@ -11,7 +11,7 @@ from ropewalk.errors import MethodError
 from ropewalk.methods.method import KIND, Extension
 from ropewalk.methods.parameters import Tokens
 from ropewalk.rope import RopeGeometry, Rotation
-from ropewalk.scheme import Branch, Positions, Scheme
+from ropewalk.scheme import Branch, Gains, Positions, Scheme
 
 NEIGHBORS = Tokens(doc="w, tokens nearer than which distances are exact", optional=False)
 GROUP = Tokens(doc="G, tokens that stand at one far position", optional=False)
@@ -39,14 +39,21 @@ class NearFar(Extension):
 
 
 def near_far(
-    geometry: RopeGeometry, near: int, *, query: Positions, key: Positions | None = None, far: Rotation | None = None
+    geometry: RopeGeometry,
+    near: int,
+    *,
+    query: Positions,
+    key: Positions | None = None,
+    far: Rotation | None = None,
+    gains: Gains | None = None,
 ) -> Scheme:
-    """The unscaled rotation at distances below `near`; from there on other positions, or another rotation."""
+    """The unscaled rotation at distances below `near`; from there on other positions, another rotation, or gains of the
+    query."""
     own, key = Rotation(inv_freq=geometry.unscaled_inv_freq), key or Positions()
     far = far or own
-    if query == key == Positions() and far == own:
+    if query == key == Positions() and far == own and gains is None:
         return Scheme(rotation=own)
-    beyond = Branch(rotation=far, start=near, query=query, key=key)
+    beyond = Branch(rotation=far, start=near, query=query, key=key, gains=gains)
     return Scheme(rotation=own, branches=(Branch(rotation=own, stop=near), beyond))
 
 

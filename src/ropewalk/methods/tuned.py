@@ -24,7 +24,7 @@ class Tuned(Params):
 def tuned(geometry: RopeGeometry, params: Tuned, length: int) -> Scheme:
     """lambda_i, A and g as the file says (`ropewalk tune`), at every length; pairs of the query times exp(g).
 
-    Of a file that was tuned with `near` the rotation is for tokens at least so far away, as in `bifocal`.
+    Of a file that was tuned with `near` rotation and gains are for tokens at least so far away, as in `bifocal`.
 
     Raises:
         MethodError: the file is for another number of pairs or another base.
@@ -36,7 +36,7 @@ def tuned(geometry: RopeGeometry, params: Tuned, length: int) -> Scheme:
             f"model has {pairs} over {geometry.rope_theta:g}; tune again on this model."
         )
     if found.near is not None:
-        return near_far(geometry, found.near, query=Positions(), far=found.rotation)
+        return near_far(geometry, found.near, query=Positions(), far=found.rotation, gains=found.gains)
     return Scheme(rotation=found.rotation, gains=found.gains)
 
 

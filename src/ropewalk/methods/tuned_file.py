@@ -48,7 +48,7 @@ class Tuning:
         rotation: inv_freq and attention_factor.
         gains: of the query; None where only the rotation was tuned.
         pairs: the pair of each dimension of a head, -1 where it has none: where weights hold the gains.
-        near: tokens nearer than which distances are told as trained; None where the rotation is for all.
+        near: tokens nearer than which attention is as trained; None where rotation and gains are for all.
     """
 
     rope_theta: float

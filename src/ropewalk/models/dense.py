@@ -88,15 +88,15 @@ def dense(query: Tensor, key: Tensor, value: Tensor, scaling: float, turn: Turn)
     the dtype of the query."""
     groups, keys = query.shape[1] // key.shape[1], key.shape[2]
     start = keys - query.shape[2]
-    told = [turn.turned(key.float(), each.rotation, each.key, 0).repeat_interleave(groups, 1) for each in turn.branches]
+    told = [turn.told(key.float(), each).repeat_interleave(groups, 1) for each in turn.branches]
     values = value.float().repeat_interleave(groups, 1)
     parts = []
     for at in range(0, query.shape[2], QUERIES):
         some = query[:, :, at : at + QUERIES].float()
         places = np.arange(start + at, start + at + some.shape[2])
         logits = torch.full((*some.shape[:3], keys), -torch.inf, device=query.device)
-        for branch, key_BHKD in zip(turn.branches, told, strict=True):
-            asks = turn.turned(some, branch.rotation, branch.query, start + at)
+        for place, (branch, key_BHKD) in enumerate(zip(turn.branches, told, strict=True)):
+            asks = turn.asks(some, place, start + at)
             seen = torch.from_numpy(branch.holds(places, np.arange(keys))).to(query.device)
             logits = torch.where(seen, asks @ key_BHKD.mT * scaling, logits)
         parts.append(logits.softmax(-1) @ values)

@@ -39,8 +39,9 @@ def passing_of(model: Any, schemes: Sequence[Scheme], geometry: RopeGeometry, mo
     )
     turning = {call.layer for call in calls if call.layer in covered and call.pairs.turns}
     for scheme in schemes:
-        if scheme.gains is not None:
-            _check_gains(name, scheme.gains, calls, covered, layers=text.num_hidden_layers, geometry=geometry)
+        for gains in (scheme.gains, *(branch.gains for branch in scheme.branches)):
+            if gains is not None:
+                _check_gains(name, gains, calls, covered, layers=text.num_hidden_layers, geometry=geometry)
         if scheme.temperature is not None:
             _check_temperature(name, scheme, calls, text)
         if scheme.branches and (chunked := turning & {layer for layer, kind in enumerate(kinds) if kind == CHUNKED}):

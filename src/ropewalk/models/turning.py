@@ -6,6 +6,7 @@ Shapes: B rows, R schemes (1 or B), H query heads, S queries, K keys of which th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from ropewalk.errors import ModelError
 from ropewalk.models.pairs import Call, Pairs
 from ropewalk.models.placement import upload
 from ropewalk.rope import Rotation
-from ropewalk.scheme import Branch, Positions, Scheme
+from ropewalk.scheme import Branch, Gains, Positions, Scheme
 
 Table = tuple[Tensor, Tensor]
 """cos and sin per dimension, float32 `[R, 1, T, D]`; sin carries the sign of the partner."""
@@ -40,7 +41,7 @@ class Passing:
     passes: int = 0
     attended: bool = False
     places: Tensor | None = None
-    gains: dict[tuple[int, torch.device], Tensor] = field(default_factory=dict)
+    gains: dict[tuple[int, int | None, torch.device], Tensor] = field(default_factory=dict)
     tables: dict[Any, Any] = field(default_factory=dict)
 
     def begin(self, position_ids: Tensor) -> None:
@@ -57,22 +58,26 @@ class Passing:
         self.done += 1
         if call.layer not in self.covered:
             return Turn(passing=self, pairs=call.pairs)
-        gain, tau = self._gain(place, call, device), self._temperature(call.pairs.turns, keys, device)
+        gain = self._gain((place, None, device), call, [scheme.gains for scheme in self.schemes])
+        tau = self._temperature(call.pairs.turns, keys, device)
         factor = gain if tau is None else tau if gain is None else gain * tau
         branches = self.schemes[0].branches if call.pairs.turns else ()
-        return Turn(passing=self, pairs=call.pairs, factor=factor, branches=branches)
+        gains = [self._gain((place, at, device), call, [branch.gains]) for at, branch in enumerate(branches)]
+        return Turn(passing=self, pairs=call.pairs, factor=factor, branches=branches, gains=tuple(gains))
 
-    def _gain(self, place: int, call: Call, device: torch.device) -> Tensor | None:
-        """exp(g) per dimension, float32 `[R, H, 1, D]`."""
-        if all(scheme.gains is None for scheme in self.schemes):
+    def _gain(
+        self, key: tuple[int, int | None, torch.device], call: Call, gains: Sequence[Gains | None]
+    ) -> Tensor | None:
+        """exp(g) per dimension, float32 `[R, H, 1, D]`, kept by the place of the call, the branch and the device."""
+        if all(each is None for each in gains):
             return None
-        if (place, device) not in self.gains:
+        if key not in self.gains:
             ones = np.ones((call.heads, 1))  # where nothing turns: pair -1
             shape = call.heads, self.schemes[0].rotation.inv_freq.size
-            logs = [np.zeros(shape) if s.gains is None else s.gains.log[call.layer] for s in self.schemes]
+            logs = [np.zeros(shape) if each is None else each.log[call.layer] for each in gains]
             every = np.stack([np.concatenate([np.exp(log.astype(np.float64)), ones], 1) for log in logs])
-            self.gains[place, device] = upload(every[:, :, None, call.pairs.pair.numpy()].astype(np.float32), device)
-        return self.gains[place, device]
+            self.gains[key] = upload(every[:, :, None, call.pairs.pair.numpy()].astype(np.float32), key[2])
+        return self.gains[key]
 
     def _temperature(self, turns: bool, keys: int, device: torch.device) -> Tensor | None:
         """tau per position, float32 `[R, 1, S, 1]`; `llama4` is for layers that do not turn."""
@@ -104,20 +109,28 @@ class Turn:
         factor: by which queries are multiplied, float32 `[R, H or 1, S or 1, D or 1]`; None leaves them.
         branches: over which attention goes, with queries and keys that the model has not turned; empty for attention as
             it is, with those that it has.
+        gains: by which queries are multiplied in each branch, float32 `[1, H, 1, D]`; None leaves them.
     """
 
     passing: Passing
     pairs: Pairs
     factor: Tensor | None = None
     branches: tuple[Branch, ...] = ()
+    gains: tuple[Tensor | None, ...] = ()
 
     def sharpened(self, query: Tensor) -> Tensor:
         """Queries `[B, H, S, D]` times their factor, in their own dtype."""
         return query if self.factor is None else (query * self.factor).to(query.dtype)
 
-    def turned(self, states: Tensor, rotation: Rotation, where: Positions, start: int) -> Tensor:
-        """Queries or keys `[B, H, T, D]` of the places from `start` on, turned as in a branch."""
-        return self._turned(states, (rotation,), where, start)
+    def asks(self, query: Tensor, place: int, start: int) -> Tensor:
+        """Queries `[B, H, T, D]` of the places from `start` on, as they ask in the branch at a place among branches."""
+        gain, branch = self.gains[place], self.branches[place]
+        query = query if gain is None else (query * gain).to(query.dtype)
+        return self._turned(query, (branch.rotation,), branch.query, start)
+
+    def told(self, key: Tensor, branch: Branch) -> Tensor:
+        """Keys `[B, G, T, D]` of the places from 0 on, as they stand in a branch."""
+        return self._turned(key, (branch.rotation,), branch.key, 0)
 
     def plain(self, states: Tensor, start: int) -> Tensor:
         """Queries or keys `[B, H, T, D]` of the places from `start` on, turned as without branches."""

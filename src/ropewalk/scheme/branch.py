@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.rope import Rotation
+from ropewalk.scheme.gains import Gains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,7 @@ class Branch:
         rotation: by which query and key turn here.
         query: where the query stands.
         key: where the key stands.
+        gains: what pairs of the query are multiplied by here alone; None for nothing.
     """
 
     rotation: Rotation
@@ -62,6 +64,7 @@ class Branch:
     keys: int | None = None
     query: Positions = field(default_factory=Positions)
     key: Positions = field(default_factory=Positions)
+    gains: Gains | None = None
 
     def __post_init__(self) -> None:
         if self.block < 1 or self.start < 0 or (self.stop is not None and self.stop <= self.start):
@@ -85,7 +88,8 @@ class Branch:
         """As JSON values, without what is left as it is; the rotation as its fingerprint."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values |= {"query": dataclasses.asdict(self.query), "key": dataclasses.asdict(self.key)}
-        return values | {"rotation": self.rotation.fingerprint}
+        gains = values.pop("gains")
+        return values | {"rotation": self.rotation.fingerprint} | ({} if gains is None else {"gains": gains.plain()})
 
     @staticmethod
     def of(plain: Mapping[str, Any], rotation: Rotation) -> Branch:
@@ -95,6 +99,8 @@ class Branch:
             ValueError, LookupError, TypeError: it says something else.
         """
         values: dict[str, Any] = {name: Positions(**plain[name]) for name in ("query", "key")} | {"rotation": rotation}
+        if plain.get("gains") is not None:
+            values["gains"] = Gains.of(plain["gains"])
         return Branch(**{**plain, **values})
 
 

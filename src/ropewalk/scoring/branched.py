@@ -56,9 +56,8 @@ def branched(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, t
     out = query.new_zeros((*query.shape[:3], value.shape[3]))
     total = Sum(scaling=scaling, out=out, lse=torch.full_like(query[..., 0], -torch.inf, dtype=torch.float32))
     start = key.shape[2] - query.shape[2]
-    for branch in turn.branches:
-        asks = turn.turned(query, branch.rotation, branch.query, start)
-        told = turn.turned(key, branch.rotation, branch.key, 0)
+    for place, branch in enumerate(turn.branches):
+        asks, told = turn.asks(query, place, start), turn.told(key, branch)
         (_by_distance if branch.block == 1 else _by_block)(total, branch, asks, told, value)
     return total.out
 

@@ -239,14 +239,16 @@ def _takes(model: Any, scheme: Scheme) -> bool:
 
 
 def schemes_to_prove(rotations: tuple[Rotation, Rotation], calls: Sequence[Call], layers: int) -> Iterator[Scheme]:
-    """Gains (a temperature takes the same way), and branches by tokens and by blocks, with gaps, cut off every grid."""
+    """Gains (a temperature takes the same way), of all distances and of a branch, and branches by tokens and by blocks,
+    with gaps, cut off every grid."""
     own, other = rotations
     shape = layers, max(call.heads for call in calls), own.inv_freq.size
     log = np.random.default_rng(0).normal(0, 0.2, shape).astype(np.float32)
     log[sorted(set(range(layers)) - {call.layer for call in calls if call.pairs.turns})] = 0
-    yield Scheme(rotation=own, gains=Gains(log=log))
+    gains = Gains(log=log)
+    yield Scheme(rotation=own, gains=gains)
     near, step = Branch(rotation=own, stop=7), Positions(group=3, offset=4)
-    middle = Branch(rotation=other, start=7, stop=30, query=step, key=Positions(group=3))
+    middle = Branch(rotation=other, start=7, stop=30, query=step, key=Positions(group=3), gains=gains)
     first = Branch(rotation=own, start=30, keys=5, query=Positions(limit=34))
     yield Scheme(rotation=own, branches=(near, middle, first))
     chunk, key = Branch(rotation=own, block=10, stop=1), Positions(period=10)

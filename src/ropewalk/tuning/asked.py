@@ -26,6 +26,18 @@ REACH = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Descent:
+    """One way down: tokens nearer than which attention is as trained (None for none), and a seed."""
+
+    near: int | None
+    seed: int
+
+    @property
+    def label(self) -> str:
+        return f"seed {self.seed}" if self.near is None else f"near {self.near} seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A tuning as asked for.
 
@@ -34,9 +46,10 @@ class Request:
         steps: per seed; None leaves it to the budget.
         budget_s: seconds of each seed's descent; None for BUDGET_S, unless there are `steps`.
         seed: of the first repeat; the others count on.
-        what: is tuned, one of WHATS; None takes the most that the model's weights can hold.
-        near: tokens nearer than which distances are told as trained: only what lies beyond is tuned, by its rotation;
-            None tunes one rotation for all distances.
+        what: is tuned, one of WHATS; None takes the most that the model's weights can hold, and with `near`, which no
+            weights hold, the rotation.
+        near: tokens nearer than which attention is as trained: only what lies beyond is tuned. Each is tuned with every
+            seed, and the tuning set chooses; empty tunes for all distances.
         max_short_cost: per cent; None takes the file's.
     """
 
@@ -46,29 +59,27 @@ class Request:
     seed: int = 0
     repeats: int = 1
     what: str | None = None
-    near: int | None = None
+    near: tuple[int, ...] = ()
     max_short_cost: float | None = None
     weights: Weights = field(default_factory=Weights)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "repeats", "budget_s", "near"):
-            value = getattr(self, name)
+        given = [(name, getattr(self, name)) for name in ("steps", "repeats", "budget_s")]
+        for name, value in (*given, *(("near", each) for each in self.near)):
             if value is not None and not value > 0:
                 raise ExperimentError(f"tune: {name}={value} must be more than 0; leave it out for the default.")
         if self.seed < 0:
             raise ExperimentError(f"tune: seed={self.seed} must be 0 or more.")
         if self.what is not None and self.what not in WHATS:
             raise ExperimentError(f"tune: what={self.what!r} must be one of {', '.join(WHATS)}.")
-
-        if self.near is not None and self.what not in (None, "rotation"):
-            raise ExperimentError(
-                f"tune: near={self.near} tunes the rotation of far tokens alone, as gains multiply the query at every "
-                f"distance; leave what={self.what} out."
-            )
+        if len(set(self.near)) < len(self.near):
+            raise ExperimentError(f"tune: near={list(self.near)} names a number of tokens twice; give each once.")
 
     @property
-    def seeds(self) -> range:
-        return range(self.seed, self.seed + self.repeats)
+    def descents(self) -> tuple[Descent, ...]:
+        """One for every seed, under every `near`."""
+        seeds = range(self.seed, self.seed + self.repeats)
+        return tuple(Descent(near=near, seed=seed) for near in self.near or (None,) for seed in seeds)
 
     @property
     def seconds(self) -> float:
@@ -123,12 +134,12 @@ def tuning(prepared: Prepared, request: Request) -> Tuning:
     model = prepared.model.model
     _require_gradients(model)
     turns = turning(model)
-    if request.near is not None and request.near > scene.window:
+    if (near := max(request.near, default=0)) > scene.window:
         raise ExperimentError(
-            f"tune: near={request.near} must be at most the trained window of {scene.window} tokens, inside which all "
+            f"tune: near={near} must be at most the trained window of {scene.window} tokens, inside which all "
             f"distances are known; give {scene.window} or less."
         )
-    what = _what(model, request.what if request.near is None else "rotation", turns)
+    what = (request.what or "rotation") if request.near else _what(model, request.what, turns)
     return Tuning(scene=scene, request=request, turns=turns, what=what, material=_material(scene, request))
 
 

@@ -22,7 +22,7 @@ from ropewalk.errors import ModelError
 from ropewalk.scoring.attention import KNOWN, installed, name_for
 from ropewalk.scoring.attention import NAME as WHOLE
 from ropewalk.scoring.banded import banded, mask_unless_sliding
-from ropewalk.tuning.near import Far
+from ropewalk.tuning.near import Far, multiplied
 
 NAME, MASKED = "ropewalk_tune", "ropewalk_tune_masked"
 
@@ -75,14 +75,12 @@ def attend(
     layer = getattr(module, "layer_idx", None)
     if layer is None:
         raise ModelError(f"{type(module).__name__} has no layer_idx, so it is not known whose gains it has.")
-    if _factors is not None:
-        factor_1H1D = _factors[layer].to(query.device)[None, :, None, :]
-        query = (query.float() * factor_1H1D).to(query.dtype)
+    query = multiplied(query, _factors, layer)
     window = kwargs.get("sliding_window")
     if _far is not None and layer in _far.layers:
         if attention_mask is not None or window is not None:
             raise ModelError(f"{type(module).__name__}: its attention has a mask; tune without near.")
-        return _far.attend(query, key, value, scaling).transpose(1, 2).contiguous(), None
+        return _far.attend(layer, query, key, value, scaling).transpose(1, 2).contiguous(), None
     if attention_mask is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     if window is not None:

@@ -41,7 +41,7 @@ class Tunable:
     Attributes:
         rotaries: its rotary modules, each with the layout of its cos and sin and whether it casts them.
         unscaled_P: f_i, float32.
-        near: tokens nearer than which distances are told as trained, whatever the parameters; None for none.
+        near: tokens nearer than which attention is as trained, whatever the parameters; None for none.
         spread_PD: which dimensions belong to a pair, float32.
     """
 
@@ -63,8 +63,8 @@ class Tunable:
         """Forward and backward passes inside the block run under the parameters, and can be differentiated by them."""
         inv_freq_P = parameters.inv_freq(self.unscaled_P)
         factor = parameters.ln_attention_factor.exp()
+        factors, far = parameters.factors(self.spread_PD, self.turns.heads), None
         with ExitStack() as stack:
-            far = None
             if self.near is not None:
                 far = Far(
                     near=self.near,
@@ -72,9 +72,10 @@ class Tunable:
                     factor=factor,
                     pairs=self.turns.turn,
                     layers=frozenset(self.turns.layers),
+                    factors_LHD=factors,
                 )
-                inv_freq_P, factor = self.unscaled_P, torch.ones_like(factor)
-            stack.enter_context(gained(parameters.factors(self.spread_PD, self.turns.heads), far))
+                inv_freq_P, factor, factors = self.unscaled_P, torch.ones_like(factor), None
+            stack.enter_context(gained(factors, far))
             for module, layout, casts in self.rotaries:
                 forward = _rotary(module, inv_freq_P, factor, layout, casts, self.layer_type)
                 stack.enter_context(_replaced(module, forward))

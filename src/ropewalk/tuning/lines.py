@@ -54,9 +54,10 @@ def headline(found: Result) -> str:
     for label, why in ((judge["best_named"], ", the best named method of the tuning set"), ("truncate", "")):
         ratio = judge["against"][label]["beyond"]
         parts.append(f"{_change(ratio)} against {label}{why} ({_told(ratio)})")
-    count = judge["against"]["truncate"]["beyond"]["n"]
+    count, near = judge["against"]["truncate"]["beyond"]["n"], found["winner"]["near"]
+    where = "" if near is None else f" of tokens at least {near} away"
     return (
-        f"The tuned scheme {found['winner']['fingerprint']} ({found['what']}) changes perplexity between "
+        f"The tuned scheme {found['winner']['fingerprint']} ({found['what']}{where}) changes perplexity between "
         f"{found['window']} and {found['length']} tokens by {' and '.join(parts)}, on {count} documents that tuning "
         "never saw."
     )
@@ -148,7 +149,7 @@ def seeds(found: Result) -> list[str]:
 
 def _spread(each: Mapping[str, Any], count: int) -> str:
     return (
-        f"of {count} seeds {each['worst']} has {_change(each['beyond'])} perplexity beyond the window against "
+        f"of {count} descents {each['worst']} has {_change(each['beyond'])} perplexity beyond the window against "
         f"{each['best']}, the two furthest apart, on {each['beyond']['n']} documents of the judge."
     )
 

@@ -33,8 +33,8 @@ class Plan:
     weights_bytes, step_bytes: in memory.
     device: "cpu" or "cuda".
     step_s: of one step, probed.
-    steps: of each seed, as many as the budget holds.
-    seeds: how many.
+    steps: of each descent, as many as the budget holds.
+    descents: how many.
     pass_tokens: that named methods and judgement feed beside the descents.
     pass_s: what those take at the pace of one pass of the whole length, which is the slowest.
     """
@@ -46,14 +46,14 @@ class Plan:
     device: str
     step_s: float
     steps: int
-    seeds: int
+    descents: int
     pass_tokens: int
     pass_s: float
 
     @property
     def seconds(self) -> float:
         """Of everything but loading the model."""
-        return self.seeds * self.steps * self.step_s + self.pass_s
+        return self.descents * self.steps * self.step_s + self.pass_s
 
 
 def plan(
@@ -85,7 +85,7 @@ def plan(
         device=size.device,
         step_s=step_s,
         steps=request.steps or descent.affordable(request.seconds, step_s),
-        seeds=request.repeats,
+        descents=len(request.descents),
         pass_tokens=tokens,
         pass_s=tokens * pass_s / request.length,
     )
@@ -97,7 +97,7 @@ def _probed(tuning: Tuning, prepared: Prepared, report: Progress, clock: Clock) 
     parts, none = split(model), shipped(prepared.asked.geometry, request.length)
     device = parts.head.weight.device
     begins = parameters.start(geometry, none, parameters.shape_of(tuning.what, tuning.turns), device)
-    with opened(model, parts, tuning.turns, request.near) as tunable:
+    with opened(model, parts, tuning.turns, request.descents[0].near) as tunable:
         drawn, ends = draw(tuning.material, request.seed, 0), [clock()]
         for done in range(2):
             report("probing steps", done, 2)
@@ -111,7 +111,7 @@ def _tokens(tuning: Tuning) -> int:
     """Fed by named methods on the tuning set and by rows of the verdict, without what prompts share."""
     scene, experiment = tuning.scene, tuning.scene.prepared.asked.experiment
     methods = named.asked_for(experiment.methods, scene.prepared.asked.geometry, scene.length)
-    rows = len({each.method for each in methods}) + 2 + tuning.request.repeats
+    rows = len({each.method for each in methods}) + 2 + len(tuning.request.descents)
     probes = scene.probes * sum(scene.probed)
     given = scene.probing
     count = given.probes.count(given.options) if given else 0
@@ -127,8 +127,8 @@ def lines(found: Plan, request: Request) -> list[str]:
     return [
         f"{found.what} for {request.length} tokens, tuned on {tuned} documents and judged on {judged} others.",
         f"Memory: {amount(needed)} on {found.device}, {amount(found.weights_bytes)} of them weights.",
-        f"A step takes {found.step_s:.3g} s (probed): {found.steps} steps of {found.seeds} "
-        f"{'seed' if found.seeds == 1 else 'seeds'} take {found.seeds * found.steps * found.step_s:.0f} s.",
+        f"A step takes {found.step_s:.3g} s (probed): {found.steps} steps of {found.descents} "
+        f"{'descent' if found.descents == 1 else 'descents'} take {found.descents * found.steps * found.step_s:.0f} s.",
         f"Named methods and judgement feed {found.pass_tokens / 1e6:.1f} M tokens, at most {found.pass_s:.0f} s; "
         f"{found.seconds:.0f} s in all.",
     ]

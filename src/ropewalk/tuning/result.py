@@ -11,7 +11,7 @@ import numpy as np
 
 from ropewalk.scheme import Scheme
 from ropewalk.stats.measured import NONE
-from ropewalk.tuning.asked import Tuning
+from ropewalk.tuning.asked import Descent, Tuning
 from ropewalk.tuning.named import Candidate, best_of_each
 from ropewalk.tuning.objective import Score
 from ropewalk.tuning.state import State
@@ -23,20 +23,20 @@ TUNED, TRUNCATE = "tuned", "truncate"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tuned:
-    """What one seed ended at, and its score on the tuning set."""
+    """What one descent ended at, and its score on the tuning set."""
 
-    seed: int
+    way: Descent
     scheme: Scheme
     state: State
     score: Score
 
     @property
     def label(self) -> str:
-        return f"{TUNED} seed {self.seed}"
+        return f"{TUNED} {self.way.label}"
 
 
 def chosen(found: Sequence[Tuned]) -> Tuned:
-    """The seed with the lowest objective on the tuning set, within the bounds if one is."""
+    """The descent with the lowest objective on the tuning set, within the bounds if one is."""
     return min(found, key=lambda each: (not each.score.met, each.score.objective))
 
 
@@ -67,7 +67,7 @@ def result(
         tuning: what was asked.
         named: every named configuration on the tuning set.
         start: the one that descents began at.
-        found: every seed's.
+        found: every descent's.
         verdicts: by kind of prompts; the first is the one that counts.
     """
     judged = next(iter(verdicts.values()))
@@ -106,16 +106,18 @@ def result(
 
 def _seed(found: Tuned, tuning: Tuning) -> dict[str, Any]:
     losses = found.state.losses[-max(1, found.state.done // 10) :]
-    gains = found.scheme.gains
+    scheme = found.scheme
+    gains = scheme.branches[-1].gains if scheme.branches else scheme.gains
     return {
         "label": found.label,
-        "fingerprint": found.scheme.fingerprint,
+        "fingerprint": scheme.fingerprint,
+        "near": found.way.near,
         "steps": found.state.done,
         "of": found.state.steps,
         "wall_s": found.state.wall_s,
         "stopped": found.state.stopped,
-        "attention_factor": found.scheme.far.attention_factor,
-        "lambda": found.scheme.far.divisors(tuning.scene.prepared.asked.geometry),
+        "attention_factor": scheme.far.attention_factor,
+        "lambda": scheme.far.divisors(tuning.scene.prepared.asked.geometry),
         "largest_gain": None if gains is None else float(np.abs(gains.log).max()),
         "last": dict(zip(("beyond", "excess", "answer"), losses.mean(axis=0).tolist(), strict=True))
         if len(losses)

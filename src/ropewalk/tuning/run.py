@@ -2,7 +2,7 @@
 
 DIR/identity.json       what is tuned; another tuning is refused
 DIR/named.json          the named methods on the tuning set
-DIR/seed-S.safetensors  where each seed's descent stands
+DIR/seed-S.safetensors  where each descent stands (near-W-seed-S where near tokens are as trained)
 DIR/judged/             every judged scheme on the judge's documents and prompts
 DIR/winner.safetensors  the scheme, for the method `tuned`
 DIR/tune.json           the result; tune.md says it
@@ -29,7 +29,7 @@ from ropewalk.scheme import Positions, Scheme
 from ropewalk.scoring import Split, fast, split
 from ropewalk.stats.measured import NONE
 from ropewalk.tuning import asked, descent, judging, memory, named, parameters, winner
-from ropewalk.tuning.asked import Request, Tuning
+from ropewalk.tuning.asked import Descent, Request, Tuning
 from ropewalk.tuning.bench import Bench
 from ropewalk.tuning.forward import opened
 from ropewalk.tuning.kept import KeptBench
@@ -96,11 +96,11 @@ def tune(
             bench = judging.tuning_bench(tuning.scene, quick)
             methods = named.measured(tuning.scene, bench, out, lambda done, total: report("named methods", done, total))
         start = first([each for each in methods.values() if each.label != NONE])
-        ends = [_descent(tuning, parts, methods, start, seed, out, report) for seed in request.seeds]
+        ends = {way: _descent(tuning, parts, methods, start, way, out, report) for way in request.descents}
         report("judging", 0, 0)
         with fast(model, parts, compiled=False, longest=max(tuning.scene.lengths)) as quick:
             bench = judging.tuning_bench(tuning.scene, quick)
-            found = [_scored(tuning, bench, methods, seed, *end) for seed, end in zip(request.seeds, ends, strict=True)]
+            found = [_scored(tuning, bench, methods, way, *end) for way, end in ends.items()]
             judged = _verdicts(tuning, quick, _judged(tuning, methods, found), out, report)
         told = result(tuning, methods, start, found, judged) | {"versions": dict(versions())}
         _write(tuning, out, chosen(found), told)
@@ -129,23 +129,23 @@ def _descent(
     parts: Split,
     methods: Mapping[Any, Candidate],
     start: Candidate,
-    seed: int,
+    way: Descent,
     out: Path,
     report: Progress,
 ) -> tuple[Scheme, State]:
-    """One seed's descent from the best named method."""
+    """One descent from the best named method."""
     request, geometry = tuning.request, tuning.scene.prepared.asked.geometry
     seconds = request.steps is None
-    index = request.seeds.index(seed)
+    index = request.descents.index(way)
 
     def told(state: State, loss: Loss) -> None:
         report(
-            f"seed {seed}: loss {loss.total(request.weights):.4f}",
+            f"{way.label}: loss {loss.total(request.weights):.4f}",
             index * state.steps + state.done,
-            request.repeats * state.steps,
+            len(request.descents) * state.steps,
         )
 
-    with opened(tuning.scene.prepared.model.model, parts, tuning.turns, request.near) as model:
+    with opened(tuning.scene.prepared.model.model, parts, tuning.turns, way.near) as model:
         begins = parameters.start(
             geometry, start.rotation, parameters.shape_of(tuning.what, tuning.turns), parts.head.weight.device
         )
@@ -155,29 +155,30 @@ def _descent(
             weights=request.weights,
             none=next(each.rotation for each in methods.values() if each.label == NONE),
             what=tuning.what,
-            seed=seed,
+            seed=way.seed,
             out=out,
-            name=f"seed-{seed}.safetensors",
+            name=f"{way.label.replace(' ', '-')}.safetensors",
         )
         state = descent.run(task, begins, steps=request.steps, budget_s=request.seconds if seconds else None, told=told)
     if not state.done:
         raise ExperimentError(f"tune: {state.stopped}.")
     pairs = geometry.rotary_dim // 2
-    if request.near is not None:
-        return near_far(geometry, request.near, query=Positions(), far=begins.rotation(geometry)), state
-    return Scheme(rotation=begins.rotation(geometry), gains=begins.query_gains(tuning.turns.heads, pairs)), state
+    rotation, gains = begins.rotation(geometry), begins.query_gains(tuning.turns.heads, pairs)
+    if way.near is not None:
+        return near_far(geometry, way.near, query=Positions(), far=rotation, gains=gains), state
+    return Scheme(rotation=rotation, gains=gains), state
 
 
 def _scored(
-    tuning: Tuning, bench: Bench, methods: Mapping[Any, Candidate], seed: int, scheme: Scheme, state: State
+    tuning: Tuning, bench: Bench, methods: Mapping[Any, Candidate], way: Descent, scheme: Scheme, state: State
 ) -> Tuned:
-    """What a seed ended at, on the tuning set."""
+    """What a descent ended at, on the tuning set."""
     scene = tuning.scene
     outcome = bench.outcomes([scheme], scene.window, scene.short)[0]
     if not isinstance(outcome, Outcome):
-        raise ExperimentError(f"tune: seed {seed} has no losses on the tuning set: {outcome}.")
+        raise ExperimentError(f"tune: {way.label} has no losses on the tuning set: {outcome}.")
     unscaled = next(each.outcome for each in methods.values() if each.label == NONE)
-    return Tuned(seed=seed, scheme=scheme, state=state, score=score(outcome, unscaled, scene.goal))
+    return Tuned(way=way, scheme=scheme, state=state, score=score(outcome, unscaled, scene.goal))
 
 
 def _verdicts(
@@ -192,7 +193,7 @@ def _verdicts(
 
 
 def _judged(tuning: Tuning, methods: Mapping[Any, Candidate], found: list[Tuned]) -> dict[str, Scheme]:
-    """Rows of the verdict: what won, every seed where there are several, `truncate`, and each method at its best."""
+    """Rows of the verdict: what won, every descent where there are several, `truncate`, and each method at its best."""
     best = {each.label: Scheme(rotation=each.rotation) for each in best_of_each(dict(methods)).values()}
     seeds = {each.label: each.scheme for each in found} if len(found) > 1 else {}
     truncated = Scheme(rotation=best[NONE].rotation, context=max(2, tuning.scene.window // 2))
@@ -208,7 +209,7 @@ def _write(tuning: Tuning, out: Path, won: Tuned, told: Mapping[str, Any]) -> No
         "window": scene.window,
         "length": scene.length,
         "what": tuning.what,
-        "seed": won.seed,
+        "seed": won.way.seed,
         "steps": won.state.done,
     }
     with writing(out):

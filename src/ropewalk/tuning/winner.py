@@ -23,7 +23,8 @@ def content(scheme: Scheme, geometry: RopeGeometry, turns: Turning, facts: Mappi
 
     Tensors: `inv_freq` float64 `[P]`, rad/token; `attention_factor` float64 `[1]`; `pairs` int64 `[D]`, the pair of
     each dimension of a head, -1 where it does not turn; `gains` float32 `[layers, heads, P]`, where there are some.
-    Metadata: `ropewalk`, JSON with the schema, rope_theta, `near` where only farther tokens are turned so, and `facts`.
+    Metadata: `ropewalk`, JSON with the schema, rope_theta, `near` where all this is for farther tokens alone, and
+    `facts`.
     """
     rotation = scheme.far
     tensors = {
@@ -31,8 +32,9 @@ def content(scheme: Scheme, geometry: RopeGeometry, turns: Turning, facts: Mappi
         "attention_factor": np.array([rotation.attention_factor]),
         "pairs": turns.pairs,
     }
-    if scheme.gains is not None:
-        tensors["gains"] = np.ascontiguousarray(scheme.gains.log)  # safetensors writes the buffer of a view as it is
+    gains = scheme.branches[-1].gains if scheme.branches else scheme.gains
+    if gains is not None:
+        tensors["gains"] = np.ascontiguousarray(gains.log)  # safetensors writes the buffer of a view as it is
     note = {"schema": SCHEMA, "rope_theta": geometry.rope_theta} | dict(facts)
     if scheme.branches:
         note["near"] = scheme.branches[0].stop
