@@ -18,13 +18,24 @@ from ropewalk.export import command
 from ropewalk.export.command import Options
 from ropewalk.export.request import Checkpoint, request
 from ropewalk.export.with_code import configure
+from ropewalk.methods.tuned_file import Tuning
 from ropewalk.models import ModelSpec, patched, read_geometry
-from ropewalk.rope import RopeGeometry
-from ropewalk.scheme import Scheme
+from ropewalk.rope import RopeGeometry, Rotation
+from ropewalk.scheme import Gains, Scheme
 
 LENGTH = 300
 NOISE = 5e-5  # float32 through two layers, logits of up to 8: 50 roundings of 1e-6
 LEAKY: dict[str, Any] = {"neighbor_window": 32, "k": 8, "temperature": "logn"}
+INV_FREQ = 1e4 ** (-np.arange(4) / 4)  # of the heads of `source`
+FAR = Tuning(
+    rope_theta=1e4,
+    length=LENGTH,
+    rotation=Rotation(inv_freq=INV_FREQ / [1, 2, 3, 4], attention_factor=1.1),
+    gains=Gains(log=np.random.default_rng(2).normal(0, 0.4, (2, 4, 4))),
+    pairs=(0, 1, 2, 3, 0, 1, 2, 3),
+    near=32,
+)
+"""Tuned beyond 32 tokens."""
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +88,7 @@ def scheme(source: Path, method: str, raw: dict[str, Any]) -> Scheme:
         ("streaming", {"sinks": 3}),
         ("yarn", {"factor": 4, "temperature": 1.2}),
         ("linear", {"factor": 3, "temperature": "ministral"}),
+        ("tuned", {"file": FAR.plain()}),
     ],
 )
 @torch.no_grad()
@@ -138,6 +150,8 @@ def test_the_warning_is_said(source: Path, tmp_path: Path) -> None:
     ("target", "method", "raw", "options", "sentence"),
     [
         ("hf", "rerope", {"neighbor_window": 32}, {}, "^rerope: tells far tokens .* --target hf --out DIR --with-code"),
+        ("hf", "tuned", {"file": FAR.plain()}, {"out": "x"}, "^tuned: .* near=32, .* hold them for all .* --with-code"),
+        ("sglang", "tuned", {"file": FAR.plain()}, {}, "^sglang: tuned .* is not the dual chunk attention"),
         (
             "hf",
             "yarn",

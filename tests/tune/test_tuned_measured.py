@@ -18,13 +18,14 @@ from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.export.command import Options, run
 from ropewalk.methods import inlined, make_params, resolve
+from ropewalk.methods.near_far import near_far
 from ropewalk.models import ModelSpec, load
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.load import read_geometry
 from ropewalk.report import points, study
 from ropewalk.report.content import content
 from ropewalk.report.recommend import judged_block, recommend
-from ropewalk.scheme import Gains, Scheme
+from ropewalk.scheme import Gains, Positions, Scheme
 from ropewalk.tuning import winner
 from ropewalk.tuning.pairs import turning
 
@@ -107,6 +108,34 @@ def test_a_report_maps_gains_by_layer_and_head(directory: Path, scheme: tuple[Sc
     assert points.gains(found, "yarn factor=2", 256) == []
     section = next(each for each in content(found).sections if each.anchor == "gains")
     assert [figure.title for figure in section.figures] == [label]
+
+
+def test_far_gains_are_measured_verified_and_drawn(asked: Any, scheme: tuple[Scheme, Path], tmp_path: Path) -> None:
+    """As those of all distances are; a changed one is noticed, and the report maps them."""
+    model = load(ModelSpec(id=asked.model), dtype="float32").model
+    geometry, gains = geometry_of(model.config), scheme[0].gains
+    far = near_far(geometry, 100, query=Positions(), far=scheme[0].rotation, gains=gains)
+    path, out = tmp_path / winner.FILE, tmp_path / "run"
+    path.write_bytes(winner.content(far, geometry, turning(model), {"length": 256}))
+    raw = experiment(Path(asked.model).parent, lengths=[256], methods={"tuned": {"file": str(path)}}, tune=None)
+    sweep(ask(raw), out)
+    assert verify_rows(out)[1] == []
+    assert verify_passes(out, 4, seed=0) == (4, [])
+    found = study.read(out)
+    row = next(row for row in found.run.rows if row.method == "tuned")
+    assert row.fingerprint == far.fingerprint
+    assert gains is not None
+    cells = points.gains(found, row.label, 256)
+    assert [each["mean"] for each in cells] == pytest.approx(gains.log.mean(axis=2).reshape(-1).tolist())
+    assert found.branches[far.fingerprint][1].gains == gains
+    with sqlite3.connect(out / "run.sqlite") as store:
+        (text,) = store.execute("SELECT scheme FROM schemes WHERE fingerprint = ?", (far.fingerprint,)).fetchone()
+        plain = json.loads(text)
+        log = gains.log.copy()
+        log[1, 0, 3] += np.float32(1e-3)
+        plain["branches"][1]["gains"] = Gains(log=log).plain()
+        store.execute("UPDATE schemes SET scheme = ? WHERE fingerprint = ?", (json.dumps(plain), far.fingerprint))
+    assert any(far.fingerprint in each.what for each in verify_rows(out)[1])
 
 
 def test_it_competes_and_is_drawn_like_any_method(directory: Path, scheme: tuple[Scheme, Path]) -> None:

@@ -13,11 +13,12 @@ import torch
 
 from ropewalk.errors import MethodError
 from ropewalk.methods.method import parameters
+from ropewalk.methods.near_far import near_far
 from ropewalk.methods.tuned import Tuned, tuned
 from ropewalk.methods.tuned_file import content, read
 from ropewalk.models.pairs import Pairs
 from ropewalk.rope import RopeGeometry, Rotation
-from ropewalk.scheme import Gains, Scheme
+from ropewalk.scheme import Gains, Positions, Scheme
 from ropewalk.tuning import winner
 from ropewalk.tuning.pairs import Turning
 
@@ -51,17 +52,22 @@ GAINS = {
 }
 
 
+@pytest.mark.parametrize("near", [None, 100])
 @pytest.mark.parametrize("gains", [None, *GAINS])
-def test_a_scheme_comes_back_to_the_bit(gains: str | None, tmp_path: Path) -> None:
-    scheme = Scheme(rotation=SCHEME.rotation, gains=None if gains is None else Gains(log=GAINS[gains]))
+def test_a_scheme_comes_back_to_the_bit(gains: str | None, near: int | None, tmp_path: Path) -> None:
+    logs = None if gains is None else Gains(log=GAINS[gains])
+    scheme = Scheme(rotation=SCHEME.rotation, gains=logs)
+    if near is not None:
+        scheme = near_far(GEOMETRY, near, query=Positions(), far=SCHEME.rotation, gains=logs)
     path = tmp_path / "one.safetensors"
     path.write_bytes(winner.content(scheme, GEOMETRY, TURNS, {"length": 512}))
     kind = parameters(Tuned)["file"].kind
     plain = json.loads(json.dumps(kind.inline(str(path))))
     found = tuned(GEOMETRY, Tuned(file=kind.admit(plain)), 512)
     assert found.fingerprint == scheme.fingerprint
-    assert (found.rotation.inv_freq == scheme.rotation.inv_freq).all()
-    assert found.rotation.attention_factor == 1.07
+    assert (found.far.inv_freq == scheme.far.inv_freq).all()
+    assert found.far.attention_factor == 1.07
+    assert found == scheme
     assert read(path).pairs == tuple(TURNS.pairs.tolist())
     assert kind.plain(kind.admit(plain)) == plain
 

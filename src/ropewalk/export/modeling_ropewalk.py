@@ -1,16 +1,18 @@
 """Near and far attention in a model of transformers, as `ropewalk export --with-code` writes it beside the weights.
 
-config.json says under `ropewalk` what is to be done: branches, each a range of distances with positions and a rotation
-of its own, and a temperature. The model's rotary module turns nothing, so its cache holds unturned keys, and attention
-turns queries and keys anew for every branch. It is plain torch, in slices of queries: exact, and slower than attention
-without branches.
+config.json says under `ropewalk` what is to be done: branches, each a range of distances with positions, a rotation and
+gains of its own, and a temperature. The model's rotary module turns nothing, so its cache holds unturned keys, and
+attention turns queries and keys anew for every branch. It is plain torch, in slices of queries: exact, and slower than
+attention without branches.
 
 Shapes: B rows, H query heads, S queries, K keys of which theirs are the last, D head dimension.
 """
 
 from __future__ import annotations
 
+import base64
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -71,6 +73,22 @@ def seen(branch: dict[str, Any], asks: Tensor, keys: Tensor) -> Tensor:
     return found if branch["keys"] is None else found & (j < branch["keys"])
 
 
+@cache
+def factors(layers: int, heads: int, pairs: int, coded: str) -> Tensor:
+    """exp(g) of every pair, float32 `[layers, heads, pairs]`."""
+    raw = torch.frombuffer(bytearray(base64.b64decode(coded)), dtype=torch.float32)
+    return raw.reshape(layers, heads, pairs).double().exp().float()
+
+
+def gained(query: Tensor, gains: dict[str, Any] | None, layer: int) -> Tensor:
+    """Queries `[B, H, S, D]` of a layer times exp(g) of their pairs."""
+    if gains is None:
+        return query
+    own = factors(*gains["shape"], gains["float32"])[layer].to(query.device)[:, None]
+    still = own.new_ones((*own.shape[:2], query.shape[-1] - 2 * own.shape[-1]))
+    return (query * torch.cat((own, own, still), dim=-1)).to(query.dtype)
+
+
 def sharpened(query: Tensor, how: dict[str, Any] | None, places: Tensor) -> Tensor:
     """Queries `[B, H, S, D]` times tau of their places `[B, S]`."""
     if how is None:
@@ -102,7 +120,8 @@ def attend(
         own, places = query[:, :, low:high], asks[:, low:high]
         logits = own.new_full((*own.shape[:3], count), torch.finfo(torch.float32).min, dtype=torch.float32)
         for branch, there in zip(branches, told, strict=True):
-            here = turned(own, branch, stands(branch["query"], places)) @ there
+            far = gained(own, branch.get("gains"), module.layer_idx)
+            here = turned(far, branch, stands(branch["query"], places)) @ there
             logits = torch.where(seen(branch, places, keys), here.float() * kwargs["scaling"], logits)
         if attention_mask is not None:
             logits = logits.masked_fill(~attention_mask[:, :, low:high], torch.finfo(torch.float32).min)

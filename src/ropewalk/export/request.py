@@ -180,6 +180,12 @@ def request(
 
 def _refuse_branches(geometry: RopeGeometry, method: str, params: Params, length: int) -> None:
     if methods.resolve(geometry, method, params, length).scheme.branches:
+        if isinstance(params, Tuned):
+            raise ExportError(
+                f"tuned: the file was tuned with near={params.file.near}, so its rotation and gains are for tokens at "
+                "least so far away, and configurations and weights hold them for all distances alone; tune without "
+                f"--near, or {WITH_CODE}."
+            )
         raise ExportError(
             f"{method}: tells far tokens other positions than near ones, for which export knows no setting here; what "
             "comes nearest is a rotation for all distances, such as yarn or the one that `ropewalk tune` finds; to run "

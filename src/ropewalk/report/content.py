@@ -259,7 +259,7 @@ def _gains(found: tuple[Figure, ...]) -> list[Section]:
     """None where nothing has gains."""
     lead = (
         "What the query of each layer and head is multiplied by, the mean over its pairs: orange sharpens attention, "
-        "purple flattens it, white leaves it alone."
+        "purple flattens it, white leaves it alone. Where near tokens are as trained, this is for far ones alone."
     )
     return [Section(anchor="gains", title="Gains of the query", lead=lead, figures=found)] if found else []
 

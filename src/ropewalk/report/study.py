@@ -65,7 +65,8 @@ class Study:
         classes: what each configuration changes at its longest length, by label (`classes.class_of`).
         batches: of passes, with their times.
         only_rotate: fingerprints of schemes that ask nothing of attention itself.
-        gains: g of the query, float32 `[layers, heads, pairs]`, by fingerprint, of schemes that have some.
+        gains: g of the query, float32 `[layers, heads, pairs]`, by fingerprint, of schemes that have some; under
+            branches of the most distant tokens.
         token_hashes: document id to a hash of its token ids; two runs with equal hashes scored the same tokens.
         key_hashes: document id to a hash of which tokens are key (LongPPL); empty without.
         held: what dropping the context leaves of prompts.
@@ -175,12 +176,17 @@ def _rotations(data: RunData) -> dict[str, tuple[tuple[float, ...], float]]:
 
 
 def _gains(data: RunData) -> dict[str, NDArray[np.float32]]:
-    """Raises StoreError for gains that cannot be."""
-    of = {name: scheme["gains"] for name, scheme in data.schemes.items() if scheme.get("gains") is not None}
+    """Of branches those of the most distant tokens. Raises StoreError for gains that cannot be."""
     try:
-        return {name: Gains.of(plain).log for name, plain in of.items()}
-    except (ValueError, LookupError, TypeError) as error:
+        of = {name: scheme.get("gains") or _farthest(scheme).get("gains") for name, scheme in data.schemes.items()}
+        return {name: Gains.of(plain).log for name, plain in of.items() if plain is not None}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise StoreError(f"run.sqlite: the gains of a scheme cannot be ({str(error)[:100]}).") from None
+
+
+def _farthest(scheme: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The branch of the most distant tokens as it is stored; nothing where there is none."""
+    return scheme["branches"][-1] if scheme.get("branches") else {}
 
 
 def _branches(data: RunData) -> dict[str, tuple[Branch, ...]]:
