@@ -88,8 +88,10 @@ class Branch:
         """As JSON values, without what is left as it is; the rotation as its fingerprint."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values |= {"query": dataclasses.asdict(self.query), "key": dataclasses.asdict(self.key)}
-        gains = values.pop("gains")
-        return values | {"rotation": self.rotation.fingerprint} | ({} if gains is None else {"gains": gains.plain()})
+        values |= {"rotation": self.rotation.fingerprint}
+        if (gains := values.pop("gains")) is not None:
+            values["gains"] = gains.plain()
+        return values
 
     @staticmethod
     def of(plain: Mapping[str, Any], rotation: Rotation) -> Branch:
