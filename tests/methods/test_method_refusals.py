@@ -49,6 +49,12 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("default", {}, f"there is no method 'default'; did you mean 'none' ({ALL})."),
     ("xyzzy", {}, f"there is no method 'xyzzy' ({ALL})."),
     (
+        "InfLLM",
+        {},
+        "there is no method 'InfLLM': it looks up far tokens by what they hold (arXiv:2402.04617), and attention here "
+        "goes by distance alone; self_extend and dca come nearest.",
+    ),
+    (
         "yarn",
         {"factor": 2, "beta_fats": 8},
         f"yarn: 'beta_fats' is not a parameter; did you mean 'beta_fast' ({YARN}).",

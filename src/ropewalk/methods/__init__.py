@@ -106,6 +106,15 @@ OTHER_NAMES = {
 }
 """What other tools call our methods, where spelling alone might not find them."""
 
+INEXPRESSIBLE = {
+    "infllm": "looks up far tokens by what they hold (arXiv:2402.04617), and attention here goes by distance alone",
+    "gali": "interpolates the logits of attention (arXiv:2502.02659), and here positions alone differ",
+    "dpe": "tells each group of dimensions positions of its own, for dimensions picked by the largest norms on a model "
+    "(arXiv:2504.18857), and here all of a branch stand at one",
+    "drope": "takes the rotation out and trains again (arXiv:2512.12167), and nothing is trained here",
+}
+"""What is known by name and no scheme can say: why not."""
+
 
 def registered() -> Mapping[str, Method]:
     """The built-in methods and those of installed packages, by name. Raises MethodError for a broken package."""
@@ -117,6 +126,8 @@ def find(method: str) -> Method:
     if method in METHODS:
         return METHODS[method]
     known = registered()
+    if method not in known and (why := INEXPRESSIBLE.get(method.lower())) is not None:
+        raise MethodError(f"there is no method {short(method)}: it {why}; self_extend and dca come nearest.")
     if method not in known:
         close = reading.did_you_mean(method, known, OTHER_NAMES)
         raise MethodError(f"there is no method {short(method)}{close} (all: {', '.join(known)}).")
