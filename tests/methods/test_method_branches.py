@@ -125,15 +125,24 @@ def test_a_text_no_longer_than_the_near_window_is_told_its_own_distances(method:
     assert found.branches[:1] in ((), (Branch(rotation=OWN, stop=WINDOW + (method == "jet_long")),))
 
 
+FARS: dict[str, dict[str, Any]] = {
+    "yarn": {"factor": 4},
+    "abf": {"rope_theta": 1e6},
+    "linear": {"factor": "auto"},
+    "resonance": {"factor": 4},
+    "proportional": {"factor": 2, "partial_rotary_factor": 0.5},
+}
+
+
 def test_bifocal_takes_the_far_methods_rotation() -> None:
-    for name, raw in {"yarn": {"factor": 4}, "abf": {"rope_theta": 1e6}, "linear": {"factor": "auto"}}.items():
+    for name, raw in FARS.items():
         far = methods.resolve(GEOMETRY, name, methods.make_params(name, raw), 256).rotation
         found = scheme("bifocal", {"neighbor_window": 16, "far": {name: raw}}, 256)
         assert [branch.rotation for branch in found.branches] == [OWN, far]
     params = methods.make_params("bifocal", {"far": {"linear": {"factor": "auto"}}})
     assert methods.depends_on_length(GEOMETRY, "bifocal", params)
     assert methods.make_params("bifocal", methods.asked(params)) == params
-    assert set(FAR) < set(methods.METHODS)
+    assert set(FAR) == set(methods.METHODS) - set(EXAMPLES) - {"none", "searched", "tuned", "truncate"}
 
 
 def test_only_what_says_so_depends_on_the_length() -> None:

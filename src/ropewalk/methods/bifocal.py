@@ -10,7 +10,22 @@ from pydantic import AfterValidator
 from typing_extensions import override
 
 from ropewalk.errors import MethodError
-from ropewalk.methods import abf, dynamic_ntk, linear, llama3, longrope, mrrope, ntk_aware, ntk_by_parts, yarn
+from ropewalk.methods import (
+    abf,
+    cope,
+    dynamic_ntk,
+    linear,
+    llama3,
+    longrope,
+    mrrope,
+    ntk_aware,
+    ntk_by_parts,
+    ntk_fixed,
+    ntk_mixed,
+    proportional,
+    resonance,
+    yarn,
+)
 from ropewalk.methods.method import KIND, Method, Params
 from ropewalk.methods.near_far import NearFar, near_far
 from ropewalk.methods.parameters import Kind
@@ -21,7 +36,10 @@ from ropewalk.scheme import Positions, Scheme
 
 FAR: dict[str, Method] = {
     entry.METHOD.name: entry.METHOD
-    for entry in (linear, ntk_aware, ntk_by_parts, dynamic_ntk, yarn, llama3, longrope, abf, mrrope)
+    for entry in (
+        *(linear, ntk_aware, ntk_by_parts, dynamic_ntk, yarn, llama3, longrope, abf, mrrope),
+        *(proportional, cope, ntk_fixed, ntk_mixed, resonance),
+    )
 }
 
 
