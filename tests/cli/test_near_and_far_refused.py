@@ -10,6 +10,7 @@ import torch
 import transformers
 import yaml
 
+import ropewalk as rw
 from checkpoints import prose, tokenizer
 
 CHUNKS = {
@@ -86,4 +87,16 @@ def test_a_length_that_is_not_known_is_asked_for(ropewalk: Any, tmp_path: Path) 
     found = ropewalk(*words, "--out", tmp_path / "out")
     assert (found.code, found.out) == (2, "")
     assert found.err == "ropewalk: jet_long: has no factor that says for which length; give --length, in tokens.\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_near_is_tuned_for_every_number_once(ropewalk: Any, tmp_path: Path) -> None:
+    """As the command line says it, and as Python does."""
+    said = "tune: near=[64, 64] names a number of tokens twice; give each once."
+    words = ("tune", "preset:demo", "--length", 1024, "--near", 64, "--near", 64, "--out", tmp_path / "out")
+    found = ropewalk(*words)
+    assert (found.code, found.err) == (2, f"ropewalk: {said}\n")
+    with pytest.raises(rw.RopewalkError) as caught:
+        rw.tune("strand", length=1024, near=[64, 64], out=tmp_path / "out")
+    assert str(caught.value) == said
     assert not (tmp_path / "out").exists()
