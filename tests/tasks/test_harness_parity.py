@@ -79,7 +79,7 @@ def test_without_lm_eval_the_extra_is_named(loaded, schemes, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")
 def test_numbers_of_whole_sets_are_no_numbers_of_documents(loaded, schemes):
-    """A correlation of labels pairs what is right with what was said; read as a sum with a weight it would be nonsense."""
+    """A correlation of labels pairs what is right with what was said; as a sum with a weight it would be nonsense."""
     pytest.importorskip("lm_eval")
     choice = tasks()[0]
     both = choice | {"metric_list": [{"metric": "acc"}, {"metric": "mcc"}]}
