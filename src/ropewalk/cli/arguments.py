@@ -93,7 +93,9 @@ def seconds(text: str) -> float:
     """
     number, unit = text[:-1], text[-1:]
     if unit not in SECONDS or not number.isdecimal() or not 0 < int(number) < 10**6:
-        raise ExperimentError(f"--budget {text}: must be a whole number with s, m or h and more than 0, such as 90s or 5m.")
+        raise ExperimentError(
+            f"--budget {text}: must be a whole number with s, m or h and more than 0, such as 90s or 5m."
+        )
     return float(int(number) * SECONDS[unit])
 
 
