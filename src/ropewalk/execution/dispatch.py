@@ -28,7 +28,7 @@ STARTS = 10
 """Starts of a slot that may fail in a row once some worker was ready: then starting works, and something else kills."""
 SLOWER = 10.0
 """Times the usual pace that a worker may take over a chunk, and times the patience that it may take to load a model,
-before it counts as hanging."""
+before it counts as hanging; twice as long after each start of its slot that failed, as a busy machine may need it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,7 +218,7 @@ class Dispatcher:
             cost = peer.chunk.cost if peer.chunk else 0.0
             limit = max(self._patience_s, SLOWER * self._pace_s * cost)
             if peer.opening is None:
-                limit = SLOWER * self._patience_s
+                limit = SLOWER * self._patience_s * 2 ** self._fails[peer.slot]
             if (peer.calls or peer.opening is None) and now - peer.since > limit:
                 self._on.kill(worker)
                 self._bury(worker, f"said nothing for {limit:.0f} s")
