@@ -25,7 +25,7 @@ HEAD_RATE = 0.01
 """Learning rates of Adam; a gain that a whole head shares moves faster."""
 ENOUGH, FASTEST = 80, 3.0
 """Steps that come far enough at these rates. Fewer, as where the text is long, are larger, by FASTEST at most: at six
-times the rates passkeys of the full length are lost (docs/LOG.md)."""
+times the rates probes of the full length are lost (docs/LOG.md)."""
 
 STILL = 16.0
 """ln lambda of a pair that does not turn at the start: a factor of 9 million."""
