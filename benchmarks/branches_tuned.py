@@ -13,7 +13,6 @@ intervals by Bonferroni. OUT/tuned.md has the tables.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
 from pathlib import Path
@@ -26,10 +25,11 @@ import ropewalk as rw
 from ropewalk.cli.arguments import read_experiment
 from ropewalk.execution.lock import locked
 from ropewalk.experiment.prepare import Prepared, prepare
-from ropewalk.scoring import fast, split
-from ropewalk.stats.measured import NONE
-from ropewalk.tuning import asked, judging, named, run, winner
+from ropewalk.report import study
+from ropewalk.scoring import split
+from ropewalk.tuning import asked, named, run, winner
 from ropewalk.tuning.asked import Request
+from ropewalk.tuning.course import Course
 
 EXPERIMENT = Path(__file__).parent.parent / "examples/tune-strand.yaml"
 LENGTH = 1024
@@ -53,40 +53,38 @@ class Spent(Exception):
 
 def found(name: str, out: Path, prepared: Prepared, end: float) -> None:
     """The winners of a tuning's descents, in OUT/NAME-*.safetensors; those that are there are not sought again."""
-    request = TUNINGS[name]
-    tuning, model, parts = asked.tuning(prepared, request), prepared.model.model, split(prepared.model.model)
-    own = out / name
+    request, own = TUNINGS[name], out / name
+    tuning, parts = asked.tuning(prepared, request), split(prepared.model.model)
+    course = Course(tuning=tuning, parts=parts, out=own, report=lambda what, done, total: None)
     own.mkdir(parents=True, exist_ok=True)
     if (out / named.FILE).is_file() and not (own / named.FILE).is_file():
         shutil.copy(out / named.FILE, own / named.FILE)
+
+    def told(state: Any, loss: Any) -> None:
+        if state.done % 20 == 0:
+            print(f"  {name}: step {state.done} of {state.steps}, loss {loss.total(request.weights):.4f}", flush=True)
+        if time.monotonic() > end:
+            raise Spent
+
     with locked(own):
-        run._begin(own, json.loads(json.dumps(asked.identity(tuning))))
-        with fast(model, parts, compiled=False, longest=LENGTH) as quick:
-            bench = judging.tuning_bench(tuning.scene, quick)
-            methods = named.measured(tuning.scene, bench, own, lambda done, total: None)
+        run._begin(own, course.identity)
+        with course.quick() as quick:
+            methods = course.methods(lambda: course.tuning_bench(quick))
         shutil.copy(own / named.FILE, out / named.FILE)
-        start = named.first([each for each in methods.values() if each.label != NONE])
-
-        def told(what: str, done: int, total: int) -> None:
-            if done % 20 == 0:
-                print(f"  {name}: {what}, {done} of {total}", flush=True)
-            if time.monotonic() > end:
-                raise Spent
-
-        for way in request.descents:
-            file = out / f"{name}-{way.label.replace(' ', '-')}.safetensors"
+        for way in request.ways:
+            file = out / f"{name}-{way.file}"
             if file.is_file():
                 continue
             begun = time.process_time()
-            scheme, state = run._descent(tuning, parts, methods, start, way, own, told)
-            with fast(model, parts, compiled=False, longest=LENGTH) as quick:
-                scored = run._scored(tuning, judging.tuning_bench(tuning.scene, quick), methods, way, scheme, state)
+            scheme, state = course.descent(methods, way, told)
+            with course.quick() as quick:
+                (scored,) = course.found(methods, {way: (scheme, state)}, lambda: course.tuning_bench(quick))
             facts = {"length": LENGTH, "what": tuning.what, "seed": way.seed, "steps": state.done}
             file.write_bytes(winner.content(scheme, prepared.asked.geometry, tuning.turns, facts))
             print(
-                f"{file.stem}: {scheme.fingerprint}, from {start.label}, {state.wall_s:.0f} s of steps, "
-                f"{time.process_time() - begun:.0f} s of processor here, objective {scored.score.objective:.4f} on the "
-                f"tuning set, A {scheme.far.attention_factor:.4f}",
+                f"{file.stem}: {scheme.fingerprint}, {state.wall_s:.0f} s of steps, {time.process_time() - begun:.0f} s "
+                f"of processor here, objective {scored.score.objective:.4f} on the tuning set, A "
+                f"{scheme.far.attention_factor:.4f}",
                 flush=True,
             )
 
@@ -122,8 +120,6 @@ def scheme_of(file: str) -> Any:
 
 
 def rows_of(found: Any) -> Any:
-    from ropewalk.report import study
-
     return [row for row in study.read(found.directory).run.rows if row.length == LENGTH]
 
 

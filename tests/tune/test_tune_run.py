@@ -20,7 +20,7 @@ from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.files import write_whole
 from ropewalk.methods.tuned_file import read
 from ropewalk.tuning import descent, named
-from ropewalk.tuning.asked import Descent, Request
+from ropewalk.tuning.asked import Request, Way
 from ropewalk.tuning.bench import Bench, windows
 from ropewalk.tuning.lines import lines, promise
 from ropewalk.tuning.objective import Score
@@ -242,7 +242,7 @@ def test_of_several_seeds_one_within_the_bound_wins(found: Found) -> None:
     def seed(number: int, objective: float, excess: float) -> Tuned:
         scored = Score(objective=objective, long=objective, short_cost=0.0, retrieval=None, excess=excess)
         return Tuned(
-            way=Descent(near=None, seed=number), scheme=found.scheme, state=State(steps=1, tensors={}), score=scored
+            way=Way(near=None, seed=number), scheme=found.scheme, state=State(steps=1, tensors={}), score=scored
         )
 
     assert chosen([seed(0, 2.0, 0.1), seed(1, 3.0, 0.0), seed(2, 2.5, 0.0)]).way.seed == 2

@@ -26,7 +26,7 @@ REACH = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Descent:
+class Way:
     """One way down: tokens nearer than which attention is as trained (None for none), and a seed."""
 
     near: int | None
@@ -35,6 +35,11 @@ class Descent:
     @property
     def label(self) -> str:
         return f"seed {self.seed}" if self.near is None else f"near {self.near} seed {self.seed}"
+
+    @property
+    def file(self) -> str:
+        """The name of that in which it is kept."""
+        return f"{self.label.replace(' ', '-')}.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +81,10 @@ class Request:
             raise ExperimentError(f"tune: near={list(self.near)} names a number of tokens twice; give each once.")
 
     @property
-    def descents(self) -> tuple[Descent, ...]:
+    def ways(self) -> tuple[Way, ...]:
         """One for every seed, under every `near`."""
         seeds = range(self.seed, self.seed + self.repeats)
-        return tuple(Descent(near=near, seed=seed) for near in self.near or (None,) for seed in seeds)
+        return tuple(Way(near=near, seed=seed) for near in self.near or (None,) for seed in seeds)
 
     @property
     def seconds(self) -> float:

@@ -85,7 +85,7 @@ def plan(
         device=size.device,
         step_s=step_s,
         steps=request.steps or descent.affordable(request.seconds, step_s),
-        descents=len(request.descents),
+        descents=len(request.ways),
         pass_tokens=tokens,
         pass_s=tokens * pass_s / request.length,
     )
@@ -97,7 +97,7 @@ def _probed(tuning: Tuning, prepared: Prepared, report: Progress, clock: Clock) 
     parts, none = split(model), shipped(prepared.asked.geometry, request.length)
     device = parts.head.weight.device
     begins = parameters.start(geometry, none, parameters.shape_of(tuning.what, tuning.turns), device)
-    with opened(model, parts, tuning.turns, request.descents[0].near) as tunable:
+    with opened(model, parts, tuning.turns, request.ways[0].near) as tunable:
         drawn, ends = draw(tuning.material, request.seed, 0), [clock()]
         for done in range(2):
             report("probing steps", done, 2)
@@ -111,7 +111,7 @@ def _tokens(tuning: Tuning) -> int:
     """Fed by named methods on the tuning set and by rows of the verdict, without what prompts share."""
     scene, experiment = tuning.scene, tuning.scene.prepared.asked.experiment
     methods = named.asked_for(experiment.methods, scene.prepared.asked.geometry, scene.length)
-    rows = len({each.method for each in methods}) + 2 + len(tuning.request.descents)
+    rows = len({each.method for each in methods}) + 2 + len(tuning.request.ways)
     probes = scene.probes * sum(scene.probed)
     given = scene.probing
     count = given.probes.count(given.options) if given else 0

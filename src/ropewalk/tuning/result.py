@@ -11,7 +11,7 @@ import numpy as np
 
 from ropewalk.scheme import Scheme
 from ropewalk.stats.measured import NONE
-from ropewalk.tuning.asked import Descent, Tuning
+from ropewalk.tuning.asked import Tuning, Way
 from ropewalk.tuning.named import Candidate, best_of_each
 from ropewalk.tuning.objective import Score
 from ropewalk.tuning.state import State
@@ -25,7 +25,7 @@ TUNED, TRUNCATE = "tuned", "truncate"
 class Tuned:
     """What one descent ended at, and its score on the tuning set."""
 
-    way: Descent
+    way: Way
     scheme: Scheme
     state: State
     score: Score
