@@ -82,8 +82,8 @@ def found(name: str, out: Path, prepared: Prepared, end: float) -> None:
             facts = {"length": LENGTH, "what": tuning.what, "seed": way.seed, "steps": state.done}
             file.write_bytes(winner.content(scheme, prepared.asked.geometry, tuning.turns, facts))
             print(
-                f"{file.stem}: {scheme.fingerprint}, {state.wall_s:.0f} s of steps, {time.process_time() - begun:.0f} s "
-                f"of processor here, objective {scored.score.objective:.4f} on the tuning set, A "
+                f"{file.stem}: {scheme.fingerprint}, {state.wall_s:.0f} s of steps, {time.process_time() - begun:.0f} "
+                f"of processor here (s), objective {scored.score.objective:.4f} on the tuning set, A "
                 f"{scheme.far.attention_factor:.4f}",
                 flush=True,
             )
