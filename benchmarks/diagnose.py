@@ -5,8 +5,9 @@
     python benchmarks/diagnose.py time THREADS [MODEL ...]   a whole diagnosis with strand and with SmolLM2
     python benchmarks/diagnose.py live PYTHON vllm|llama.cpp [MODEL ...]   the same faults in an engine that PYTHON has;
                                               MODEL is a first word of the table's heads; results are kept in build/
+    python benchmarks/diagnose.py saved PYTHON   Ministral 3 in vLLM as transformers saves it, temperature and all
 
-Prints a table of Markdown each.
+Prints a table of Markdown each, or a line.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from transformers.utils import logging
 sys.path += [str(Path(__file__).parents[1] / "tests" / part) for part in ("", "diagnose", "export", "models")]
 
 import injected
-from diagnose_live import live
+from diagnose_live import as_saved, live
 from faulted import SERVED, Cells, bench, cell, table
 from faulty_servers import answers, rebuilt, serving
 
@@ -114,7 +115,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     np.seterr(all="ignore")
-    {"matrix": matrix, "healthy": healthy, "time": timed, "live": live}[sys.argv[1]](*sys.argv[2:])
+    {"matrix": matrix, "healthy": healthy, "time": timed, "live": live, "saved": as_saved}[sys.argv[1]](*sys.argv[2:])
 
 
 if __name__ == "__main__":

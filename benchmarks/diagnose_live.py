@@ -64,6 +64,17 @@ def live(python: str, engine: str, *models: str) -> None:
     _print(done, reasons, chosen)
 
 
+def as_saved(python: str) -> None:
+    """What vLLM makes of a directory of transformers whose rope_parameters ship a query temperature, without a word."""
+    served = replace(injected.MINISTRAL, length=250)  # its yarn ends at factor x window
+    with bench(served) as here, live_servers.vllm_forks(Path(python)) as forks:
+        told = {"max_position_embeddings": served.length + 1}
+        with forks.running(live_servers.vllm(Path(python), _directory(here), served.length, told)) as url:
+            called, found = here.named(url)
+    apart = [each and each.rms for each in (found.apart[found.nearest], found.apart[0])]
+    print(f"{served.name} as saved, in vLLM: {called}; nats/token from the nearest, from what ships: {apart}")
+
+
 def _shorter(served: injected.Served) -> injected.Served:
     """Beside a window of 256, servers of a thousand tokens see what those of 1024 do."""
     return served if served.length <= 1000 else replace(served, length=1000)
