@@ -73,11 +73,12 @@ def test_half_a_percent(
         checked(tiny, serve(narrow(reference.nll * 1.006)))
 
 
-@pytest.mark.parametrize("bos", [True, False])
+@pytest.mark.parametrize(("bos", "generated"), [(True, 1), (True, 3), (False, 1)])
 def test_an_echo_that_begins_with_the_first_token_had_no_bos(
-    bos: bool, tiny: Path, reference: Reference, words: PreTrainedTokenizerFast, serve: Callable[..., str]
+    bos: bool, generated: int, tiny: Path, reference: Reference, words: PreTrainedTokenizerFast, serve: Any
 ) -> None:
-    """As many numbers either way, but without BOS each is of the token before: no losses of these tokens at all."""
+    """As many numbers either way, but without BOS each is of the token before: no losses of these tokens at all.
+    What is generated goes on until a letter is whole."""
 
     def handle(path: str, body: Any) -> Any:
         if path == "/openapi.json":
@@ -87,7 +88,8 @@ def test_an_echo_that_begins_with_the_first_token_had_no_bos(
         ids = words(body["prompt"], add_special_tokens=False)["input_ids"]
         known = [-float(value) for value in reference.nll[1 : len(ids) - 1]]
         said = [words.decode([each]) for each in (ids[1:] if bos else ids)]
-        return {"choices": [{"logprobs": {"token_logprobs": [None, *known, -0.1], "tokens": said}}]}
+        logprobs = {"token_logprobs": [None, *known, *[-0.1] * generated], "tokens": said}
+        return {"choices": [{"logprobs": logprobs}], "usage": {"completion_tokens": generated}}
 
     if bos:
         assert "difference at most 0.000%" in checked(tiny, serve(handle))
