@@ -20,6 +20,9 @@ import vllm_faults
 from faulted import SERVED, Bench, Cells, bench, cell, row, table
 from kept import keep, kept
 
+from ropewalk.export import ENGINES as EXPORTED
+from ropewalk.export.checkpoint import describe
+from ropewalk.export.request import request
 from ropewalk.models import builtin
 
 Run = Callable[[Bench, str, Any], AbstractContextManager[str]]
@@ -65,14 +68,18 @@ def live(python: str, engine: str, *models: str) -> None:
 
 
 def as_saved(python: str) -> None:
-    """What vLLM makes of a directory of transformers whose rope_parameters ship a query temperature, without a word."""
+    """What vLLM makes of a directory of transformers whose rope_parameters ship a query temperature, without a word and
+    with what is exported."""
     served = replace(injected.MINISTRAL, length=250)  # its yarn ends at factor x window
     with bench(served) as here, live_servers.vllm_forks(Path(python)) as forks:
-        told = {"max_position_embeddings": served.length + 1}
-        with forks.running(live_servers.vllm(Path(python), _directory(here), served.length, told)) as url:
-            called, found = here.named(url)
-    apart = [each and each.rms for each in (found.apart[found.nearest], found.apart[0])]
-    print(f"{served.name} as saved, in vLLM: {called}; nats/token from the nearest, from what ships: {apart}")
+        found = describe(here.spec)
+        asked = request(found.geometry, "none", {}, served.length, found.checkpoint)
+        for told in ({}, dict(EXPORTED["vllm"].configure(asked).config)):
+            line = live_servers.vllm(Path(python), _directory(here), served.length, told)
+            with forks.running(line) as url:
+                called, match = here.named(url)
+            near, own = (each and each.rms for each in (match.apart[match.nearest], match.apart[0]))
+            print(f"--hf-overrides {told}: {called}; nats/token from that {near:.2g}, from what ships {own:.2g}")
 
 
 def _shorter(served: injected.Served) -> injected.Served:

@@ -44,9 +44,7 @@ def llama_cpp_python(server: Server, ids: list[int], text: Text) -> Observed:
         values, words = list(found["token_logprobs"]), found.get("tokens") or [None]
         generated = int(answer.get("usage", {}).get("completion_tokens", 1))  # more until a letter is whole
     first, second = text(ids[:1]), text(ids[1:2])
-    if (
-        len(values) - generated != len(ids) - 1 or words[0] == first != second
-    ):  # it names no BOS
+    if len(values) - generated != len(ids) - 1 or words[0] == first != second:  # it names no BOS
         raise server.broken(
             f"llama-cpp-python {version} takes text alone, and made other tokens of it than the {len(ids)}, or has no "
             "BOS first, without which its echo counts from one token too early (llama-server has no such limits)"
