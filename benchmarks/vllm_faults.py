@@ -18,7 +18,7 @@ NUMBERS = ("factor missing", "applied twice", "attention factor squared", "stack
 """Which no key of a configuration gives: the lists of a longrope do."""
 
 
-def impossible(name: str) -> str | None:
+def impossible(served: injected.Served, name: str) -> str | None:
     """Why vLLM cannot be made to run a fault; None where it can."""
     return next((why for fault, why in IMPOSSIBLE.items() if name.startswith(fault)), None)
 

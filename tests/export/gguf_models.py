@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,26 @@ ARCHITECTURES = {
 }
 
 
-def write(path: Path, model: Any, *, tokenizer_json: Path | None = None, lambdas: Any = None) -> Path:
-    """`lambdas` float `[rotary_dim/2]` become rope_freqs.weight, as in Llama 3's files."""
+def write(
+    path: Path,
+    model: Any,
+    *,
+    tokenizer_json: Path | None = None,
+    lambdas: Any = None,
+    metadata: Mapping[str, str | int | float] | None = None,
+    bos_added: bool = False,
+) -> Path:
+    """`lambdas` float `[rotary_dim/2]` become rope_freqs.weight, as in Llama 3's files, or both lists of a longrope;
+    `metadata` are keys below the architecture; `bos_added` puts a BOS before all text."""
     config = model.config
     architecture = ARCHITECTURES[config.model_type]
     writer = gguf.GGUFWriter(str(path), gguf.MODEL_ARCH_NAMES[architecture])
     _shape(writer, config)
+    for key, value in (metadata or {}).items():
+        add = {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}[type(value)]
+        add(f"{gguf.MODEL_ARCH_NAMES[architecture]}.{key}", value)
     _vocabulary(writer, config, tokenizer_json)
+    writer.add_add_bos_token(bos_added)
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
@@ -35,7 +49,9 @@ def write(path: Path, model: Any, *, tokenizer_json: Path | None = None, lambdas
             raise ValueError(name)
         writer.add_tensor(found, laid_out(name, tensor.float().numpy(), config))
     if lambdas is not None:
-        writer.add_tensor("rope_freqs.weight", np.asarray(lambdas, dtype=np.float32))
+        lists = ("rope_factors_long.weight", "rope_factors_short.weight")
+        for name in lists if config.model_type == "phi3" else ("rope_freqs.weight",):
+            writer.add_tensor(name, np.asarray(lambdas, dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -83,7 +99,6 @@ def _vocabulary(writer: gguf.GGUFWriter, config: Any, tokenizer_json: Path | Non
     writer.add_token_merges(merges)
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(0)
-    writer.add_add_bos_token(False)
 
 
 def laid_out(name: str, weight: np.ndarray, config: Any) -> np.ndarray:

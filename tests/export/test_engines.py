@@ -175,11 +175,24 @@ def test_query_temperature_goes_along(engine: str, method: str, own: int | None)
     config = ENGINES[engine].configure(wanted).config
     assert config["rope_parameters"]["llama_4_scaling_beta"] == 0.1
     assert config["rope_parameters"]["original_max_position_embeddings"] == 4096
+    if engine == "vllm":
+        assert config["llama_4_scaling"] == {"beta": 0.1, "original_max_position_embeddings": 4096}
     if engine in ORACLES:
         shipped = {"max_position_embeddings": 65536, "rope_parameters": {**MINISTRAL.rope_parameters}}
         found, reach = ORACLES[engine](ENGINES[engine].configure(wanted).command, shipped, GEOMETRY.rotary_dim)
         assert_same(found, wanted.rotation)
         assert reach >= 131072
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_query_temperature_of_a_checkpoint_as_it_ships_is_told_to_vllm(nested: bool) -> None:
+    """It reads none in rope_parameters, so that a bare line would run without."""
+    asked = ask_of(MINISTRAL, "none", 65536)
+    asked = dataclasses.replace(asked, checkpoint=dataclasses.replace(asked.checkpoint, nested=nested))
+    told = {"llama_4_scaling": {"beta": 0.1, "original_max_position_embeddings": 4096}}
+    export = ENGINES["vllm"].configure(asked)
+    assert export.config == ({"text_config": told} if nested else told)
+    assert json.loads(export.command[export.command.index("--hf-overrides") + 1]) == export.config
 
 
 def test_query_temperature_has_one_window_with_two_lists() -> None:

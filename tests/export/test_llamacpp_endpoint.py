@@ -71,3 +71,28 @@ def test_half_a_percent(
     assert "difference at most 0.400% (allowed 0.5%)" in checked(tiny, serve(narrow(reference.nll * 1.004)))
     with pytest.raises(ExportError, match=r"^linear: the engine does not run what was measured: llama-cpp-python 0"):
         checked(tiny, serve(narrow(reference.nll * 1.006)))
+
+
+@pytest.mark.parametrize(("bos", "generated"), [(True, 1), (True, 3), (False, 1)])
+def test_an_echo_that_begins_with_the_first_token_had_no_bos(
+    bos: bool, generated: int, tiny: Path, reference: Reference, words: PreTrainedTokenizerFast, serve: Any
+) -> None:
+    """As many numbers either way, but without BOS each is of the token before: no losses of these tokens at all.
+    What is generated goes on until a letter is whole."""
+
+    def handle(path: str, body: Any) -> Any:
+        if path == "/openapi.json":
+            return {"info": {"version": "0.3.36"}}
+        if path != "/v1/completions":
+            return None
+        ids = words(body["prompt"], add_special_tokens=False)["input_ids"]
+        known = [-float(value) for value in reference.nll[1 : len(ids) - 1]]
+        said = [words.decode([each]) for each in (ids[1:] if bos else ids)]
+        logprobs = {"token_logprobs": [None, *known, *[-0.1] * generated], "tokens": said}
+        return {"choices": [{"logprobs": logprobs}], "usage": {"completion_tokens": generated}}
+
+    if bos:
+        assert "difference at most 0.000%" in checked(tiny, serve(handle))
+    else:
+        with pytest.raises(ExportError, match="has no BOS first"):
+            checked(tiny, serve(handle))

@@ -47,8 +47,7 @@ def architectures() -> Iterator[str]:
     for name in sorted(set(names.values())):
         kind = getattr(getattr(transformers, name, None), "config_class", None)
         if kind is not None and name.endswith(_DECODERS) and kind.model_type in names:
-            part = getattr(kind, "sub_configs_defaults", {}).get("text_config")
-            text = getattr(part, "config_class", part) or kind
+            text = kind.sub_configs.get("text_config") or kind
             if "rope_parameters" in inspect.signature(text).parameters:
                 yield name
 

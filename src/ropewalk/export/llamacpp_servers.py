@@ -39,13 +39,17 @@ def llama_cpp_python(server: Server, ids: list[int], text: Text) -> Observed:
         version = word((server.ask("/openapi.json").get("info") or {}).get("version", UNKNOWN))
     body = {"prompt": text(ids), "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
     with as_documented(server, f"llama-cpp-python {version} gave no logprobs (start it with --logits_all true)"):
-        values = list(server.ask("/v1/completions", body)["choices"][0]["logprobs"]["token_logprobs"])
-    if len(values) != len(ids):  # without BOS, with one that was generated
+        answer = server.ask("/v1/completions", body)
+        found = answer["choices"][0]["logprobs"]
+        values, words = list(found["token_logprobs"]), found.get("tokens") or [None]
+        generated = int(answer.get("usage", {}).get("completion_tokens", 1))  # more until a letter is whole
+    first, second = text(ids[:1]), text(ids[1:2])
+    if len(values) - generated != len(ids) - 1 or words[0] == first != second:  # it names no BOS
         raise server.broken(
             f"llama-cpp-python {version} takes text alone, and made other tokens of it than the {len(ids)}, or has no "
             "BOS first, without which its echo counts from one token too early (llama-server has no such limits)"
         )
-    return observed(server, f"llama-cpp-python {version}", values[:-1], first=False)
+    return observed(server, f"llama-cpp-python {version}", values[: len(ids) - 1], first=False)
 
 
 def _is_llama_server(server: Server) -> bool:

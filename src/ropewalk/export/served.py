@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ropewalk.errors import ExportError
-from ropewalk.export.beside import ORIGINAL, SOFTMAX_MSCALE, original, query_window, softmax_mscale
+from ropewalk.export.beside import ORIGINAL, SOFTMAX_MSCALE, original, softmax_mscale
 from ropewalk.export.engine import Made, Order
 from ropewalk.export.forms import Rope, named, plain, universal
 from ropewalk.export.request import Request
@@ -87,17 +87,6 @@ def overrides(asked: Request, rope_parameters: Rope, largest_position: int) -> d
     if asked.checkpoint.original_beside:
         config[ORIGINAL] = original(asked)
     return config
-
-
-def served_notes(asked: Request) -> list[str]:
-    """What holds for both engines."""
-    notes = []
-    if query_window(asked) is not None:
-        notes.append(
-            "The model's query temperature (llama_4_scaling_beta) goes along in rope_parameters; whether the engine "
-            "reads it there was not run, so --check beyond its original_max_position_embeddings."
-        )
-    return notes
 
 
 def artefacts(order: Order) -> Made:

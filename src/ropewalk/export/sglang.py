@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from ropewalk.errors import ExportError
 from ropewalk.export.asking import Server
+from ropewalk.export.beside import query_window
 from ropewalk.export.dual_chunk import dual_chunk
 from ropewalk.export.endpoint import UNKNOWN, as_documented, observed, word
 from ropewalk.export.engine import Engine, Kind, Live, Text
 from ropewalk.export.forms import Rope, refuse_two_windows, stands_still
 from ropewalk.export.hf import layered
 from ropewalk.export.request import Export, Request, common_notes
-from ropewalk.export.served import artefacts, as_shipped, overrides, served_form, served_notes
+from ropewalk.export.served import artefacts, as_shipped, overrides, served_form
 
 if TYPE_CHECKING:
     from ropewalk.export.check import Observed
@@ -50,7 +51,7 @@ def configure(asked: Request) -> Export:
         fidelity="approximated" if stands_still(asked) else "exact",
         config=config,
         command=(*launch, "--json-model-override-args", json.dumps(config), *limit),
-        notes=(*common_notes(asked), *served_notes(asked), *_notes(asked, rope)),
+        notes=(*common_notes(asked), *_notes(asked, rope)),
     )
 
 
@@ -67,6 +68,11 @@ def _check(asked: Request) -> None:
 
 def _notes(asked: Request, rope: Rope) -> list[str]:
     notes = []
+    if query_window(asked) is not None:
+        notes.append(
+            "The model's query temperature (llama_4_scaling_beta) goes along in rope_parameters; whether SGLang reads "
+            "it there was not run, so --check beyond its original_max_position_embeddings."
+        )
     if asked.shipped_type != "default":
         notes.append("SGLang merges with the rope_parameters that the checkpoint ships; rope_type decides which count.")
     if rope["rope_type"] == "longrope":

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from ropewalk.export.asking import Server
+from ropewalk.export.beside import ORIGINAL, query_window
 from ropewalk.export.endpoint import as_documented, model_of, observed, word
 from ropewalk.export.engine import Engine, Kind, Live, Text
 from ropewalk.export.forms import Rope, refuse_two_windows, stands_still
 from ropewalk.export.hf import layered
 from ropewalk.export.request import Export, Request, common_notes
-from ropewalk.export.served import artefacts, as_shipped, overrides, served_form, served_notes
+from ropewalk.export.served import artefacts, as_shipped, overrides, served_form
 
 if TYPE_CHECKING:
     from ropewalk.export.check import Observed
@@ -23,22 +24,37 @@ def configure(asked: Request) -> Export:
     Raises:
         ExportError: vLLM cannot run this rotation on this model.
     """
-    serve = ("vllm", "serve", asked.checkpoint.name)
-    limit = ("--max-model-len", str(asked.length))
+    tempered = _temperature(asked)
     if as_shipped(asked):
-        return Export(engine="vllm", fidelity="exact", config={}, command=(*serve, *limit), notes=common_notes(asked))
+        return _line(asked, tempered, "exact", [])
     refuse_two_windows(asked, "vllm", "with a longer --max-model-len it uses the long list for every prompt")
     rope = served_form(asked, "vllm")
-    config = overrides(asked, layered(asked, rope), _largest_position(asked, rope))
-    if asked.checkpoint.nested:
+    config = overrides(asked, layered(asked, rope), _largest_position(asked, rope)) | tempered
+    return _line(asked, config, "approximated" if stands_still(asked) else "exact", _notes(asked, rope))
+
+
+def _line(
+    asked: Request, config: dict[str, Any], fidelity: Literal["exact", "approximated"], notes: list[str]
+) -> Export:
+    if "llama_4_scaling" in config:
+        notes.append("The model's query temperature stands as llama_4_scaling: vLLM 0.32 reads it there alone.")
+    if config and asked.checkpoint.nested:
         config = {"text_config": config}
+    told = ("--hf-overrides", json.dumps(config)) if config else ()
     return Export(
         engine="vllm",
-        fidelity="approximated" if stands_still(asked) else "exact",
+        fidelity=fidelity,
         config=config,
-        command=(*serve, "--hf-overrides", json.dumps(config), *limit),
-        notes=(*common_notes(asked), *served_notes(asked), *_notes(asked, rope)),
+        command=("vllm", "serve", asked.checkpoint.name, *told, "--max-model-len", str(asked.length)),
+        notes=(*common_notes(asked), *notes),
     )
+
+
+def _temperature(asked: Request) -> dict[str, Any]:
+    """The query temperature that ships, where vLLM 0.32 reads it: not in rope_parameters, as transformers does."""
+    window = query_window(asked)
+    beta = asked.geometry.rope_parameters.get("llama_4_scaling_beta")
+    return {} if window is None else {"llama_4_scaling": {"beta": beta, ORIGINAL: window}}
 
 
 def _largest_position(asked: Request, rope: Rope) -> int:
