@@ -94,13 +94,13 @@ def compared(asked: Request, reference: Reference, engine: Observed) -> str:
 
 
 def _rms(engine: Observed, nll: NDArray[np.floating]) -> float:
-    """Root mean square of the differences, nats/token, over the tokens that the engine has numbers for."""
+    """Root mean square of the differences from nll `[T]`, nats/token, over the tokens that the engine has."""
     apart = engine.nll[: len(nll)].astype(np.float64) - nll.astype(np.float64)
     return float(np.sqrt(np.nanmean(apart**2)))
 
 
 def _means(engine: Observed, nll: NDArray[np.floating]) -> tuple[float, float]:
-    """Of the engine and of `nll`, both over the first tokens that the engine has numbers for."""
+    """Means of the engine and of nll `[T]`, both over the first tokens that the engine has numbers for."""
     there, here = engine.nll[: len(nll)].astype(np.float64), nll.astype(np.float64)
     known = ~np.isnan(there)
     return float(there[known].mean()), float(here[known].mean())

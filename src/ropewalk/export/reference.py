@@ -134,6 +134,7 @@ def of_run(directory: Path, asked: Request) -> Reference:
 
 
 def _stored(raw: Raw, scheme: Scheme, lengths: list[int]) -> NDArray[np.float32] | None:
+    """Stored losses `[max(lengths) - 1]` of the first document, if the run has them."""
     if not lengths:
         return None
     found = raw.losses(scheme.fingerprint, 0, Reading(start=0, low=1, high=lengths[-1]))

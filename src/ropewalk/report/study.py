@@ -175,7 +175,7 @@ def _rotations(data: RunData) -> dict[str, tuple[tuple[float, ...], float]]:
 
 
 def _gains(data: RunData) -> dict[str, NDArray[np.float32]]:
-    """Raises StoreError for gains that cannot be."""
+    """Log gains `[L, H, pairs]` by scheme. Raises StoreError for gains that cannot be."""
     of = {name: scheme["gains"] for name, scheme in data.schemes.items() if scheme.get("gains") is not None}
     try:
         return {name: Gains.of(plain).log for name, plain in of.items()}
