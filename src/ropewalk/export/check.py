@@ -11,9 +11,9 @@ import transformers
 from numpy.typing import NDArray
 
 from ropewalk.errors import ExportError
-from ropewalk.export.reference import Reference, loaded
+from ropewalk.export.reference import Reference
 from ropewalk.export.request import Request
-from ropewalk.models import ModelSpec
+from ropewalk.models import ModelSpec, load
 from ropewalk.scoring import split
 
 ENGINE_TOLERANCE = 5e-3
@@ -119,7 +119,7 @@ def _apart(asked: Request, reference: Reference, engine: Observed, most: float) 
 @torch.inference_mode()
 def run_transformers(directory: Path, reference: Reference, *, folded: str = "") -> Observed:
     """The directory as stock transformers runs it, unpatched, in float32 whatever the reference was measured in."""
-    model = loaded(ModelSpec(id=str(directory)), "float32").model
+    model = load(ModelSpec(id=str(directory)), dtype="float32").model
     parts = split(model)
     ids_T = torch.from_numpy(reference.ids.astype(np.int64)).to(parts.head.weight.device)
     nll = parts.head.nll(parts.body(ids_T[None])[0, :-1], ids_T[1:])
