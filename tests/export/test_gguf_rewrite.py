@@ -63,6 +63,8 @@ def contents(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Everything that is no rotation: metadata with its types, and tensors with theirs."""
     reader = open_gguf(path)
     name = reader.fields["general.architecture"].contents()
+    made_by_the_reader = {f"GGUF.{name}" for name in ("version", "tensor_count", "kv_count")}
+    assert reader.fields["GGUF.kv_count"].contents() == len(reader.fields.keys() - made_by_the_reader)
     ours = ("GGUF.", "ropewalk.", f"{name}.rope.freq_base", f"{name}.rope.scaling", f"{name}.context_length")
     fields = {k: (f.types, f.contents()) for k, f in reader.fields.items() if not k.startswith(ours)}
     tensors = {
