@@ -8,7 +8,7 @@ import pytest
 from export_requests import EXAMPLES, ask
 
 from ropewalk.errors import ExportError
-from ropewalk.export import ENGINES
+from ropewalk.export import ENGINES, Engine
 from ropewalk.export.native import change
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +51,28 @@ def test_cell(method: str, column: str) -> None:
 
 def test_every_method_is_there_and_nothing_else() -> None:
     assert set(table("docs/engines.md")) == {*EXAMPLES, DROPS}
+
+
+def test_what_each_engine_has_beside_its_configuration() -> None:
+    """Kinds of server, tokens that they leave free, BOS in their texts; a proof here, files; and what it takes."""
+    assert {name: (engine.name, *beside(engine)) for name, engine in ENGINES.items()} == {
+        "hf": ("hf", [], None, False, "here", "files", "code"),
+        "vllm": ("vllm", ["vllm"], 1, False, "files"),
+        "sglang": ("sglang", ["sglang"], 7, False, "files", "branches"),
+        "llama.cpp": ("llama.cpp", ["llama-server", "llama-cpp-python"], 1, True, "here", "files", "reads_gguf"),
+        "mlx": ("mlx", [], None, False, "here", "files"),
+    }
+
+
+def beside(engine: Engine) -> tuple[object, ...]:
+    server = engine.server
+    has = {
+        "here": engine.here is not None,
+        "files": engine.artefacts is not None,
+        **{name: getattr(engine, name) for name in ("reads_gguf", "branches", "code")},
+    }
+    kinds = [kind.name for kind in server.kinds] if server else []
+    return (kinds, server and server.room, bool(server and server.bos), *(name for name, true in has.items() if true))
 
 
 def test_readme_has_the_same_table() -> None:

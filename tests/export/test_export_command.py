@@ -130,6 +130,16 @@ def test_existing_paths(tiny: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "model"]
 
 
+@pytest.mark.parametrize("target", ["hf", "vllm"])
+def test_a_place_below_a_file(target: str, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    out = tmp_path / "file" / "out"
+    with pytest.raises(ExportError) as refusal:
+        run("linear", target, model=str(tiny), params={"factor": 2}, length=256, options=Options(out=out))
+    assert str(refusal.value) == f"{out} cannot be written (File exists); choose another --out, or make room."
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_full_disk(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

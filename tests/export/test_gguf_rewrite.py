@@ -63,6 +63,8 @@ def contents(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Everything that is no rotation: metadata with its types, and tensors with theirs."""
     reader = open_gguf(path)
     name = reader.fields["general.architecture"].contents()
+    made_by_the_reader = {f"GGUF.{name}" for name in ("version", "tensor_count", "kv_count")}
+    assert reader.fields["GGUF.kv_count"].contents() == len(reader.fields.keys() - made_by_the_reader)
     ours = ("GGUF.", "ropewalk.", f"{name}.rope.freq_base", f"{name}.rope.scaling", f"{name}.context_length")
     fields = {k: (f.types, f.contents()) for k, f in reader.fields.items() if not k.startswith(ours)}
     tensors = {
@@ -118,6 +120,24 @@ def test_llama_3_files_are_replaced_or_stacked_on(files: Callable[..., Path], tm
         else:
             np.testing.assert_allclose(tensors["rope_freqs.weight"], 2 * LAMBDAS, rtol=1e-6)
             np.testing.assert_allclose(asked.inv_freq * 2 * LAMBDAS, 50000.0 ** (-np.arange(8) / 8), rtol=1e-6)
+
+
+def test_a_scaling_of_the_source_is_not_left_behind(files: Callable[..., Path], tmp_path: Path) -> None:
+    def scaling(path: Path) -> set[str]:
+        return {name for name in open_gguf(path).fields if name.startswith("llama.rope.scaling")}
+
+    scaled, out = tmp_path / "scaled.gguf", tmp_path / "out.gguf"
+    rewritten(files("llama"), scaled, "yarn", factor=4)
+    assert "llama.rope.scaling.factor" in scaling(scaled)
+    rewritten(scaled, out, "ntk_aware", factor=4, compose="replace")
+    assert scaling(out) == {f"llama.rope.scaling.{name}" for name in ("type", "original_context_length")}
+
+
+def test_a_place_below_a_file(files: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    out = tmp_path / "file" / "out.gguf"
+    with pytest.raises(ExportError, match=r"out\.gguf cannot be written \(File exists\); choose another --out"):
+        rewritten(files("llama"), out, "linear", factor=2)
 
 
 def test_yarn_with_other_betas_needs_divisors(files: Callable[..., Path], tmp_path: Path) -> None:

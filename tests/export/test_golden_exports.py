@@ -66,6 +66,7 @@ def said() -> list[str]:
                 try:
                     asked = request(geometry, method, params, length, checkpoint, branches=engine.branches)
                     export = engine.configure(asked)
+                    assert export.engine == name
                     lines = [export.fidelity, *_shown(export.config), *_command(export.command), *export.notes]
                 except RopewalkError as error:
                     lines = [f"refused: {error}"]

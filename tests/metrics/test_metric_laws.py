@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from metric_table import ROWS
+from metric_table import ROWS, Row
 from pydantic import ValidationError
 from units_for_tests import encoder, material
 
@@ -17,6 +17,8 @@ from ropewalk.metrics.metric import Documents, Metric, OfDocument, OfPrompt, Pro
 from ropewalk.metrics.probes import probing
 
 LENGTH, LONGEST = 768, 1024
+YARN = Row("passkey", {"trials": 3, "protocol": "yarn"}, {})
+"""Prompts whose answers are generated."""
 CASES = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 
 
@@ -77,6 +79,17 @@ def test_a_worse_outcome_never_looks_better(row: Any) -> None:
         else:
             values = [value_of(metric.sample(column, options, (), answer(row, right))) for right in (True, False)]
         assert (values[0] > values[1]) if column.higher_is_better else (values[0] < values[1])
+
+
+@pytest.mark.parametrize("row", [*ROWS, YARN], ids=lambda row: f"{row.name} {row.options.get('protocol', '')}".strip())
+def test_prompts_are_as_many_and_as_long_as_was_said_before(row: Any) -> None:
+    metric, options = made(row)
+    for _, needs in asked(row):
+        if isinstance(needs, Documents) or metric.read is not None:  # prompts of files were counted when read
+            continue
+        own = metric.prompts(options, of_words(), LENGTH)[needs.first : needs.first + needs.count]
+        assert len(own) == needs.count
+        assert {getattr(each.request, "new_tokens", 0) for each in own} == {needs.new_tokens}
 
 
 def document(loss: float) -> OfDocument:

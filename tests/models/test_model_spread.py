@@ -58,7 +58,7 @@ def test_hooks_stay_on_layers_alone(spread):
 
 
 def test_what_replaces_a_forward_stays_below_the_hook(spread):
-    from ropewalk.scoring.kernels import _forward_replaced
+    from ropewalk.models.replaced import replaced
 
     layer, seen = layers_of(spread.model)[0], []
     own = layer._old_forward
@@ -68,7 +68,7 @@ def test_what_replaces_a_forward_stays_below_the_hook(spread):
         return own(*args, **kwargs)
 
     hooked = layer.forward
-    with _forward_replaced(layer, counted), torch.inference_mode():
+    with replaced(layer, counted, forward_name(layer)), torch.inference_mode():
         assert layer.forward is hooked  # what moves its inputs still runs first
         spread.model(torch.arange(2, 40)[None])
     assert seen == [1]

@@ -95,3 +95,10 @@ def test_the_server_shows_pages_and_nothing_else(get):
 def test_another_name_that_points_here_is_refused(get):
     assert get("/", host="evil.example:80")[0] == 403
     assert get("/", host="localhost:8000")[0] == 200
+
+
+def test_runs_are_found_three_folders_down_and_no_deeper(tmp_path):
+    for place in ("one", "a/b/c", "d/e/f/g"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "run.sqlite").touch()
+    assert [str(run.relative_to(tmp_path)) for run in catalogue.runs(tmp_path)] == ["a/b/c", "one"]

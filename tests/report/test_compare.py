@@ -1,12 +1,13 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from studies import frames
 
 from ropewalk.errors import ExperimentError
 from ropewalk.report.compare import compare
-from ropewalk.report.printing import compared_json, compared_lines, compared_table
+from ropewalk.report.printing import compared_json, compared_lines, compared_table, outcome
 
 METHODS = {"yarn": {"factor": [2, 4]}}
 
@@ -114,3 +115,26 @@ def test_printed_forms(base):
     assert first.startswith(f"Of {len(found.contrasts)} cells in both, B is better in 0, worse in {told}, equal in ")
     assert second == "Provenance: nothing recorded differs."
     assert "+10.5 %" in compared_table(found).rows[0][5]
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "p", "said"),
+    [
+        ("perplexity", 0.9, 0.01, "better in 1, worse in 0, equal in 0, and not told apart in 0"),
+        ("perplexity", 1.1, 0.01, "better in 0, worse in 1, equal in 0, and not told apart in 0"),
+        ("bits_per_byte", -0.01, 0.01, "better in 1, worse in 0, equal in 0, and not told apart in 0"),
+        ("bits_per_byte", 0.01, 0.01, "better in 0, worse in 1, equal in 0, and not told apart in 0"),
+        ("passkey", 0.5, 0.01, "better in 1, worse in 0, equal in 0, and not told apart in 0"),
+        ("passkey", -0.5, 0.01, "better in 0, worse in 1, equal in 0, and not told apart in 0"),
+        ("passkey", 0.5, 0.05, "better in 0, worse in 0, equal in 0, and not told apart in 1"),
+        ("passkey", 0.5, None, "better in 0, worse in 0, equal in 0, and not told apart in 1"),
+        ("passkey", 0.0, 1.0, "better in 0, worse in 0, equal in 1, and not told apart in 0"),
+        ("perplexity", 1.0, 1.0, "better in 0, worse in 0, equal in 1, and not told apart in 0"),
+    ],
+)
+def test_which_side_is_better_is_each_metrics_own(base, metric, value, p, said):
+    found = compare(base, base)
+    cell = next(c for c in found.contrasts if c.column.name == metric)
+    paired = replace(cell.paired, interval=replace(cell.paired.interval, value=value, low=None, high=None))
+    only = replace(found, contrasts=(replace(cell, paired=paired, adjusted_p=p),))
+    assert outcome(only) == f"Of 1 cell in both, B is {said} (p < 0.05, Holm within each metric)."

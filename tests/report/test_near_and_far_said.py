@@ -198,7 +198,13 @@ def test_a_run_tells_its_branches_classes_and_times(run: Path) -> None:
     assert len(moments) < 3 * len({name for name, _ in moments}), "documents of a batch are finished at one time"
     assert {name for each in found.batches for name in each.fingerprints} >= {at[far]}
     assert all(0 < each.seconds < 60 for each in found.batches)
-    said = markdown(content(found), [])
+    assert {label for label in at if at[label] in found.only_rotate} == {"none", "yarn factor=2", "truncate"}
+    told = content(found)
+    assert [section.anchor for section in told.sections] == [
+        *("position", "ratio", "tail", "retrieval", "pareto", "ranking", "sensitivity", "wavelengths", "maps"),
+        *("classes", "table", "duplicates", "failures", "provenance"),
+    ]
+    said = markdown(told, [])
     assert "| attention | bifocal |" in said
     assert "## Classes of methods, and their price in time" in said
 

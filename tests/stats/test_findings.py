@@ -7,6 +7,7 @@ import pytest
 from handmade_runs import WINDOW, documents, run_of
 from scipy import stats
 
+from ropewalk.report.tables import duplicates
 from ropewalk.stats.findings import Finding, findings
 from ropewalk.stats.measured import Measured
 from ropewalk.stats.power import units_needed
@@ -52,6 +53,10 @@ def test_duplicates() -> None:
         "dynamic_ntk factor=4 are one measurement, so their equal numbers confirm nothing."
     )
     assert finding.evidence["groups"][0]["fingerprint"] == "f00d"
+    listing = duplicates(run_of(tail=tail, fingerprints=same))
+    assert listing.columns == ("length", "rotation", "configurations", "which are one measurement")
+    assert listing.rows == (("8,192", "f00d", "3", "none, dynamic_ntk factor=2, dynamic_ntk factor=4"),)
+    assert listing.numeric == {"length", "configurations"}
     assert "duplicates" not in kinds(run_of(tail=tail))
 
 

@@ -98,9 +98,12 @@ def test_tasks_that_say_nothing_are_named():
     assert found.saturated(run()) == found.hopeless(run()) == []
     full = run({label: {"easy": (1, 1, 1), "hard": (0, 0, 0)} for label in ("none", "yarn")})
     (saturated,), (hopeless,) = found.saturated(full), found.hopeless(full)
-    assert list(saturated.evidence["groups"]) == ["easy"]
+    assert saturated.evidence == {"metric": "generated", "groups": {"easy": 1.0}, "at_least": 0.95}
     assert list(hopeless.evidence["groups"]) == ["hard"]
     assert "at most 5 % of hard" in hopeless.sentence
+    assert hopeless.evidence == {"metric": "generated", "groups": {"hard": 0.0}, "at_most": 0.05}
+    scaled = run({"none": {"easy": (1, 1, 1), "hard": (1, 0, 0)}, "yarn": {"easy": (1, 1, 1), "hard": (0, 0, 0)}})
+    assert found.hopeless(scaled) == []  # what another fails, or fails beyond the window, can still be lost
     few = [each for each in found.too_few_samples(full) if each.evidence["metric"] == "generated"]
     assert [each.evidence["length"] for each in few] == [512, 1024]
     assert few[0].evidence["groups"] == ["easy", "hard"]

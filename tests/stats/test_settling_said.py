@@ -30,8 +30,10 @@ def test_a_tie_says_how_many_documents_and_the_command():
     run = run_with(0.01)
     answer = recommend(run, 4096)
     said, command = settling(run, answer, Path("runs/a b"))
-    assert said.startswith("yarn factor=4 and yarn factor=2 are told apart by about ")
-    assert "6 of which are measured (80 % chance, if they differ as observed)." in said
+    assert said == (
+        "yarn factor=4 and yarn factor=2 are told apart by about 150 documents in all, 6 of which are measured (80 % "
+        "chance, if they differ as observed). 133 show that these two are within 1 % of each other, if they are."
+    )
     changed, _, taken = command.partition(" --reuse ")
     assert re.fullmatch(
         r"ropewalk run 'runs/a b' --until decided --set documents\.count=17 --set documents\.windows=\d+", changed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +86,13 @@ def test_a_run_says_what_it_assumes_and_which_precision_it_did_not_give() -> Non
     decided |= {"running": ["a", "b"], "left": {"c": "c left"}}
     assert "do not give the 0.5 % that were asked for; ask for less" in said_of(decided)
     assert "do not give" not in said_of(decided | {"why": "precision"})
+    for why, because in (
+        ("decided", "one configuration is left"),
+        ("precision", "every interval is as precise as was asked for"),
+        ("budget", "the budget is spent"),
+        ("everything read", "everything is read"),
+    ):
+        assert re.search(rf"stopped because {because}[^\w~]", said_of(decided | {"why": why}))
     run = run_of(tail={("a", 64): [1.0, 2.0], ("b", 64): [1.1, 2.0]})
     (found,) = stopped(replace(run, meta={**run.meta, "decided": decided}))
     assert "at most 5 % of such runs, failures on texts unlike these aside" in found.sentence

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -28,12 +27,9 @@ from ropewalk.cli.options import (
     example,
     print_json,
     print_table,
-    say_missing,
 )
-from ropewalk.errors import ExperimentError, RopewalkError, visible
-
-if TYPE_CHECKING:
-    from ropewalk.experiment.results import Run
+from ropewalk.cli.sweeping import sweep_and_say
+from ropewalk.errors import ExperimentError
 
 DEMO_DIRECTORY = Path("ropewalk-demo")
 
@@ -49,7 +45,7 @@ def demo(
     from ropewalk.report.story import bars, story
     from ropewalk.terminal import say
 
-    run = _sweep(experiment, source, out, False)
+    run = sweep_and_say(experiment, source, out, False)
     read = study.of(run.data)
     print_table(bars(read))
     page, *_ = write.report_of(run.data, targets=names())
@@ -199,7 +195,7 @@ def run(
             )
         return run_suite(several, source, out, exact, chosen)
     chosen["reuse"] = reuse
-    _sweep(experiment, source, out, exact, **chosen)
+    sweep_and_say(experiment, source, out, exact, **chosen)
     if shard is None:
         _say_next(out, experiment.lengths[-1])
     return None
@@ -218,7 +214,7 @@ def resume(directory: Path) -> None:
 
         return resume_suite(directory, chosen)
     experiment, exact, shard, until = begun(directory)
-    _sweep(experiment, "", directory, exact, shard=shard, until=until, **chosen)
+    sweep_and_say(experiment, "", directory, exact, shard=shard, until=until, **chosen)
     if shard is None:
         _say_next(directory, experiment.lengths[-1])
     return None
@@ -231,43 +227,3 @@ def _say_next(out: Path, longest: int) -> None:
         (["recommend", str(out), "--length", str(longest)], "which one, and why"),
     ):
         err.print(f"next: {shlex.join(['ropewalk', *command])}  # {what}", markup=False)
-
-
-def _taken(meta: Any, reuse: Path) -> str:
-    """How much of a run was measured by the other ones that it was told to take from."""
-    total, records = {"passes": len(meta["passes"]), "answers": meta["answers"]}, meta.get("reused", ())
-    said = (f"{sum(each[name] for each in records):,} of {total[name]:,} {name}" for name in total)
-    return f"{' and '.join(said)} were measured before, in {reuse}"
-
-
-def _sweep(experiment: Any, source: str, out: Path, exact: bool, **chosen: Any) -> Run:
-    from ropewalk.execution.run import sweep
-    from ropewalk.experiment.prepare import ask
-    from ropewalk.experiment.results import Run
-    from ropewalk.progress import progress
-    from ropewalk.stats.findings.stopping import said_of
-
-    asked = ask(experiment)
-    try:
-        with progress(err) as report:
-            found = sweep(asked, out, source=source, exact=exact, progress=report, **chosen)
-    except KeyboardInterrupt:
-        with contextlib.suppress(RopewalkError):  # nothing was begun
-            say_missing(Run.read(out).missing)
-        raise
-    rows = found.labelled_rows()
-    failed = [row for row in rows if row["status"] in ("error", "out_of_memory")]
-    err.print(f"{len(rows)} cells in {out}", markup=False)
-    if (reuse := chosen.get("reuse")) is not None:
-        err.print(_taken(found.meta, reuse), markup=False)
-    decided = found.meta.get("decided")
-    if decided is not None and (chosen.get("shard") is None or decided["why"] is not None):
-        err.print(visible(said_of(decided)), markup=False)
-    elif decided is not None:
-        err.print(f"shard {chosen['shard']} of a round is measured; next: merge it with the others", markup=False)
-    for row in failed[:5]:
-        said = f"{row['label']} @ {row['length']} {row['metric']}: {row['status']}: {row['reason']}"
-        err.print(visible(said), markup=False)
-    if failed:
-        raise typer.Exit(1)
-    return found

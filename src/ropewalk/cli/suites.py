@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ropewalk.cli.options import err, print_json, say_missing
+from ropewalk.cli.sweeping import sweep_and_say
 from ropewalk.errors import ExperimentError, StoreError, visible
 
 if TYPE_CHECKING:
@@ -82,14 +83,12 @@ def resume_suite(directory: Path, chosen: dict[str, Any]) -> None:
 
 
 def _go(suite: Suite, source: str, out: Path, exact: bool, chosen: dict[str, Any]) -> None:
-    from ropewalk.cli.measuring import _sweep
-
     _say_absent(suite)
     failed = False
     for name, experiment in suite.experiments.items():
         err.print(f"{name}:", markup=False)
         try:
-            _sweep(experiment, source, out / name, exact, **chosen)
+            sweep_and_say(experiment, source, out / name, exact, **chosen)
         except typer.Exit:  # some of its cells failed, which it has said
             failed = True
     if chosen.get("shard") is None:

@@ -99,7 +99,7 @@ def between(one: Observed, other: Observed) -> Between:
 
 
 def _doubling(known: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Ranges of positions, each as long as all before it; a rest too short for blocks joins the last."""
+    """Ranges `[n]` of positions `[N]`, each as long as all before it; a rest too short for blocks joins the last."""
     edges = [0, 2 * EARLY]
     while 2 * edges[-1] + EARLY <= known.size:
         edges.append(2 * edges[-1])
@@ -107,6 +107,7 @@ def _doubling(known: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 
 def _range(a: NDArray[np.float64], b: NDArray[np.float64], part: NDArray[np.int64]) -> Range:
+    """How far two sides' losses `[T]` are apart at the positions `[n]` of a range."""
     apart = a[part] - b[part]
     return Range(
         low=int(part[0]) + 1,

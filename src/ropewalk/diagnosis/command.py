@@ -23,10 +23,9 @@ from ropewalk.diagnosis.verdict import Diagnosis
 from ropewalk.errors import ExportError
 from ropewalk.export.checkpoint import describe
 from ropewalk.export.endpoint import server_at
-from ropewalk.export.reference import loaded
 from ropewalk.export.request import Request, request
 from ropewalk.methods import inlined
-from ropewalk.models import ModelSpec, read_tokenizer
+from ropewalk.models import ModelSpec, load, read_tokenizer
 
 LENGTH = 1024
 """Tokens that are sent where --length does not say: enough to tell most faults apart, and a minute on a CPU."""
@@ -88,7 +87,7 @@ def _server(url: str, spec: ModelSpec, options: Options) -> Diagnosis:
         )
     server = server_at(url, length)
     kind = options.target or servers.kind_of(server)
-    model = loaded(spec, "float32")
+    model = load(spec, dtype="float32")
     ids, bos = tokens(model.tokenizer, options.file, length, bos_first=_wants_bos(kind))
     asked = request(found.geometry, options.method, params, len(ids), found.checkpoint)
     engine = servers.losses(server, kind, ids, model.tokenizer.decode)

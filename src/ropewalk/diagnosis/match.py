@@ -135,6 +135,7 @@ def _fits(apart: Apart | None, limit: float, early: float, late: float) -> bool:
 
 
 def _apart(difference: NDArray[np.float64], nearest: NDArray[np.float64]) -> Apart:
+    """How far one server is from a hypothesis, and beyond the nearest: absolute differences `[T]`, nats per token."""
     return Apart(
         rms=float(np.sqrt(np.mean(difference**2))),
         mean=float(difference.mean()),

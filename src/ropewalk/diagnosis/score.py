@@ -23,6 +23,7 @@ from ropewalk.scoring import Failure, NllRow, Split, score, split
 
 BATCH_TOKENS = 8192
 Losses = NDArray[np.float64]
+"""Nats per token, `[T - 1]`; NaN where unknown."""
 
 
 def losses(loaded: LoadedModel, ids: NDArray[np.int32], hypotheses: Sequence[Hypothesis]) -> list[Losses]:
@@ -55,6 +56,7 @@ def _together(hypothesis: Hypothesis) -> tuple[str, bool, str, int]:
 def _scored(
     loaded: LoadedModel, parts: Split, ids: NDArray[np.int32], hypotheses: Sequence[Hypothesis]
 ) -> list[Losses]:
+    """Losses of ids `[T]` under hypotheses that are fed alike."""
     feed = hypotheses[0].feed
     if feed.kind in ("sliding", "shifted"):
         return [_masked(loaded.model, parts, ids, each) for each in hypotheses]
@@ -72,7 +74,7 @@ def _scored(
 
 
 def _fed(loaded: LoadedModel, ids: NDArray[np.int32], feed: Feed) -> tuple[NDArray[np.int32], int]:
-    """The tokens that are fed, and which loss of `ids` their first loss is (-1: it is of `ids[0]`)."""
+    """The tokens of ids `[T]` that are fed, and which loss of ids their first loss is (-1: it is of `ids[0]`)."""
     match feed.kind:
         case "bos added":
             bos = loaded.tokenizer.bos_token_id
@@ -123,7 +125,7 @@ def _tempered(model: Any, tempered: bool) -> Iterator[None]:
 
 @torch.inference_mode()
 def _masked(model: Any, parts: Split, ids: NDArray[np.int32], hypothesis: Hypothesis) -> Losses:
-    """Under a mask of which tokens see which; all NaN in models that make a mask for each kind of layers."""
+    """Losses of ids `[T]` under a mask of which tokens see which; all NaN where each kind of layers has its mask."""
     if getattr(model.config.get_text_config(decoder=True), "layer_types", None):
         return np.full(len(ids) - 1, np.nan)
     device = parts.head.weight.device

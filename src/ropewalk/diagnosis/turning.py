@@ -17,6 +17,7 @@ ANGLE = 2.0**-20
 """Allowed error of an angle in radians, per radian: some roundings in float32."""
 
 Array = NDArray[np.float64]
+"""Cosines or sines `[P, pairs]` at P positions, one position `[pairs]` of them, or a buffer of any shape."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +142,7 @@ def _halved(values: Array) -> Array:
 
 
 def _array(values: torch.Tensor) -> Array:
+    """Float64 values of the same shape."""
     return values.detach().double().cpu().numpy()
 
 

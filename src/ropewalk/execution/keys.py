@@ -83,6 +83,7 @@ def find(
 
 
 def _short(length: int, readings: Sequence[Reading], losses: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Losses `[length - 1]` out of those of readings `[high - low]` each; NaN between them."""
     nll = np.full(length - 1, np.nan, dtype=np.float32)
     for reading, values in zip(readings, losses, strict=True):
         nll[reading.low - 1 : reading.high - 1] = values

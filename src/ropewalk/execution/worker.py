@@ -33,7 +33,7 @@ class Said:
 
 
 Result = NDArray[np.float32] | Said | Failure
-"""The losses of a pass, an answer, or why there is neither."""
+"""The losses of a pass `[T - 1]`, an answer, or why there is neither."""
 
 
 @dataclass(slots=True, eq=False)
@@ -179,6 +179,7 @@ class Worker:
 
 
 def _plain(outcome: Any) -> NDArray[np.float32] | Failure:
+    """The losses `[T - 1]` of a row that has no answers."""
     assert isinstance(outcome, np.ndarray | Failure)
     return outcome
 

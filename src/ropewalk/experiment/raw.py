@@ -125,6 +125,7 @@ class Raw:
         return None
 
     def _array(self, file: str, digest: str, size: int) -> NDArray[np.float32]:
+        """Losses `[size]` out of one file."""
         if file not in self._arrays:
             if len(self._arrays) > 256:
                 self._arrays.clear()
@@ -238,7 +239,7 @@ def _documents(store: Store) -> list[Document]:
 
 
 def _of_document(arrays: Mapping[str, NDArray[Any]], index: int) -> dict[str, NDArray[Any]]:
-    """The arrays of one document by their own names; flags as bool."""
+    """The arrays of one document by their own names, in their own shape; flags as bool."""
     own = {name.partition(".")[2]: array for name, array in arrays.items() if name.partition(".")[0] == str(index)}
     return {name: array.astype(bool) if array.dtype == np.uint8 else array for name, array in own.items()}
 

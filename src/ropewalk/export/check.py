@@ -11,9 +11,9 @@ import transformers
 from numpy.typing import NDArray
 
 from ropewalk.errors import ExportError
-from ropewalk.export.reference import Reference, loaded
+from ropewalk.export.reference import Reference
 from ropewalk.export.request import Request
-from ropewalk.models import ModelSpec
+from ropewalk.models import ModelSpec, load
 from ropewalk.scoring import split
 
 ENGINE_TOLERANCE = 5e-3
@@ -94,13 +94,13 @@ def compared(asked: Request, reference: Reference, engine: Observed) -> str:
 
 
 def _rms(engine: Observed, nll: NDArray[np.floating]) -> float:
-    """Root mean square of the differences, nats/token, over the tokens that the engine has numbers for."""
+    """Root mean square of the differences from nll `[T]`, nats/token, over the tokens that the engine has."""
     apart = engine.nll[: len(nll)].astype(np.float64) - nll.astype(np.float64)
     return float(np.sqrt(np.nanmean(apart**2)))
 
 
 def _means(engine: Observed, nll: NDArray[np.floating]) -> tuple[float, float]:
-    """Of the engine and of `nll`, both over the first tokens that the engine has numbers for."""
+    """Means of the engine and of nll `[T]`, both over the first tokens that the engine has numbers for."""
     there, here = engine.nll[: len(nll)].astype(np.float64), nll.astype(np.float64)
     known = ~np.isnan(there)
     return float(there[known].mean()), float(here[known].mean())
@@ -119,7 +119,7 @@ def _apart(asked: Request, reference: Reference, engine: Observed, most: float) 
 @torch.inference_mode()
 def run_transformers(directory: Path, reference: Reference, *, folded: str = "") -> Observed:
     """The directory as stock transformers runs it, unpatched, in float32 whatever the reference was measured in."""
-    model = loaded(ModelSpec(id=str(directory)), "float32").model
+    model = load(ModelSpec(id=str(directory)), dtype="float32").model
     parts = split(model)
     ids_T = torch.from_numpy(reference.ids.astype(np.int64)).to(parts.head.weight.device)
     nll = parts.head.nll(parts.body(ids_T[None])[0, :-1], ids_T[1:])

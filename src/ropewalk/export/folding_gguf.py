@@ -88,7 +88,7 @@ def _require_shape(reader: GGUFReader, architecture: str, folding: Folding) -> N
 def _rows(
     tensors: Mapping[str, ReaderTensor], layer: int, folding: Folding, *, permuted: bool
 ) -> dict[str, NDArray[np.float32]]:
-    """Factors of the first rows of each tensor that makes a layer's query; of a norm after it, of that alone."""
+    """Factors `[R]` of the first rows of each tensor that makes a layer's query; of a norm after it, of that alone."""
     norm, q, qkv = (f"blk.{layer}.attn_{kind}" for kind in ("q_norm.weight", "q", "qkv"))
     if norm in tensors:
         heads, size = folding.gains.shape[1], len(folding.pairs)
@@ -140,7 +140,7 @@ def multiplied(tensor: ReaderTensor, factors: NDArray[np.float32]) -> tuple[NDAr
 
 
 def _scaled(data: NDArray[np.generic], factors: NDArray[np.float32], size: int, places: tuple[int, ...]) -> float:
-    """Multiply float16 numbers of every block of the first rows in place; the largest relative error."""
+    """Multiply float16 numbers of the first rows' blocks in place by factors `[R]`; the largest relative error."""
     blocks = data.reshape(len(data), -1, size)
     worst = 0.0
     for place in places:
@@ -152,6 +152,7 @@ def _scaled(data: NDArray[np.generic], factors: NDArray[np.float32], size: int, 
 
 
 def _product(rows: NDArray[np.generic], factors: NDArray[np.float32]) -> tuple[NDArray[np.generic], float]:
+    """Rows `[R, ...]` times factors `[R]` in the same shape and dtype, and the largest relative error."""
     exact = rows.astype(np.float64) * factors.reshape(-1, *([1] * (rows.ndim - 1)))
     with np.errstate(over="ignore"):
         near = exact.astype(rows.dtype)
@@ -159,12 +160,13 @@ def _product(rows: NDArray[np.generic], factors: NDArray[np.float32]) -> tuple[N
 
 
 def _apart(near: NDArray[np.generic], exact: NDArray[np.floating]) -> float:
+    """The largest relative error of numbers beside exact ones of the same shape; 0 where these are 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         off = np.abs(near.astype(np.float64) - exact) / np.abs(exact)
     return float(np.max(np.where(exact == 0, 0.0, off), initial=0.0))
 
 
 def _to_bfloat16(exact: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rounded to the nearest number whose lower 16 bits are 0, ties to even."""
+    """The nearest numbers, of the same shape, whose lower 16 bits are 0, ties to even."""
     bits = np.ascontiguousarray(exact, dtype=np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)

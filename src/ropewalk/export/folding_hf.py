@@ -72,6 +72,7 @@ def dtype_of(directory: Path) -> str:
 
 
 def _dtype(weights: Mapping[str, Tensor]) -> str:
+    """Dtypes of tensors of any shape, torch's words."""
     return ", ".join(sorted({str(each.dtype).removeprefix("torch.") for each in weights.values()}))
 
 
@@ -109,6 +110,7 @@ def _index(directory: Path) -> dict[str, Any]:
 
 
 def _read(directory: Path, index: Mapping[str, Any], name: str) -> Tensor:
+    """A tensor of the checkpoint in its own shape."""
     file = index["weight_map"].get(name)
     if file is None:
         raise ExportError(
@@ -120,7 +122,7 @@ def _read(directory: Path, index: Mapping[str, Any], name: str) -> Tensor:
 
 
 def _rounded(value: Tensor, new: Tensor, place: Place, factors: Tensor) -> float:
-    """The largest relative error of the new numbers."""
+    """The largest relative error of the new numbers of the same shape; factors are `[H, D]`."""
     exact = folded(value.double().float(), place, factors)
     change = (new.float() - exact).abs() / exact.abs().clamp_min(torch.finfo(torch.float32).tiny)
     return float(change.max())

@@ -145,6 +145,7 @@ def refuse(source: Path, out: Path, *, force: bool) -> None:
 def _write(
     reader: GGUFReader, changed: Change, asked: Request, folded: Mapping[str, NDArray[np.generic]], scratch: Path
 ) -> None:
+    """Writes a copy with what was changed; folded tensors have their own shape."""
     name = architecture_of(reader)
     writer = GGUFWriter(str(scratch), name)
     writer.data_alignment = int(reader.alignment)

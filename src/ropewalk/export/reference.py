@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.corpus import load_documents, tokenize
-from ropewalk.errors import ExportError, ModelError
+from ropewalk.errors import ExportError
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.store import DOCUMENTS, Store
 from ropewalk.export.request import Request
 from ropewalk.methods import make_params, resolve
 from ropewalk.metrics.readings import Reading
-from ropewalk.models import LoadedModel, ModelSpec, load
+from ropewalk.models import ModelSpec, load
 from ropewalk.rope import RopeGeometry, Rotation
 from ropewalk.scheme import Scheme
 from ropewalk.scoring import Failure, NllRow, score, split
@@ -51,7 +51,7 @@ class Reference:
 def of_model(spec: ModelSpec, asked: Request, *, bos: bool = False) -> Reference:
     """The first tokens of a built-in document under the patched model in float32; `bos` puts a BOS first if any."""
     document = load_documents({"corpus": "builtin", "count": 1})[0]
-    model = loaded(spec, "float32")
+    model = load(spec, dtype="float32")
     tokenizer = model.tokenizer
     ids = tokenize(tokenizer, document, bos=True if bos and tokenizer.bos_token_id is not None else "auto").ids
     ids = ids[: asked.length]
@@ -71,18 +71,8 @@ def of_model(spec: ModelSpec, asked: Request, *, bos: bool = False) -> Reference
 
 def again(spec: ModelSpec, asked: Request, reference: Reference) -> Reference:
     """The same tokens under the patched model in float32, free of the rounding that a run was measured with."""
-    nll = losses(loaded(spec, "float32").model, reference.ids, (asked.scheme,))[0]
+    nll = losses(load(spec, dtype="float32").model, reference.ids, (asked.scheme,))[0]
     return replace(reference, nll=nll, shipped=None, dtype="float32", origin="the patched model in float32")
-
-
-def loaded(spec: ModelSpec, dtype: str) -> LoadedModel:
-    """The model, in eager mode where its attention has no other."""
-    try:
-        return load(spec, dtype=dtype)
-    except ModelError as wrong:
-        if "eager mode alone" not in str(wrong):
-            raise
-        return load(spec, dtype=dtype, attn_implementation="eager")
 
 
 def losses(model: Any, ids: NDArray[np.int32], schemes: tuple[Scheme, ...]) -> list[NDArray[np.float32]]:
@@ -134,6 +124,7 @@ def of_run(directory: Path, asked: Request) -> Reference:
 
 
 def _stored(raw: Raw, scheme: Scheme, lengths: list[int]) -> NDArray[np.float32] | None:
+    """Stored losses `[max(lengths) - 1]` of the first document, if the run has them."""
     if not lengths:
         return None
     found = raw.losses(scheme.fingerprint, 0, Reading(start=0, low=1, high=lengths[-1]))

@@ -128,6 +128,7 @@ def _parsed(data: bytes) -> Tuning:
 
 
 def _array(raw: bytes, facts: Mapping[str, Any]) -> NDArray[Any]:
+    """One array of a file in its own shape."""
     start, stop = facts["data_offsets"]
     return np.frombuffer(raw[start:stop], dtype=DTYPES[facts["dtype"]]).reshape(facts["shape"])
 
@@ -163,6 +164,7 @@ def _made(
     gains: Gains | None,
     near: object = None,
 ) -> Tuning:
+    """The content once checked, with inv_freq `[rotary_dim/2]` in radians per token. Raises ValueError."""
     if schema != SCHEMA or isinstance(schema, bool):
         raise ValueError(f"schema {schema!r}, and this ropewalk reads {SCHEMA}")
     if not isinstance(rope_theta, float | int) or not (math.isfinite(rope_theta) and rope_theta > 1):

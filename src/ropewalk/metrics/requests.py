@@ -60,6 +60,7 @@ class Generated:
 
 
 def _digest(ids: NDArray[np.int32]) -> str:
+    """sha256 of tokens `[T]`, as little-endian int32."""
     return sha256(ids.astype("<i4").tobytes())
 
 

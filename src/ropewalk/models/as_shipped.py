@@ -38,4 +38,5 @@ def check_shipped(model: Any, geometry: RopeGeometry) -> None:
 
 
 def _short(inv_freq: NDArray[np.float64], factor: float) -> str:
+    """A few words about inv_freq `[rotary_dim/2]`."""
     return f"{inv_freq.size} pairs by {inv_freq.max():.4g} to {inv_freq.min():.4g} rad/token with A = {factor:.6g}"

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from ropewalk.models.turning import Passing
 
 CosSin = tuple[Tensor, Tensor]
+"""cos and sin `[B, T, D]`, where D is rotary_dim, or half of it."""
 Rotary = CosSin | Tensor
-"""What a rotary module gives to attention: cos and sin, or both in one complex tensor."""
+"""What a rotary module gives to attention: cos and sin, or both in one complex tensor `[B, T, rotary_dim/2]`."""
 
 _ROTATIONS, _LAYOUT = "ropewalk_rotations", "ropewalk_layout"
 

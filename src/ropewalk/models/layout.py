@@ -121,7 +121,10 @@ def _proof(module: nn.Module, stock: Callable[..., Rotary], layer_type: str | No
 def _layout_if_equal(
     module: nn.Module, stock: Callable[..., Rotary], layer_type: str | None, positions: Tensor
 ) -> tuple[Layout, bool] | None:
-    """None where stock and ours differ, on the CPU: a GPU's matrix product may round positions to TF32."""
+    """How it lays out positions `[..., 1, P]`; None where stock and ours differ.
+
+    On the CPU: a GPU's matrix product may round positions to TF32.
+    """
     try:
         inv_freq = getattr(module, _buffer(layer_type, "inv_freq")).double().cpu().numpy()
         factor = float(getattr(module, _buffer(layer_type, "attention_scaling"), 1.0))
@@ -146,6 +149,7 @@ def _equal(ours: Rotary, expected: Rotary) -> bool:
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
+    """Whether two have the same shape, dtype and nearly the same numbers."""
     return one.shape == other.shape and one.dtype == other.dtype and torch.allclose(one, other, rtol=0, atol=1e-5)
 
 

@@ -10,7 +10,7 @@ Shapes: D head dimension, P rotated pairs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,6 +24,7 @@ from ropewalk.models.auto import trunk
 from ropewalk.models.forward import Layout, Rotary, given
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.layout import layout_of, rotary_modules, stock_forward
+from ropewalk.models.replaced import replaced
 
 NAME = "ropewalk_looks"
 TOKENS, SAMPLES = 3, 24
@@ -163,20 +164,13 @@ def _under(model: Any, turned: Tensor) -> list[tuple[int, Tensor, Tensor]]:
 
 @contextmanager
 def _turned(model: Any, turned: Tensor, layer_type: str | None) -> Iterator[None]:
-    modules = rotary_modules(model)
-    before = [module.__dict__.get("forward") for module in modules]
-    try:
-        for module in modules:
+    with ExitStack() as stack:
+        for module in rotary_modules(model):
             stock = stock_forward(module)
             layout, casts = layout_of(module, stock, layer_type)
-            module.forward = constant(turned, stock, layer_type, layout=layout, casts=casts)
+            forward = constant(turned, stock, layer_type, layout=layout, casts=casts)
+            stack.enter_context(replaced(module, forward))
         yield
-    finally:
-        for module, own in zip(modules, before, strict=True):
-            if own is not None:
-                module.forward = own
-            elif "forward" in module.__dict__:
-                del module.forward
 
 
 def constant(

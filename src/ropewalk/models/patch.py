@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import nn
 
 from ropewalk.errors import ModelError
-from ropewalk.models.forward import forward_of
+from ropewalk.models.forward import Rotary, forward_of
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.heeding import heeded, passing_of
 from ropewalk.models.layout import layout_of, rotary_modules, stock_forward
+from ropewalk.models.replaced import replaced
 from ropewalk.models.softmax import attentions, scaled_softmax
 from ropewalk.models.turning import Passing
 from ropewalk.rope import RopeGeometry, Rotation
@@ -40,30 +41,22 @@ def patched(model: Any, scheme: Rotation | Scheme | Sequence[Rotation | Scheme])
     helped = None if all(each.only_rotates for each in schemes) else passing_of(model, schemes, geometry, modules)
     with ExitStack() as stack:
         for module in modules:
-            stack.enter_context(_replaced(module, rotations, geometry.layer_type, helped))
+            forward = _forward(module, rotations, geometry.layer_type, helped)
+            stack.enter_context(replaced(module, forward))
         stack.enter_context(scaled_softmax(model, geometry, rotations))
         if helped is not None:
             stack.enter_context(heeded(model, helped))
         yield
 
 
-@contextmanager
-def _replaced(
+def _forward(
     module: nn.Module, rotations: tuple[Rotation, ...], layer_type: str | None, helped: Passing | None
-) -> Iterator[None]:
-    """Our forward in the place of a rotary module's own."""
+) -> Callable[..., Rotary]:
+    """Our forward for the place of a rotary module's own."""
     stock = stock_forward(module)
     layout, casts = layout_of(module, stock, layer_type)
     device = next(module.buffers()).device
-    before = module.__dict__.get("forward")  # accelerate's hooks live here
-    module.forward = forward_of(rotations, stock, layer_type, layout=layout, casts=casts, device=device, passing=helped)
-    try:
-        yield
-    finally:
-        if before is None:
-            del module.forward
-        else:
-            module.forward = before
+    return forward_of(rotations, stock, layer_type, layout=layout, casts=casts, device=device, passing=helped)
 
 
 def as_schemes(given: Rotation | Scheme | Sequence[Rotation | Scheme]) -> tuple[Scheme, ...]:

@@ -65,6 +65,7 @@ def _expected(asked: tuple[Rotation, ...], layout: Layout, last: NDArray[np.int6
 
 
 def _require(name: str, what: str, found: torch.Tensor, expected: NDArray[np.float64], position: int) -> None:
+    """Raises ModelError where cos or sin `[rows, rotary_dim]` are not the expected ones of the same shape."""
     allowed = max(TOLERANCE, torch.finfo(found.dtype).eps) * max(1.0, float(np.abs(expected).max()))
     actual = found.double().cpu().numpy()
     same = actual.shape[-1] == expected.shape[-1] and bool((np.abs(actual - expected) <= allowed).all())

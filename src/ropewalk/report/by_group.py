@@ -15,6 +15,7 @@ from ropewalk.report.points import Point
 from ropewalk.report.tables import Table
 from ropewalk.report.wording import MISSING, number
 from ropewalk.stats.column import Column
+from ropewalk.stats.findings.finding import share
 from ropewalk.stats.groups import ABSOLUTE, KEPT, Reach, absolute, disagreements, readings, relative, values
 from ropewalk.stats.measured import NONE, TRUNCATE, Measured
 
@@ -43,9 +44,9 @@ def _section(
     score = f", or, absolutely, has a mean of at least {100 * ABSOLUTE:.1f} %" if column.higher_is_better else ""
     better = "more" if column.higher_is_better else "less"
     limit = (
-        f"at least {100 * KEPT:.0f} % of what none has at its shortest length"
+        f"at least {share(KEPT)} of what none has at its shortest length"
         if column.higher_is_better
-        else f"a loss that leaves each token at least {100 * KEPT:.0f} % of its probability under none at its shortest "
+        else f"a loss that leaves each token at least {share(KEPT)} of its probability under none at its shortest "
         "length"
     )
     return Section(

@@ -173,7 +173,7 @@ def told(study: Study, leading: Mapping[str, str], length: int) -> list[Point]:
 
 
 def _bends(values_N: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Where a line through all values bends, with its ends; of too many bends evenly spread places."""
+    """Places `[B]` where a line through all values bends, with its ends; of too many bends evenly spread places."""
     bends = np.flatnonzero(np.diff(values_N, 2)) + 1
     if len(bends) > MOST_BENDS:
         bends = np.linspace(0, len(values_N) - 1, MOST_BENDS).round().astype(int)

@@ -15,7 +15,7 @@ from ropewalk.stats.blocks import Block
 from ropewalk.stats.correlation import rank_agreement
 from ropewalk.stats.crossfit import cross_fit
 from ropewalk.stats.effective import THRESHOLD, TOLERANCE, against_reference, effective_length
-from ropewalk.stats.findings.finding import spelled
+from ropewalk.stats.findings.finding import share, spelled
 from ropewalk.stats.measured import Measured
 
 
@@ -80,9 +80,9 @@ def reach(run: Measured, label: str) -> str:
 
 
 _FROM_THE_START = {
-    "tail": f"tail costs more than {100 * TOLERANCE:.0f} %",
-    "not shown": f"tail not shown to cost less than {100 * TOLERANCE:.0f} %",
-    "found": f"finds less than {100 * THRESHOLD:.0f} %",
+    "tail": f"tail costs more than {share(TOLERANCE)}",
+    "not shown": f"tail not shown to cost less than {share(TOLERANCE)}",
+    "found": f"finds less than {share(THRESHOLD)}",
     "missing": "not measured",
 }
 """Why there is no effective length: a verdict on the longest length stands beside it, and may well be good."""
@@ -91,10 +91,10 @@ _FROM_THE_START = {
 def effective_note(run: Measured) -> str:
     """What effective length means in this run."""
     found = run.retrieval
-    more = f" and at least {100 * THRESHOLD:.0f} % of {found.items} are found" if found else ""
+    more = f" and at least {share(THRESHOLD)} of {found.items} are found" if found else ""
     return (
         "Effective length: the longest measured length up to which tail perplexity is shown, by its whole paired 95 % "
-        f"interval, to stay within {100 * TOLERANCE:.0f} % of the unscaled model's on the same tokens{more}, and "
+        f"interval, to stay within {share(TOLERANCE)} of the unscaled model's on the same tokens{more}, and "
         "what ended it; beyond the window the unscaled model is fed the last half window."
     )
 

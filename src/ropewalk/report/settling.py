@@ -11,6 +11,7 @@ from typing import Any
 from ropewalk.errors import ExperimentError
 from ropewalk.report.recommend import Recommendation
 from ropewalk.stats.blocks import Block
+from ropewalk.stats.findings.finding import share
 from ropewalk.stats.findings.quality import deciding_block
 from ropewalk.stats.findings.windows import gained
 from ropewalk.stats.measured import Measured
@@ -43,7 +44,7 @@ def settling(run: Measured, answer: Recommendation, directory: Path) -> list[str
     first, units = open_yet[0], open_yet[0].units or 0
     said = (
         f"{first.label} and {answer.best.winner} are told apart by about {answer.column.units(units)} in all, "
-        f"{len(block.units)} of which are measured ({100 * CHANCE:.0f} % chance, if they differ as observed)."
+        f"{len(block.units)} of which are measured ({share(CHANCE)} chance, if they differ as observed)."
     )
     if len(open_yet) > 1:
         said += f" All {len(open_yet)} that are open take about {answer.column.units(open_yet[-1].units or 0)}."

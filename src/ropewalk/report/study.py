@@ -176,7 +176,8 @@ def _rotations(data: RunData) -> dict[str, tuple[tuple[float, ...], float]]:
 
 
 def _gains(data: RunData) -> dict[str, NDArray[np.float32]]:
-    """Of branches those of the most distant tokens. Raises StoreError for gains that cannot be."""
+    """Log gains `[L, H, pairs]` by scheme, of branches those of the most distant tokens. Raises StoreError for gains
+    that cannot be."""
     try:
         of = {name: scheme.get("gains") or _farthest(scheme).get("gains") for name, scheme in data.schemes.items()}
         return {name: Gains.of(plain).log for name, plain in of.items() if plain is not None}

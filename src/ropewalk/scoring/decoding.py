@@ -50,7 +50,7 @@ class PromptRow:
 
 
 New = NDArray[np.int32] | Failure
-"""The new tokens, int32 `[<= new_tokens]`, the one that ended them included; or why there are none."""
+"""The new tokens, int32 `[T]`, at most new_tokens, the one that ended them included; or why there are none."""
 
 
 def generate_shared(

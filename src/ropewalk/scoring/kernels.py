@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ropewalk.models.replaced import replaced
 from ropewalk.models.spread import forward_name
 from ropewalk.scoring.attention import installed
 from ropewalk.scoring.head import PROBE_STRIDE, Head, Loss, Split
@@ -63,7 +64,7 @@ def fast(model: Any, parts: Split, *, compiled: bool, longest: int | None = None
         with ExitStack() as stack:
             stack.enter_context(installed(model, paths.attention))
             for module, forward in forwards(mlp=paths.mlp, compiled=paths.compiled):
-                stack.enter_context(_forward_replaced(module, forward))
+                stack.enter_context(replaced(module, forward, forward_name(module)))
             yield parts
 
     paths, proven = choose(model, parts, running, compiled=COMPILED_TOKENS if compiled else 0, longest=longest)
@@ -181,17 +182,3 @@ def _tail_only(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor
         return out
 
     return tail_only
-
-
-@contextmanager
-def _forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    name = forward_name(module)
-    before = module.__dict__.get(name)
-    setattr(module, name, forward)
-    try:
-        yield
-    finally:
-        if before is None:
-            delattr(module, name)
-        else:
-            setattr(module, name, before)

@@ -68,8 +68,9 @@ class Failure:
 
 Row = NllRow | AnswerRow
 Outcome = NDArray[np.float32] | Answers | Failure
+"""Losses of a row, nats per token `[T - 1]`, what it answered, or why there is neither."""
 Pending = tuple[Tensor, Tensor | None] | Failure
-"""Losses and (for answers) predictions of a row, still on the device."""
+"""Losses `[N]` and (for answers) predictions `[N]` of a row, still on the device."""
 
 
 def score(model: Any, parts: Split, rows: Sequence[Row], batch_tokens: int) -> Iterator[list[tuple[int, Outcome]]]:

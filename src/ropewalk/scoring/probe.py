@@ -157,7 +157,7 @@ def _longest(length: int, room: int) -> int:
 def _documents(
     model: Any, parts: Split, ids: NDArray[np.int32], rotations: Sequence[Rotation], room: int, clock: Clock
 ) -> tuple[list[Fed], float]:
-    """What is fed, and seconds: rows of one length, as many as there is room for."""
+    """What is fed, and seconds: rows of tokens `[T]`, as many as there is room for."""
     rows = max(1, room // len(ids)) if len(ids) > TINY else 1
     start = clock()
     for _ in score(model, parts, [NllRow(ids=ids, scheme=Scheme(rotation=rotations[0]))] * rows, rows * len(ids)):
@@ -168,7 +168,7 @@ def _documents(
 def _answers(
     model: Any, parts: Split, ids: NDArray[np.int32], rotations: Sequence[Rotation], room: int, clock: Clock
 ) -> tuple[list[Fed], float]:
-    """The same for two prompts, the second of which leaves the first half-way, under as many rotations as fit."""
+    """The same for two prompts `[T]`, the second of which leaves the first half-way, under as many rotations as fit."""
     prompts = [ids, np.concatenate([ids[: len(ids) // 2], ids[len(ids) // 2 :][::-1]])]
     tokens = min(ANSWER_TOKENS, len(ids) - 1)
     beside = rotations[: max(1, room // (2 * len(ids)))]

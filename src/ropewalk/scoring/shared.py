@@ -208,6 +208,7 @@ def _one_behind(batches: Iterator[list[tuple[int, Pending]]]) -> Iterator[list[t
 
 
 def _common(one: NDArray[np.int32], other: NDArray[np.int32]) -> int:
+    """How many tokens of `[S]` and `[T]` are the same from the start."""
     size = min(len(one), len(other))
     differs = np.flatnonzero(one[:size] != other[:size])
     return int(differs[0]) if differs.size else size

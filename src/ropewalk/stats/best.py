@@ -116,7 +116,7 @@ def pairwise_p(block: Block) -> FloatArray:
 
 
 def _mcnemar_p(successes_CN: FloatArray) -> FloatArray:
-    """Exact McNemar: twice the binomial(discordant, 1/2) tail, at most 1."""
+    """Exact McNemar of all pairs, `[C, C]`: twice the binomial(discordant, 1/2) tail, at most 1."""
     only_CC = successes_CN @ (1 - successes_CN).T
     discordant_CC = only_CC + only_CC.T
     tail_CC = special.bdtr(np.minimum(only_CC, only_CC.T), discordant_CC.astype(np.int64), 0.5)
@@ -124,7 +124,7 @@ def _mcnemar_p(successes_CN: FloatArray) -> FloatArray:
 
 
 def _paired_t_p(block: Block) -> FloatArray:
-    """`paired_difference` of all pairs, a row of the matrix at a time (C*C*N numbers at once would be gigabytes)."""
+    """`paired_difference` of all pairs, `[C, C]`, a row at a time (C*C*N numbers at once would be gigabytes)."""
     x_CN, y_CN, value_C = block.numerators_CN, block.denominators_CN, block.values_C
     total_C1 = y_CN.sum(axis=1, keepdims=True)
     effective_C = total_C1[:, 0] ** 2 / (y_CN**2).sum(axis=1)

@@ -17,6 +17,7 @@ from ropewalk.scoring import AnswerRow, Answers, Failure, NllRow, Split, score, 
 from ropewalk.tuning.objective import Outcome
 
 Losses = NDArray[np.float32] | Failure
+"""Nats per token `[T - 1]`, or why there are none."""
 Found = dict[tuple[int, int], Answers | Failure]
 
 

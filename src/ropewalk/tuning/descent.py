@@ -129,7 +129,7 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 @torch.no_grad()
 def _moved(task: Task, parameters: Parameters, state: State, shrink: float) -> dict[str, Tensor]:
-    """One step of Adam (arXiv:1412.6980) in place; everything that the next one needs."""
+    """One step of Adam (arXiv:1412.6980) in place; what the next one needs, each in its parameter's own shape."""
     step = state.done
     share = min(1.0, (step + 1) / WARM_UP) * (1.0 - step / state.steps)
     kept: dict[str, Tensor] = {}
@@ -147,6 +147,7 @@ def _moved(task: Task, parameters: Parameters, state: State, shrink: float) -> d
 
 
 def _fresh(parameters: Parameters) -> dict[str, Tensor]:
+    """What the first step needs, each in its parameter's own shape."""
     named = parameters.named()
     moments = {f"{name}.{kind}": torch.zeros_like(t) for name, t in named.items() for kind in ("exp_avg", "exp_avg_sq")}
     return moments | {name: tensor.detach().clone() for name, tensor in named.items()}

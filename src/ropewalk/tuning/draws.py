@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ropewalk.metrics.probes import Encode, Wording
 
 Ids = NDArray[np.int32]
+"""Token ids `[T]`."""
 
 LENGTHS = 48
 """Different lengths of probes between window and N: each new shape costs a kernel its preparation."""

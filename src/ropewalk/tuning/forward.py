@@ -23,6 +23,7 @@ from ropewalk.models import patched
 from ropewalk.models.forward import Layout, Rotary
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.layout import layout_of, rotary_modules, stock_forward
+from ropewalk.models.replaced import replaced
 from ropewalk.rope import Rotation
 from ropewalk.scoring.head import CHUNK_BYTES, Head, Split
 from ropewalk.tuning.attention import gained, tunable
@@ -78,7 +79,7 @@ class Tunable:
             stack.enter_context(gained(factors, far))
             for module, layout, casts in self.rotaries:
                 forward = _rotary(module, inv_freq_P, factor, layout, casts, self.layer_type)
-                stack.enter_context(_replaced(module, forward))
+                stack.enter_context(replaced(module, forward))
             yield
 
     @torch.no_grad()
@@ -132,19 +133,6 @@ def _checkpointed(model: Any) -> Iterator[None]:
         for layer, values in zip(layers, before, strict=True):
             for name, value in values.items():
                 setattr(layer, name, value)
-
-
-@contextmanager
-def _replaced(module: nn.Module, forward: Callable[..., Rotary]) -> Iterator[None]:
-    before = module.__dict__.get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del module.forward
-        else:
-            module.forward = before
 
 
 def _rotary(

@@ -69,6 +69,7 @@ class KeptBench:
         return found
 
     def _losses(self, name: str) -> NDArray[np.float32] | None:
+        """Losses `[T - 1]`, if they are kept."""
         raw = self._read(name)
         try:
             return None if raw is None else safetensors.numpy.load(raw)["nll"]

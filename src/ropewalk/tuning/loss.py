@@ -57,4 +57,5 @@ def descend(model: Tunable, parameters: Parameters, drawn: Draw, window: int, no
 
 
 def _ids(ids: Ids, device: torch.device) -> Tensor:
+    """The same ids on a device, int64 `[T]`."""
     return torch.from_numpy(ids.astype(np.int64)).to(device)

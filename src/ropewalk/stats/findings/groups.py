@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ropewalk.stats.findings.finding import Finding, listed
+from ropewalk.stats.findings.finding import Finding, listed, share
 from ropewalk.stats.groups import tells_apart, values
 from ropewalk.stats.measured import NONE, Measured
 
@@ -25,7 +25,7 @@ def saturated(run: Measured) -> list[Finding]:
                 Finding(
                     kind="saturated",
                     sentence=f"{column.title[:1].upper()}{column.title[1:]}: every configuration has at least "
-                    f"{100 * FULL:.0f} % at every length of {listed(full)}, which therefore tell nothing apart.",
+                    f"{share(FULL)} at every length of {listed(full)}, which therefore tell nothing apart.",
                     evidence={"metric": column.name, "groups": {name: least[name] for name in full}, "at_least": FULL},
                     severity="caution",
                 )
@@ -50,7 +50,7 @@ def hopeless(run: Measured) -> list[Finding]:
                 Finding(
                     kind="hopeless_inside_the_window",
                     sentence=f"{column.title[:1].upper()}{column.title[1:]}: even inside its window of "
-                    f"{run.shipped_window:,} the unscaled model has at most {100 * EMPTY:.0f} % of {listed(none)}; "
+                    f"{run.shipped_window:,} the unscaled model has at most {share(EMPTY)} of {listed(none)}; "
                     "there no method can be seen to keep what is not there.",
                     evidence={"metric": column.name, "groups": {name: most[name] for name in none}, "at_most": EMPTY},
                     severity="warning",

@@ -9,7 +9,7 @@ from scipy import special
 
 from ropewalk.stats.best import best_set, distinct
 from ropewalk.stats.blocks import Block
-from ropewalk.stats.findings.finding import Finding, percent
+from ropewalk.stats.findings.finding import Finding, percent, share
 from ropewalk.stats.findings.quality import deciding_block
 from ropewalk.stats.intervals import ALPHA, Interval
 from ropewalk.stats.measured import Measured
@@ -101,7 +101,7 @@ def _needed(block: Block, difference_percent: float) -> list[Finding]:
             kind="documents_needed",
             sentence=f"To tell {members[0]} from {rival} at {block.lengths[0]:,} if their {block.column.phrase} truly "
             f"differs by {difference_percent:g} % takes {f'about {needed:,}' if needed else f'over {MOST_UNITS:,}'} "
-            f"documents like these ({100 * CHANCE:.0f} % chance, one planned comparison); the {estimate.n} at hand "
+            f"documents like these ({share(CHANCE)} chance, one planned comparison); the {estimate.n} at hand "
             f"find differences of {percent(seen).lstrip('+') if math.isfinite(seen) else 'any number'} or more.",
             evidence={
                 "length": block.lengths[0],

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ropewalk.stats.best import ASSUMING, best_set
 from ropewalk.stats.blocks import Block
 from ropewalk.stats.compare import Comparison, compare_to
-from ropewalk.stats.findings.finding import Finding, as_json, listed, percent, shown, spread
+from ropewalk.stats.findings.finding import Finding, as_json, listed, percent, share, shown, spread
 from ropewalk.stats.intervals import ALPHA
 from ropewalk.stats.measured import NONE, TRUNCATE, Measured
 from ropewalk.stats.paired import holm
@@ -77,7 +77,7 @@ def _winner(block: Block, alpha: float, lengths: int) -> list[Finding]:
         return [Finding(kind="tied_winner", sentence=sentence, evidence=evidence, severity="caution")]
     rest = f"each of the {others - len(same)} others is" if others - len(same) > 1 else f"{best.excluded[0][0]} is"
     over = f" at these {lengths} lengths" if lengths > 1 else ""
-    sentence = f"{opening}, and {rest} worse (at most {100 * ALPHA:.0f} % chance of any error{over}, {ASSUMING})."
+    sentence = f"{opening}, and {rest} worse (at most {share(ALPHA)} chance of any error{over}, {ASSUMING})."
     return [Finding(kind="clear_winner", sentence=sentence, evidence=evidence, severity="note")]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ropewalk.stats.column import Column
 from ropewalk.stats.effective import THRESHOLD
-from ropewalk.stats.findings.finding import Finding
+from ropewalk.stats.findings.finding import Finding, share
 from ropewalk.stats.intervals import ALPHA
 from ropewalk.stats.measured import NONE, Measured, Row
 from ropewalk.stats.power import smallest_mcnemar_p, trials_needed
@@ -30,8 +30,8 @@ def baseline_fails(run: Measured) -> list[Finding]:
     found = [
         Finding(
             kind="baseline_fails_retrieval",
-            sentence=f"The unscaled model finds {100 * first.value:.0f} % of {first.n} {column.items} at "
-            f"{first.length:,}, inside its window of {run.shipped_window:,}: below {100 * THRESHOLD:.0f} % "
+            sentence=f"The unscaled model finds {share(first.value)} of {first.n} {column.items} at "
+            f"{first.length:,}, inside its window of {run.shipped_window:,}: below {share(THRESHOLD)} "
             f"{column.title} says little about scaling this model, at this length and beyond.",
             evidence=evidence,
             severity="warning",
@@ -49,7 +49,7 @@ def _chat_template(run: Measured, column: Column, row: Row) -> list[Finding]:
         Finding(
             kind="retrieval_without_chat_template",
             sentence=f"This looks like an instruct model: its tokenizer has a chat template that the prompts did not "
-            f"use, and it finds {100 * row.value:.0f} % of {column.items} at {row.length:,}; "
+            f"use, and it finds {share(row.value)} of {column.items} at {row.length:,}; "
             f"try metrics: {{{column.name}: {{template: chat}}}}.",
             evidence={"chat_template": True, "template": "none", "length": row.length, "value": row.value, "n": row.n},
             severity="caution",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ropewalk.stats.best import ASSUMING
-from ropewalk.stats.findings.finding import Finding, listed
+from ropewalk.stats.findings.finding import Finding, listed, share
 from ropewalk.stats.measured import Measured
 
 WHY = {
@@ -42,7 +42,7 @@ def _unseen(decided: Mapping[str, Any]) -> str:
     first = decided.get("first")
     if first is None or decided["of"] != "documents":
         return ""
-    return f" (the first left after {first}, which hold no failure on one in ten in {100 * 0.9**first:.0f} % of runs)"
+    return f" (the first left after {first}, which hold no failure on one in ten in {share(0.9**first)} of runs)"
 
 
 def stopped(run: Measured) -> list[Finding]:

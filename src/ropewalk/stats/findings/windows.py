@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ropewalk.stats.blocks import Block
-from ropewalk.stats.findings.finding import Finding
+from ropewalk.stats.findings.finding import Finding, share
 from ropewalk.stats.findings.quality import deciding_block
 from ropewalk.stats.measured import Measured
 from ropewalk.stats.power import with_windows
@@ -15,7 +15,7 @@ def gained(block: Block) -> str:
         return ""
     narrower = with_windows(1.0, block.between, block.windows)
     return (
-        f"{block.windows} windows of each of {len(block.units)} documents: {100 * block.between:.0f} % of the variance "
+        f"{block.windows} windows of each of {len(block.units)} documents: {share(block.between)} of the variance "
         f"of a difference lies between documents, so each is worth {1 / narrower**2:.1f} of one window, and intervals "
         f"are {narrower:.2f} times as wide as those of one."
     )
