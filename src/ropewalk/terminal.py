@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from ropewalk.errors import RopewalkError, short, visible
+from ropewalk.validation import wanted
 
 if TYPE_CHECKING:
     from ropewalk.experiment import tabular
@@ -48,18 +50,16 @@ def run_app(app: typer.Typer, err: Console) -> int:
 
 def _usage(error: Any) -> str:
     """What typer says of an argument, with the value and the way out where it leaves them out."""
-    said = str(error.format_message()).replace("Value error, ", "").replace("Input should be", _refused(error))
+    said = str(error.format_message()).replace("Value error, ", "")
+    if bounds := [each for each in getattr(error.__cause__, "errors", list)() if each["type"] != "value_error"]:
+        said = f"{said.partition(': ')[0]}: {short(bounds[0]['input'])} {wanted(bounds[0])}."
     verb = error.ctx.command_path if getattr(error, "ctx", None) else "ropewalk COMMAND"
     for beginning, remedy in (("Missing ", "add it"), ("Got unexpected ", "leave it out")):
         if said.startswith(beginning):
             return f"{said.rstrip('.')}; {remedy}, `{verb} --help` shows how."
-    return said.replace(" is not one of ", ": must be one of ")
-
-
-def _refused(error: Any) -> str:
-    """The value that a bound or a type refuses, as the beginning of what is said of it."""
-    errors = getattr(error.__cause__, "errors", list)()
-    return f"{short(errors[0]['input'])} must be" if errors else "must be"
+    if " is not one of " in said:
+        return f"{said.replace(' is not one of ', ' must be one of ').rstrip('.')}; write one of these."
+    return re.sub(r" \(Possible options: (.*)\)", r"; did you mean \1?", said)
 
 
 def say(*lines: object) -> None:
