@@ -6,6 +6,9 @@ import csv
 import io
 import json
 import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +69,20 @@ def say(*lines: object) -> None:
     """Print lines on stdout; what a terminal would act on in them as escapes, as names may come from anybody."""
     for line in lines:
         print(visible(str(line), kept="\n"))
+
+
+def tell(*lines: object) -> None:
+    """Say sentences: in a terminal, what is longer than its width and ends with a full stop breaks between words, and
+    what is to be copied whole (commands, rows of tables) does not."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    say(*(_broken(str(line), width) if width else line for line in lines))
+
+
+def _broken(line: str, width: int) -> str:
+    if len(line) <= width or not line.endswith(".") or "`" in line:
+        return line
+    margin = " " * (len(line) - len(line.lstrip()))
+    return textwrap.fill(line, width, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False)
 
 
 def json_text(value: Any) -> str:

@@ -148,7 +148,8 @@ REFUSED: list[tuple[str, Any, str]] = [
     (
         "ntk_by_parts",
         {"factor": 2, "alpha": 32},
-        "ntk_by_parts: beta=32 must be larger than alpha=32; write alpha 1 and beta 32, as the paper does, turns in the window.",
+        "ntk_by_parts: beta=32 must be larger than alpha=32; write alpha 1 and beta 32, as the paper does, turns in "
+        "the window.",
     ),
     (
         "llama3",
@@ -159,7 +160,8 @@ REFUSED: list[tuple[str, Any, str]] = [
     (
         "yarn",
         {"factor": 2, "beta_fast": 1, "beta_slow": 1},
-        "yarn: beta_fast=1 must be larger than beta_slow=1; write beta_slow 1 and beta_fast 32, as the paper does, turns in the window.",
+        "yarn: beta_fast=1 must be larger than beta_slow=1; write beta_slow 1 and beta_fast 32, as the paper does, "
+        "turns in the window.",
     ),
     (
         "yarn",

@@ -46,7 +46,7 @@ def tune(
         raise ExperimentError(f"--steps {steps} and --budget {budget}: give one of them.")
     experiment, _ = read_experiment(file)
     from ropewalk.progress import progress
-    from ropewalk.terminal import say
+    from ropewalk.terminal import tell
     from ropewalk.tuning.asked import Request  # imports torch, as the others do
     from ropewalk.tuning.lines import lines
     from ropewalk.tuning.run import tune as find
@@ -67,7 +67,7 @@ def tune(
         raise ExperimentError("--out: is missing; name a directory, or --plan to see what it would take.")
     with progress(err, "steps") as report:
         found = find(experiment, request, out, progress=report)
-    say(*lines(found.result), found.file)
+    tell(*lines(found.result), found.file)
     return None
 
 
@@ -79,9 +79,9 @@ def search() -> None:
 
 def _plan(experiment: Experiment, request: Request) -> None:
     from ropewalk.progress import progress
-    from ropewalk.terminal import say
+    from ropewalk.terminal import tell
     from ropewalk.tuning.plan import lines, plan
 
     with progress(err, "probes") as report:
         found = plan(experiment, request, report=report)
-    say(*lines(found, request))
+    tell(*lines(found, request))

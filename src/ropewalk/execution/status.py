@@ -93,7 +93,7 @@ def lines(found: Status) -> list[str]:
     if found.left_s and found.done < found.total:
         said[0] += f"; {found.left_s:.0f} s left at this pace"
     slowest = min((hand for hand in found.workers if hand.per_s), key=lambda hand: hand.per_s or 0.0, default=None)
-    for hand in found.workers:
+    for hand in (each for each in found.workers if each.outcomes or found.done < found.total):
         pace = f"{hand.per_s:.2f} a second" if hand.per_s else "none yet" if not hand.outcomes else "in under a second"
         mark = "  (slowest)" if hand is slowest and len(found.workers) > 1 else ""
         failed = f", {hand.failures} failed" if hand.failures else ""
