@@ -9,7 +9,11 @@ import pytest
 from ropewalk import terminal
 
 SENTENCE = "  By next-token loss alone yarn is best."
-WHOLE = ("ropewalk init MODEL > experiment.yaml", "a row  of a table  12.5 [11.4, 13.6]", "Go on with `ropewalk resume`.")
+WHOLE = (
+    "ropewalk init MODEL > experiment.yaml",
+    "a row  of a table  12.5 [11.4, 13.6]",
+    "Go on with `ropewalk run`.",
+)
 
 
 @pytest.mark.parametrize("line", WHOLE)

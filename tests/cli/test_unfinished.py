@@ -179,7 +179,7 @@ def test_a_run_that_only_seems_finished_is_gone_on_with(what, file, tmp_path, ro
     out = tmp_path / "run"
     assert ropewalk("run", file(), "--out", out).code == 0
     if what == "a torn file":
-        next(out.glob("raw/*")).write_bytes(b"torn")
+        next(out.glob("nll/*")).write_bytes(b"torn")
     else:
         with contextlib.closing(Store.open_run(out)) as store, store.transaction():
             known = store.meta("canary")

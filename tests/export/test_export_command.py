@@ -145,7 +145,12 @@ def test_full_disk(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("target", "options", "length", "sentence"),
     [
-        ("ollama", Options(), 256, "--target 'ollama': must be one of hf, vllm, sglang, llama.cpp, mlx."),
+        (
+            "ollama",
+            Options(),
+            256,
+            "--target 'ollama': must be one of hf, vllm, sglang, llama.cpp, mlx; write one of these.",
+        ),
         (
             "vllm",
             Options(gguf=Path("m.gguf")),

@@ -65,10 +65,10 @@ def run(task: Task, parameters: Parameters, *, steps: int | None, budget_s: floa
     A loss that is no number ends the descent: what was good before it is kept, and `stopped` says so.
     """
     with repeatable():
-        state = states.read(task.out, task.name)
+        state = states.read(task.out, task.name, fresh := _fresh(parameters))
         if state is None:
             count = steps if steps is not None else _affordable(task, parameters, budget_s or 0.0)
-            state = State(steps=count, tensors=_fresh(parameters))
+            state = State(steps=count, tensors=fresh)
             states.write(task.out, task.name, state)
         _load(parameters, state)
         while state.done < state.steps and not state.stopped:
