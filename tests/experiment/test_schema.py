@@ -31,8 +31,8 @@ REFUSALS = [
     ({"lenghts": [64]}, "unknown key lenghts=[64]; did you mean lengths?"),
     (
         {"xyz": 1},
-        "unknown key xyz=1; leave it out; known keys: model, dtype, lengths, documents, methods, metrics, window, seed, "
-        "tune.",
+        "unknown key xyz=1; leave it out; known keys: model, dtype, lengths, documents, methods, metrics, window, "
+        "seed, tune.",
     ),
     ({"metrics": {"perplexty": {}}}, "unknown key metrics.perplexty={}; did you mean perplexity?"),
     (

@@ -41,8 +41,8 @@ def test_a_mapping_has_every_key() -> None:
         ),
         (
             {"id": "a", "trust_remote_code": "yes"},
-            r"^model: trust_remote_code='yes': must be true or false; write one of these, or leave trust_remote_code out "
-            r"for False\.$",
+            r"^model: trust_remote_code='yes': must be true or false; write one of these, or leave trust_remote_code "
+            r"out for False\.$",
         ),
         (7, r"^model: 7 must be a name or a mapping with the key id\.$"),
         ("  ", r"^model: id is empty; give a Hugging Face id, a directory, a \.gguf file or a built-in name\.$"),
