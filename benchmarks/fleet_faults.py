@@ -31,6 +31,11 @@ class Faults:
         self.node: Any = None
         self._end = threading.Event()
 
+    def fresh(self, draw: random.Random) -> None:
+        """Begin to count anew, with draws of its own."""
+        self.draw = draw
+        self.done, self.lost = Counter(), Counter()
+
     @contextlib.contextmanager
     def around(self, most: int) -> Any:
         self._end.clear()

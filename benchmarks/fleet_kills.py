@@ -1,7 +1,8 @@
 """Kill workers, drivers and nodes at random moments, and compare every finished run with one left in peace.
 
     python benchmarks/fleet_kills.py processes --kills 100 --runs 30 --drivers 10
-    python benchmarks/fleet_kills.py ray --kills 100 --runs 30 --drivers 5     # a local cluster of three nodes
+    python benchmarks/fleet_kills.py ray --kills 100 --runs 30 --drivers 5     # a local cluster of four nodes
+    python benchmarks/fleet_kills.py ray ... --log ray.jsonl --limit-s 400     # a part; the same command goes on
 
 A fault is drawn anew at random times of a run: a worker is killed (SIGKILL), killed as soon as a chunk of it came in,
 stopped so that it hangs (SIGSTOP, ended by the deadline), a node leaves the cluster (ray) and another joins, or the
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import json
 import logging
 import os
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -108,55 +111,99 @@ def kill_driver(out: Path, draw: random.Random, longest_s: float, name: str, add
         time.sleep(0.1)
 
 
-def campaign(
-    executor: Executor, faults: Faults, args: argparse.Namespace, scratch: Path, address: str | None
+class Log:
+    """Finished runs, a line each, of this session and of those before it with the same settings."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.path: Path | None = args.log
+        self.settings = {name: getattr(args, name) for name in SETTINGS}
+        lines = self.path.read_text().splitlines() if self.path and self.path.exists() else []
+        self.runs = [found for line in lines if (found := json.loads(line))["settings"] == self.settings]
+
+    def add(self, run: dict[str, Any]) -> None:
+        self.runs.append({"settings": self.settings, **run})
+        if self.path:
+            with self.path.open("a") as file:
+                file.write(json.dumps(self.runs[-1]) + "\n")
+
+    def total(self, name: str) -> Counter[str]:
+        """Of a count by kind, over all runs."""
+        return sum((Counter(run[name]) for run in self.runs), Counter())
+
+    def count(self, name: str) -> int:
+        return sum(run[name] for run in self.runs)
+
+
+SETTINGS = ("what", "driver_s", "most", "every", "patience", "drivers", "runs", "seed")
+SLOW_S = 120.0
+"""A run that takes longer says where it stands."""
+
+
+def disturbed(
+    executor: Executor, faults: Faults, args: argparse.Namespace, place: int, scratch: Path, fleet: Fleet, expected: Any
 ) -> dict[str, Any]:
-    started = time.monotonic()
-    EXPERIMENT["model"] = str(checkpoint(scratch / "model", large=False, tiny=True))
-    sweep(ask(schema.parse(EXPERIMENT, "kills")), scratch / "peace", executor=local.EXECUTOR)
-    expected = content(scratch / "peace")
-    compared, resumed, failures, ended = 0, 0, 0, 0
-    fleet = Fleet(workers=WORKERS[executor.name], patience_s=args.patience, address=address)
-    while compared < args.runs or sum(faults.done.values()) < args.kills:
-        if time.monotonic() - started > args.limit_s:
-            break
-        out = scratch / f"run-{compared}"
-        if args.drivers and compared % max(1, args.runs // args.drivers) == 0:
-            faults.done["driver killed"] += kill_driver(out, faults.draw, args.driver_s, executor.name, address)
+    """One run with its faults, gone on with until it is finished, and compared."""
+    begun, out, ended = time.monotonic(), scratch / f"run-{place}", 0
+    faults.fresh(random.Random(f"{args.seed} {place}"))
+    faulthandler.dump_traceback_later(SLOW_S, repeat=True)
+    if args.drivers and place % max(1, args.runs // args.drivers) == 0:
+        killed = kill_driver(out, faults.draw, args.driver_s, executor.name, fleet.address)
+        faults.done["driver killed"] += killed
+    while True:
         try:
             with faults.around(args.most):
                 sweep(ask(schema.parse(EXPERIMENT, "kills")), out, executor=executor, fleet=fleet)
+            break
         except ModelError:  # every worker was killed before it was ready, twice: the same command goes on
             ended += 1
-            continue
-        with contextlib.closing(sqlite3.connect(out / "run.sqlite")) as db:
-            failed = sum(
-                db.execute(f"SELECT COUNT(*) FROM {table} WHERE status != 'ok'").fetchone()[0]
-                for table in ("passes", "answers")
-            )
-        if failed:
-            failures += failed
-            resumed += 1
-            sweep(ask(schema.parse(EXPERIMENT, "kills")), out, executor=local.EXECUTOR)
-        found = content(out)
-        found["raw"] = {name: data for name, data in found["raw"].items() if name in expected["raw"] or not failed}
-        for name, value in expected.items():
-            assert found[name] == value, f"{out}: {name} differs: {apart(found[name], value)}"
-        compared += 1
-        shutil.rmtree(out)
-        print(f"{compared} runs compared, {dict(faults.done)}", file=sys.stderr, flush=True)
+    with contextlib.closing(sqlite3.connect(out / "run.sqlite")) as db:
+        failed = sum(
+            db.execute(f"SELECT COUNT(*) FROM {table} WHERE status != 'ok'").fetchone()[0]
+            for table in ("passes", "answers")
+        )
+    if failed:
+        sweep(ask(schema.parse(EXPERIMENT, "kills")), out, executor=local.EXECUTOR)
+    found = content(out)
+    found["raw"] = {name: data for name, data in found["raw"].items() if name in expected["raw"] or not failed}
+    for name, value in expected.items():
+        assert found[name] == value, f"{out}: {name} differs: {apart(found[name], value)}"
+    faulthandler.cancel_dump_traceback_later()
+    shutil.rmtree(out)
+    return {
+        "faults": dict(faults.done),
+        "lost": faults.lost["Lost"],
+        "failed": failed,
+        "ended": ended,
+        "rows": sum(len(expected[table]) for table in TABLES),
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+
+
+def campaign(
+    executor: Executor, faults: Faults, args: argparse.Namespace, scratch: Path, address: str | None
+) -> dict[str, Any]:
+    started, log = time.monotonic(), Log(args)
+    EXPERIMENT["model"] = str(checkpoint(scratch / "model", large=False, tiny=True))
+    sweep(ask(schema.parse(EXPERIMENT, "kills")), scratch / "peace", executor=local.EXECUTOR)
+    expected = content(scratch / "peace")
+    fleet = Fleet(workers=WORKERS[executor.name], patience_s=args.patience, address=address)
+    while len(log.runs) < args.runs or log.total("faults").total() < args.kills:
+        if time.monotonic() - started > args.limit_s:
+            break
+        log.add(disturbed(executor, faults, args, len(log.runs), scratch, fleet, expected))
+        print(f"{len(log.runs)} runs compared, {dict(log.total('faults'))}", file=sys.stderr, flush=True)
     return {
         "executor": executor.name,
-        "faults": sum(faults.done.values()),
-        "by_kind": dict(faults.done.most_common()),
-        "workers_lost_at_work": faults.lost["Lost"],
-        "runs_compared": compared,
-        "sessions_that_lost_every_worker_at_the_start": ended,
-        "runs_with_a_chunk_that_lost_two_workers": resumed,
-        "outcomes_that_failed_for_that_and_were_measured_again": failures,
-        "rows_compared": compared * sum(len(expected[table]) for table in TABLES),
+        "faults": log.total("faults").total(),
+        "by_kind": dict(log.total("faults").most_common()),
+        "workers_lost_at_work": log.count("lost"),
+        "runs_compared": len(log.runs),
+        "sessions_that_lost_every_worker_at_the_start": log.count("ended"),
+        "runs_with_a_chunk_that_lost_two_workers": sum(run["failed"] > 0 for run in log.runs),
+        "outcomes_that_failed_for_that_and_were_measured_again": log.count("failed"),
+        "rows_compared": log.count("rows"),
         "lost_or_different": 0,
-        "seconds": round(time.monotonic() - started),
+        "seconds": round(log.count("seconds")),
     }
 
 
@@ -172,6 +219,7 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=PATIENCE_S)
     parser.add_argument("--limit-s", type=float, default=7200.0, help="no run is begun after so many seconds")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--log", type=Path, help="finished runs, a line each: the same command goes on after the last")
     args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")

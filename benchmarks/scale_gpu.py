@@ -224,6 +224,8 @@ def large(args: argparse.Namespace, folder: Path) -> None:
     model = checkpoint(folder / "8b", large=True, tiny=args.tiny)
     raw = LARGE_EXPERIMENT | (TINY if args.tiny else {})
     reference: dict[str, Any] | None = None
+    table = ["", "| GPUs | tokens/s | first to last, s | command, s | rows equal to the bit | apart, nats |"]
+    table.append("|---:|---:|---:|---:|---|---|")
     for place, gpus in enumerate(args.gpus):
         named: Any = str(model) if gpus == 1 else {"id": str(model), "device_map": args.device_map}  # all that show
         out = folder / f"large-{place}"
@@ -235,6 +237,12 @@ def large(args: argparse.Namespace, folder: Path) -> None:
         else:
             found["against_the_first_run"] = compared(reference, own)
         print(json.dumps(found), flush=True)
+        against = found.get("against_the_first_run")
+        same = f"{against['passes_equal_to_the_bit']} of {against['passes']} passes" if against else ""
+        apart = f"{against['largest_difference_of_a_mean_nats']:.2g}" if against else ""
+        times = f"{found['first_to_last_s']} | {found['command_s']}"
+        table.append(f"| {gpus} | {found['tokens_per_s']} | {times} | {same} | {apart} |")
+    print("\n".join(table))
 
 
 def main() -> None:

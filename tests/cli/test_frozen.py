@@ -119,6 +119,8 @@ FROZEN = {
         "--what",
         "--max-short-cost",
         "--near",
+        "--workers",
+        "--gpus-per-model",
         "--plan",
     },
 }

@@ -246,6 +246,18 @@ class TestWorkersThatFail:
         assert rows(out) == rows(finished)
         assert transport.count == 3
 
+    def test_one_that_starts_slowly_is_given_twice_the_time(self, scripted, finished):
+        """Both take 15 s where 10 are allowed: a machine that is busy with other things never got any of them ready."""
+        began: dict[int, float] = {}
+
+        def script(worker, method, args):
+            waited = Scripted.latest.now - began.setdefault(worker, Scripted.latest.now)
+            return "silent" if method == "opening" and waited < 15.0 else honest
+
+        out, transport = scripted(script, patience_s=1.0)
+        assert rows(out) == rows(finished)
+        assert transport.count == 4
+
     def test_none_that_starts_is_one_sentence(self, scripted, tmp_path):
         with pytest.raises(ModelError, match=r"all workers died while they started, 2 times each; one worker alone"):
             scripted(lambda worker, method, args: Died("ended with code 1"))

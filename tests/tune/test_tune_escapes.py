@@ -63,7 +63,7 @@ def test_named_methods_are_read_as_they_were_written(tmp_path: Path) -> None:
         "x": Outcome(long_D=(0.1 + 0.2, float("inf")), short_DL=((1e-300,), (2.0,)), retrieval_P=(1 / 3,)),
         "y": "too hot",
     }
-    named._write(tmp_path, known)
+    named.keep(tmp_path, known)
     assert named.read(tmp_path) == known
 
 

@@ -37,6 +37,11 @@ def tune(
     max_short_cost: Annotated[
         float | None, typer.Option(metavar="PCT", help="Largest loss of perplexity inside the window, per cent.")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that share the seeds; default: one per visible GPU, one on a CPU."),
+    ] = None,
+    gpus_per_model: Annotated[int, typer.Option(min=1, help="GPUs of each worker, with device_map: auto.")] = 1,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what it needs and how long it takes, and tune nothing.")
     ] = False,
@@ -45,6 +50,7 @@ def tune(
     if steps is not None and budget is not None:
         raise ExperimentError(f"--steps {steps} and --budget {budget}: give one of them.")
     experiment, _ = read_experiment(file)
+    from ropewalk.execution.executor import Fleet
     from ropewalk.progress import progress
     from ropewalk.terminal import tell
     from ropewalk.tuning.asked import Request  # imports torch, as the others do
@@ -66,7 +72,9 @@ def tune(
     if out is None:
         raise ExperimentError("--out: is missing; name a directory, or --plan to see what it would take.")
     with progress(err, "steps") as report:
-        found = find(experiment, request, out, progress=report)
+        found = find(
+            experiment, request, out, progress=report, fleet=Fleet(workers=workers, gpus_per_model=gpus_per_model)
+        )
     tell(*lines(found.result), found.file)
     return None
 

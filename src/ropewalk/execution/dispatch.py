@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ropewalk.errors import ModelError
-from ropewalk.execution.executor import Closed, Done, Event, Joined, Lost
+from ropewalk.execution.executor import Closed, Done, Event, Joined, Lost, Portion
 from ropewalk.execution.lease import Opening
-from ropewalk.experiment.todo import Chunk
 from ropewalk.scoring import Failure
 
 _LOG = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ STARTS = 10
 """Starts of a slot that may fail in a row once some worker was ready: then starting works, and something else kills."""
 SLOWER = 10.0
 """Times the usual pace that a worker may take over a chunk, and times the patience that it may take to load a model,
-before it counts as hanging."""
+before it counts as hanging; twice as long after each start of its slot that failed, as a busy machine may need it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,12 +80,12 @@ class Peer:
     slot: int
     since: float
     opening: Opening | None = None
-    calls: deque[Chunk | str] = field(default_factory=deque)
+    calls: deque[Portion | str] = field(default_factory=deque)
 
     @property
-    def chunk(self) -> Chunk | None:
+    def chunk(self) -> Portion | None:
         """What it works on."""
-        return self.calls[0] if self.calls and isinstance(self.calls[0], Chunk) else None
+        return self.calls[0] if self.calls and not isinstance(self.calls[0], str) else None
 
 
 class Dispatcher:
@@ -97,7 +96,7 @@ class Dispatcher:
         self._peers: dict[int, Peer] = {}
         self._fails: Counter[int] = Counter()
         self._deaths: Counter[tuple[Any, ...]] = Counter()
-        self._waiting: deque[Chunk] = deque()
+        self._waiting: deque[Portion] = deque()
         self._events: deque[Event] = deque()
         self._answers: deque[Reply] = deque()
         self._pace_s = 0.0
@@ -127,7 +126,7 @@ class Dispatcher:
                 return self._answers.popleft().value
         raise ModelError(f"{DEATHS} workers died when they were asked for {method}; see what their machines say of it.")
 
-    def map(self, chunks: Sequence[Chunk]) -> Iterator[Event]:
+    def map(self, chunks: Sequence[Portion]) -> Iterator[Event]:
         self._waiting = deque(self.ask("layout", list(chunks), self._on.slots))
         while self._waiting or any(peer.calls for peer in self._peers.values() if peer.opening) or self._events:
             self._hand_out()
@@ -135,6 +134,11 @@ class Dispatcher:
                 yield self._events.popleft()
             if self._waiting or any(peer.chunk for peer in self._peers.values()):
                 self._step()
+
+    def more(self, chunk: Portion) -> None:
+        """Another one, while `map` goes on."""
+        self._waiting.append(chunk)
+        self._hand_out()
 
     def close(self) -> Iterator[Closed]:
         """The canaries of all that are ready; whoever is still starting has measured nothing."""
@@ -188,7 +192,7 @@ class Dispatcher:
                 continue
             asked = peer.calls.popleft()
             now = self._on.clock()
-            if isinstance(asked, Chunk):
+            if not isinstance(asked, str):
                 self._pace_s = max(self._pace_s, (now - peer.since) / max(asked.cost, 1.0))
                 self._events.append(Done(worker=worker, outcomes=reply.value))
             else:
@@ -214,7 +218,7 @@ class Dispatcher:
             cost = peer.chunk.cost if peer.chunk else 0.0
             limit = max(self._patience_s, SLOWER * self._pace_s * cost)
             if peer.opening is None:
-                limit = SLOWER * self._patience_s
+                limit = SLOWER * self._patience_s * 2 ** self._fails[peer.slot]
             if (peer.calls or peer.opening is None) and now - peer.since > limit:
                 self._on.kill(worker)
                 self._bury(worker, f"said nothing for {limit:.0f} s")
@@ -224,7 +228,7 @@ class Dispatcher:
         peer, name = self._peers.pop(worker), self._on.name(worker)
         _LOG.warning("%s is gone: %s", name, reason)
         blamed = peer.chunk
-        for chunk in reversed([call for call in peer.calls if isinstance(call, Chunk)]):
+        for chunk in reversed([call for call in peer.calls if not isinstance(call, str)]):
             if chunk is blamed:
                 self._deaths[chunk.tasks] += 1
                 if self._deaths[chunk.tasks] >= DEATHS:

@@ -37,6 +37,16 @@ class Fleet:
     patience_s: float = PATIENCE_S
 
 
+class Portion(Protocol):
+    """What a worker takes at once: a chunk of a run, or a part of a tuning."""
+
+    @property
+    def tasks(self) -> tuple[Any, ...]: ...
+
+    @property
+    def cost(self) -> float: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Joined:
     """A worker is ready."""

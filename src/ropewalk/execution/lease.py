@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 from ropewalk.corpus import Document
 from ropewalk.errors import ModelError
@@ -18,6 +18,14 @@ from ropewalk.experiment.schema import stored
 from ropewalk.experiment.todo import Chunk, Task
 from ropewalk.models.reread import reread
 from ropewalk.rope import RopeGeometry
+
+
+class Sent(Protocol):
+    """What goes to another process, and becomes a worker there."""
+
+    def leased(self) -> AbstractContextManager[Any]:
+        """What answers calls inside the block: its `opening` comes first, `run` gives the outcomes of a portion."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,6 +54,10 @@ class Job:
     def asked(self) -> Asked:
         """The experiment as its driver asked it."""
         return asked_of(stored(self.experiment), RopeGeometry(**self.geometry), self.documents)
+
+    def leased(self) -> AbstractContextManager[Lease]:
+        """A ready worker inside the block."""
+        return leased(self.asked(), exact=self.exact)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

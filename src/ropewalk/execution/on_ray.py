@@ -21,7 +21,7 @@ from typing import Any
 from ropewalk.errors import ExperimentError, ModelError, RopewalkError
 from ropewalk.execution.dispatch import Died, Dispatcher, Reply
 from ropewalk.execution.executor import Executor, Fleet
-from ropewalk.execution.lease import Job, Lease, leased
+from ropewalk.execution.lease import Job, Lease
 from ropewalk.experiment.prepare import Asked
 
 HANDED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "OMP_WAIT_POLICY", "OMP_NUM_THREADS", "PYTHONPATH")
@@ -44,7 +44,7 @@ class Hand:
     def call(self, method: str, *args: Any) -> Any:
         """What a method of the lease returns; the first call begins it."""
         if self._lease is None:
-            self._lease = self._stack.enter_context(leased(self._job.asked(), exact=self._job.exact))
+            self._lease = self._stack.enter_context(self._job.leased())
         return getattr(self._lease, method)(*args)
 
 

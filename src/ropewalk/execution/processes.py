@@ -21,7 +21,7 @@ import torch
 from ropewalk.errors import ExperimentError
 from ropewalk.execution.dispatch import Died, Dispatcher, Reply
 from ropewalk.execution.executor import Executor, Fleet
-from ropewalk.execution.lease import Job, leased
+from ropewalk.execution.lease import Job, Sent
 from ropewalk.experiment.prepare import Asked
 
 STOP_S = 10.0
@@ -65,7 +65,7 @@ def slots(fleet: Fleet, gpus: list[str], cores: int) -> list[Slot]:
 class Processes:
     """The transport: a pipe to each process."""
 
-    def __init__(self, job: Job, slots: list[Slot]) -> None:
+    def __init__(self, job: Sent, slots: list[Slot]) -> None:
         self._job, self._slots = job, slots
         self._context = multiprocessing.get_context("spawn")
         self._numbers = itertools.count()
@@ -132,7 +132,7 @@ class Processes:
             process.join()
 
 
-def serve(pipe: Connection, job: Job, slot: Slot) -> None:
+def serve(pipe: Connection, job: Sent, slot: Slot) -> None:
     """A worker process: answers calls until its driver is gone, whose Ctrl-C it leaves to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if slot.gpus:
@@ -141,7 +141,7 @@ def serve(pipe: Connection, job: Job, slot: Slot) -> None:
     calls: queue.SimpleQueue[tuple[str, tuple[Any, ...]]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, calls), daemon=True).start()
     try:
-        with leased(job.asked(), exact=job.exact) as lease:
+        with job.leased() as lease:
             pipe.send(Reply(lease.opening()))
             while True:
                 method, args = calls.get()
@@ -177,12 +177,24 @@ def _sendable(error: Exception) -> BaseException:
 @contextmanager
 def crew(asked: Asked, exact: bool, fleet: Fleet) -> Iterator[Dispatcher]:
     """Processes that are gone after the block."""
+    require_sent(asked)
+    with crewed(Job.of(asked, exact=exact), fleet) as made:
+        yield made
+
+
+def require_sent(asked: Asked) -> None:
+    """Refuse a model that no other process can load. Raises ExperimentError."""
     if asked.loaded is not None:
         raise ExperimentError(
             f"workers: the model {asked.spec.id!r} is in the memory of this process and cannot be sent to others; "
             "save it and give its directory."
         )
-    transport = Processes(Job.of(asked, exact=exact), slots(fleet, visible(), os.cpu_count() or 1))
+
+
+@contextmanager
+def crewed(job: Sent, fleet: Fleet) -> Iterator[Dispatcher]:
+    """A process per slot, of any job; gone after the block."""
+    transport = Processes(job, slots(fleet, visible(), os.cpu_count() or 1))
     try:
         yield Dispatcher(transport, fleet.patience_s)
     finally:

@@ -59,11 +59,21 @@ class Task:
         return descend(self.model, parameters, drawn, self.material.window, self.none, self.weights)
 
 
-def run(task: Task, parameters: Parameters, *, steps: int | None, budget_s: float | None, told: Told) -> State:
+def run(
+    task: Task,
+    parameters: Parameters,
+    *,
+    steps: int | None,
+    budget_s: float | None,
+    told: Told,
+    pause_s: float = math.inf,
+) -> State:
     """Take the steps that are left; `parameters` are where they begin if none was taken, and end up at the last.
 
-    A loss that is no number ends the descent: what was good before it is kept, and `stopped` says so.
+    After `pause_s` seconds no more are taken for now: called again, they go on. A loss that is no number ends the
+    descent: what was good before it is kept, and `stopped` says so.
     """
+    begun = time.monotonic()
     with repeatable():
         state = states.read(task.out, task.name, fresh := _fresh(parameters))
         if state is None:
@@ -71,10 +81,12 @@ def run(task: Task, parameters: Parameters, *, steps: int | None, budget_s: floa
             state = State(steps=count, tensors=fresh)
             states.write(task.out, task.name, state)
         _load(parameters, state)
-        while state.done < state.steps and not state.stopped:
+        while not state.over:
             state, loss = _step(task, parameters, state)
             states.write(task.out, task.name, state)
             told(state, loss)
+            if time.monotonic() - begun > pause_s:
+                break
         return state
 
 
@@ -128,7 +140,7 @@ def _moved(task: Task, parameters: Parameters, state: State, shrink: float) -> d
         second = state.tensors[f"{name}.exp_avg_sq"].to(tensor.device).lerp(slope * slope, 1 - BETAS[1])
         toward = first / (1 - BETAS[0] ** (step + 1))
         width = (second / (1 - BETAS[1] ** (step + 1))).sqrt() + EPSILON
-        tensor -= rates(task.what)[name] * share * toward / width
+        tensor -= rates(task.what, state.steps)[name] * share * toward / width
         kept |= {f"{name}.exp_avg": first, f"{name}.exp_avg_sq": second}
     parameters.clamp()
     return kept | {name: tensor.detach().clone() for name, tensor in parameters.named().items()}
@@ -146,10 +158,15 @@ def _load(parameters: Parameters, state: State) -> None:
         tensor.copy_(state.tensors[name])
 
 
+def say_before_products() -> None:
+    """Ask of CUDA's products that they sum in one order; it reads this when it makes the first."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
 @contextlib.contextmanager
 def repeatable() -> Iterator[None]:
     """Kernels that sum in one order, where there are such: gradients on a GPU then come out the same again."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    say_before_products()
     before, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:

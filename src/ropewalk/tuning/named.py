@@ -1,4 +1,7 @@
-"""The named methods on the tuning set, measured once and kept: the best of them is where descents start."""
+"""The named methods on the tuning set, measured once and kept: the best of them is where descents start.
+
+What each descent ended at is kept beside them.
+"""
 
 from __future__ import annotations
 
@@ -84,21 +87,42 @@ def first(candidates: Sequence[Candidate]) -> Candidate:
     return min(candidates, key=lambda c: (not c.score.met, c.score.objective))
 
 
-def measured(scene: Scene, bench: Bench, out: Path, told: Callable[[int, int], None]) -> dict[Configuration, Candidate]:
-    """Every named configuration with losses, scored on the tuning set; those that are in the file are not run again."""
+def groups(scene: Scene, known: Known) -> list[list[Scheme]]:
+    """Named rotations that are not known yet, as they go through the model together."""
     experiment, geometry = scene.prepared.asked.experiment, scene.prepared.asked.geometry
-    wanted = asked_for(experiment.methods, geometry, scene.length)
-    known = read(out)
-    left = {rotation.fingerprint: rotation for rotation in wanted.values() if rotation.fingerprint not in known}
-    fingerprints = list(left)
-    for start in range(0, len(left), GROUP):
-        told(start, len(left))
-        group = fingerprints[start : start + GROUP]
-        schemes = [Scheme(rotation=left[each]) for each in group]
-        outcomes = bench.outcomes(schemes, scene.window, scene.short)
-        known |= dict(zip(group, outcomes, strict=True))
-        _write(out, known)
-    return _scored(scene, wanted, known)
+    wanted = asked_for(experiment.methods, geometry, scene.length).values()
+    left = {rotation.fingerprint: Scheme(rotation=rotation) for rotation in wanted if rotation.fingerprint not in known}
+    schemes = list(left.values())
+    return [schemes[start : start + GROUP] for start in range(0, len(schemes), GROUP)]
+
+
+def outcomes(scene: Scene, bench: Bench, schemes: Sequence[Scheme]) -> Known:
+    """What schemes do on the tuning set."""
+    found = bench.outcomes(schemes, scene.window, scene.short)
+    return dict(zip((scheme.fingerprint for scheme in schemes), found, strict=True))
+
+
+def measured(
+    scene: Scene, bench: Callable[[], Bench], out: Path, told: Callable[[int, int], None]
+) -> dict[Configuration, Candidate]:
+    """Every named configuration with losses, scored on the tuning set; those that are in the file are not run again."""
+    left = groups(scene, read(out))
+    total = sum(map(len, left))
+    for place, group in enumerate(left):
+        told(GROUP * place, total)
+        keep(out, outcomes(scene, bench(), group))
+    experiment, geometry = scene.prepared.asked.experiment, scene.prepared.asked.geometry
+    return _scored(scene, asked_for(experiment.methods, geometry, scene.length), read(out))
+
+
+def ended(scene: Scene, bench: Callable[[], Bench], out: Path, scheme: Scheme) -> Outcome | str:
+    """What a descent ended at does on the tuning set; measured if it is not in the file."""
+    if (known := read(out).get(scheme.fingerprint)) is not None:
+        return known
+    found = outcomes(scene, bench(), [scheme])
+    if isinstance(outcome := found[scheme.fingerprint], Outcome):
+        keep(out, found)
+    return outcome
 
 
 def _scored(scene: Scene, wanted: dict[Configuration, Rotation], known: Known) -> dict[Configuration, Candidate]:
@@ -145,6 +169,9 @@ def read(out: Path) -> Known:
     return {each: outcome.reason if isinstance(outcome, _Without) else outcome for each, outcome in found.items()}
 
 
-def _write(out: Path, known: Known) -> None:
+def keep(out: Path, found: Known) -> Known:
+    """Add to what is kept; returns all of it."""
+    known = read(out) | found
     plain = {each: _Without(outcome) if isinstance(outcome, str) else outcome for each, outcome in known.items()}
     write_whole(out, FILE, _FILE.dump_json(plain))
+    return known

@@ -52,6 +52,11 @@ class State:
     def done(self) -> int:
         return len(self.losses)
 
+    @property
+    def over(self) -> bool:
+        """Whether no more steps are taken."""
+        return self.done >= self.steps or bool(self.stopped)
+
 
 def write(out: Path, name: str, state: State) -> None:
     """Write it whole."""
