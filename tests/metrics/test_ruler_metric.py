@@ -182,7 +182,7 @@ def test_files_that_change_are_another_experiment_and_never_scored_as_the_old(fo
     ("held", "why"),
     [
         ({"task": "longbench"}, "is no task of RULER"),
-        ({"samples": 10**9}, "write 10000 or less"),
+        ({"samples": 10**9}, "less than or equal to 10000"),
         ({"sha256": "../../etc/passwd"}, "match pattern"),
     ],
 )

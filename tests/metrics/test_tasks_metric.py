@@ -112,7 +112,7 @@ def test_the_template_is_taken_where_there_is_one(material, words):
         ({"tasks": []}, "at least 1 item"),
         ({"tasks": ["question", "question"]}, "named twice"),
         ({"thinking_tokens": 100}, "set generate, and template: chat"),
-        ({"samples": 0}, "write 1 or more"),
+        ({"samples": 0}, "greater than or equal to 1"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, why):
