@@ -44,6 +44,13 @@ def nearest(
     return next(iter(meant or difflib.get_close_matches(str(word), known, n=1, cutoff=cutoff)), None)
 
 
+def one_of(word: object, names: Iterable[str]) -> str:
+    """What a choice may be and how to mend it, as the rest of a sentence that has named the word and its place."""
+    known = list(names)
+    near = nearest(word, known)
+    return f"must be one of {', '.join(known)}; " + (f"did you mean {near}?" if near else "write one of these.")
+
+
 def is_own(error: BaseException) -> bool:
     """Whether ropewalk's own code raised an exception, and no library that it called.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -77,6 +78,23 @@ def open_own(directory: Path, name: str) -> int:
         os.close(found)
         raise OSError(errno.EINVAL, "it is no file of its own", str(directory / name))
     return found
+
+
+def is_locked(directory: Path, name: str) -> bool:
+    """Whether a process holds the lock on `directory/name`; nothing is made or written."""
+    try:
+        found = os.open(directory / name, READ | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(found, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(found)
 
 
 def remove(directory: Path, name: str) -> None:

@@ -13,13 +13,10 @@ from ropewalk.errors import ModelError
 from ropewalk.validation import sentence
 
 SENTENCES = {
-    "bool_type": "{where}={value} must be true or false.",
     "unknown": "unknown key {where!r}; {hint}",
-    "known": "known keys are {known}.",
+    "known": "leave it out; known keys are {known}.",
     "near": "did you mean {near!r}?",
-    "dict_type": "{where}={value} must be a mapping.",
     "missing": "the key {where} is missing; give the model's Hugging Face id, directory, .gguf file or built-in name.",
-    "string_type": "{where}={value} must be a string.",
 }
 
 
@@ -68,5 +65,5 @@ class ModelSpec:
         try:
             return TypeAdapter(cls).validate_python({str(key): value for key, value in raw.items()})
         except ValidationError as error:
-            names = [field.name for field in dataclasses.fields(cls)]
-            raise ModelError(f"model: {sentence(error, lambda _: names, SENTENCES)}") from None
+            defaults = {f.name: ... if f.default is dataclasses.MISSING else f.default for f in dataclasses.fields(cls)}
+            raise ModelError(f"model: {sentence(error, lambda _: defaults, SENTENCES)}") from None

@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +18,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from ropewalk.errors import RopewalkError, short, visible
+from ropewalk.validation import wanted
 
 if TYPE_CHECKING:
     from ropewalk.experiment import tabular
@@ -48,24 +53,36 @@ def run_app(app: typer.Typer, err: Console) -> int:
 
 def _usage(error: Any) -> str:
     """What typer says of an argument, with the value and the way out where it leaves them out."""
-    said = str(error.format_message()).replace("Value error, ", "").replace("Input should be", _refused(error))
+    said = str(error.format_message()).replace("Value error, ", "")
+    if bounds := [each for each in getattr(error.__cause__, "errors", list)() if each["type"] != "value_error"]:
+        said = f"{said.partition(': ')[0]}: {short(bounds[0]['input'])} {wanted(bounds[0])}."
     verb = error.ctx.command_path if getattr(error, "ctx", None) else "ropewalk COMMAND"
     for beginning, remedy in (("Missing ", "add it"), ("Got unexpected ", "leave it out")):
         if said.startswith(beginning):
             return f"{said.rstrip('.')}; {remedy}, `{verb} --help` shows how."
-    return said.replace(" is not one of ", ": must be one of ")
-
-
-def _refused(error: Any) -> str:
-    """The value that a bound or a type refuses, as the beginning of what is said of it."""
-    errors = getattr(error.__cause__, "errors", list)()
-    return f"{short(errors[0]['input'])} must be" if errors else "must be"
+    if " is not one of " in said:
+        return f"{said.replace(' is not one of ', ' must be one of ').rstrip('.')}; write one of these."
+    return re.sub(r" \(Possible options: (.*)\)", r"; did you mean \1?", said)
 
 
 def say(*lines: object) -> None:
     """Print lines on stdout; what a terminal would act on in them as escapes, as names may come from anybody."""
     for line in lines:
         print(visible(str(line), kept="\n"))
+
+
+def tell(*lines: object) -> None:
+    """Say sentences: in a terminal, what is longer than its width and ends with a full stop breaks between words, and
+    what is to be copied whole (commands, rows of tables) does not."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    say(*(_broken(str(line), width) if width else line for line in lines))
+
+
+def _broken(line: str, width: int) -> str:
+    if len(line) <= width or not line.endswith(".") or "`" in line:
+        return line
+    margin = " " * (len(line) - len(line.lstrip()))
+    return textwrap.fill(line, width, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False)
 
 
 def json_text(value: Any) -> str:

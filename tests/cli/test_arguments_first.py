@@ -60,9 +60,9 @@ def test_the_schema_is_printed_as_json(ropewalk):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("view", "x", "--port", 70000), "'--port': '70000' must be less than or equal to 65535"),
-        (("view", "x", "--port", "http"), "'--port': 'http' must be a valid integer, unable"),
-        (("verify", "x", "--cells", -1), "'--cells': '-1' must be greater than or equal to 0"),
+        (("view", "x", "--port", 70000), "'--port': '70000' is too large; write 65535 or less."),
+        (("view", "x", "--port", "http"), "'--port': 'http' must be a whole number; write digits alone."),
+        (("verify", "x", "--cells", -1), "'--cells': '-1' is too small; write 0 or more."),
     ],
 )
 def test_an_option_out_of_bounds_says_its_value(refused, arguments, said):

@@ -1,4 +1,4 @@
-"""A hundred wrong inputs, each judged: does the sentence name the value, its place, and the way to mend it?"""
+"""A hundred wrong inputs, each judged: does the sentence name the value, its place, and what to write instead?"""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import yaml
 Case = tuple[tuple[Any, ...], str, str]
 """Arguments; the value, and the place that the sentence has to name, as patterns."""
 REMEDY = re.compile(
-    r"must (be|hold|map|name)|did you mean|known keys|known are|there (are|is)|such as|Possible|Try|leave|lower|choose|"
-    r"\b(give|name|add|use|write|remove|set|keep|mend|install|save|check|test|needs|start|put|finish|convert|measure)\b",
+    r"did you mean|such as [-\w\[]|for example|`ropewalk [a-z]+|"
+    r"(?:[;:,]|\bor|\band) (?:add|ask for|choose|drop|give|keep|leave|lower|mend|name|put|remove|run|set|use|write)\b",
     re.IGNORECASE,
 )
+"""What to write instead, an example, or a command that tells: a bound or a list of choices alone is no remedy."""
 BASE = {"model": "strand", "lengths": [64, 128], "methods": {"yarn": {"factor": 2}}, "metrics": {"perplexity": {}}}
 
 FILES: tuple[tuple[dict[str, Any], str, str], ...] = (
@@ -159,7 +160,7 @@ def cases(folder: Path, run: Path) -> Iterator[Case]:
         yield tuple(run if each == "RUN" else each for each in arguments), value, place
 
 
-def test_nine_of_ten_say_value_place_and_remedy(ropewalk, finished_run, tmp_path, monkeypatch):
+def test_every_sentence_says_value_place_and_remedy(ropewalk, finished_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "files"
     folder.mkdir()
@@ -177,5 +178,5 @@ def test_nine_of_ten_say_value_place_and_remedy(ropewalk, finished_run, tmp_path
         if missing:
             short.append((missing, arguments, sentence))
     assert wrong == []
-    assert len(short) <= len(found) // 10, short
+    assert short == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["files"], "nothing is half written"

@@ -4,13 +4,19 @@ choice comes from it unasked or unmarked, and nothing gives a traceback."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import fcntl
 import json
+import os
 import shutil
+import threading
 
 import pytest
 
 import ropewalk as rw
 from ropewalk.errors import UnfinishedRun
+from ropewalk.execution import status
+from ropewalk.execution.lock import locked
 from ropewalk.experiment import todo
 from ropewalk.experiment.raw import Raw, write_cells
 from ropewalk.experiment.results import Run
@@ -136,6 +142,57 @@ def cut_passes(directory):
     with contextlib.closing(Store.open_run(directory)) as store, store.transaction():
         store._db.execute("DELETE FROM cells")
         store._db.execute("DELETE FROM passes")
+
+
+def test_while_a_process_is_at_it_nobody_is_told_to_resume(finished_copy):
+    cut(finished_copy, 5)
+    assert str(Run.read(finished_copy).missing).endswith("goes on where it stopped.")
+    before = sorted(finished_copy.iterdir())
+    with locked(finished_copy):
+        assert str(Run.read(finished_copy).missing).endswith(" not measured yet; they are being measured now.")
+        assert sorted(finished_copy.iterdir()) == sorted({*before, finished_copy / "run.lock"})
+    assert str(Run.read(finished_copy).missing).endswith("goes on where it stopped.")
+
+
+def test_a_reader_who_looks_at_the_lock_turns_no_driver_away(finished_copy):
+    with locked(finished_copy):
+        pass
+    reader = os.open(finished_copy / "run.lock", os.O_RDONLY)
+    fcntl.flock(reader, fcntl.LOCK_SH)
+    threading.Timer(0.05, os.close, [reader]).start()
+    with locked(finished_copy):
+        pass
+
+
+def test_a_finished_run_is_gone_on_with_by_nobody(file, tmp_path, ropewalk, monkeypatch):
+    out = tmp_path / "run"
+    assert ropewalk("run", file(), "--out", out).code == 0
+    before = (out / "run.sqlite").read_bytes()
+    monkeypatch.setattr("ropewalk.execution.lease.prepare", None)
+    said = ropewalk("resume", out)
+    assert (said.code, said.err.splitlines()[0]) == (0, f"{out}: every cell is measured, nothing is left to do")
+    assert (out / "run.sqlite").read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["no canary at its end", "a torn file"])
+def test_a_run_that_only_seems_finished_is_gone_on_with(what, file, tmp_path, ropewalk):
+    out = tmp_path / "run"
+    assert ropewalk("run", file(), "--out", out).code == 0
+    if what == "a torn file":
+        next(out.glob("nll/*")).write_bytes(b"torn")
+    else:
+        with contextlib.closing(Store.open_run(out)) as store, store.transaction():
+            known = store.meta("canary")
+            store.set_meta("canary", known | {"checks": known["checks"][:-1]})
+    assert "nothing is left to do" not in ropewalk("resume", out).err
+    assert "nothing is left to do" in ropewalk("resume", out).err
+
+
+def test_a_worker_that_did_nothing_is_listed_only_while_the_run_goes_on():
+    idle = status.Hand(worker=2, device="cpu", outcomes=0, failures=0, per_s=None, last=None)
+    done = status.Status(done=5, total=5, failures=0, workers=(idle,), left_s=None, silent_s=None)
+    assert len(status.lines(done)) == 1
+    assert status.lines(dataclasses.replace(done, done=4))[1] == "worker 2 on cpu: 0 outcomes, none yet"
 
 
 def test_a_run_gives_no_consent_to_code_of_others(file, tmp_path, ropewalk, refused):

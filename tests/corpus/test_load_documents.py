@@ -31,7 +31,7 @@ def test_builtin():
         ),
         (
             {"files": ["a.txt"], "column": "text"},
-            "documents: key 'column' is unknown; there are: files, count, windows, tokens.",
+            "documents: key 'column' is unknown; leave it out; there are: files, count, windows, tokens.",
         ),
         (
             {"dataset": "d", "colum": "text"},
@@ -76,23 +76,23 @@ def test_builtin():
         ),
         (
             {"dataset": 3},
-            "documents: dataset=3 must be a text that is not empty.",
+            "documents: dataset=3 must be a text that is not empty; put it in quotes.",
         ),
         (
             {"dataset": "d", "column": ""},
-            "documents: column='' must be a text that is not empty.",
+            "documents: column='' must be a text that is not empty; put it in quotes.",
         ),
         (
             {"dataset": "d", "split": 1},
-            "documents: split=1 must be a text that is not empty.",
+            "documents: split=1 must be a text that is not empty; put it in quotes.",
         ),
         (
             {"corpus": "builtin", "windows": "auto", "tokens": 0},
-            "documents: tokens=0 must be a whole number >= 1, how many windows: auto may read in all.",
+            "documents: tokens=0 must be a whole number >= 1; write how many windows: auto may read in all.",
         ),
         (
             {"corpus": "builtin", "windows": None},
-            "documents: windows=None must be a whole number >= 1, or auto with tokens: N.",
+            "documents: windows=None must be a whole number >= 1, or auto with tokens: N; leave it out for 1.",
         ),
         (
             "builtin",

@@ -26,12 +26,13 @@ def longppl(**changes):
     return {"metrics": {"longppl": {"spans": "builtin"} | changes}}
 
 
-WHOLE, POSITIVE = "must be a whole number.", "must be greater than or equal to"
+WHOLE = "must be a whole number; write digits alone"
 REFUSALS = [
     ({"lenghts": [64]}, "unknown key lenghts=[64]; did you mean lengths?"),
     (
         {"xyz": 1},
-        "unknown key xyz=1; known keys: model, dtype, lengths, documents, methods, metrics, window, seed, tune.",
+        "unknown key xyz=1; leave it out; known keys: model, dtype, lengths, documents, methods, metrics, window, "
+        "seed, tune.",
     ),
     ({"metrics": {"perplexty": {}}}, "unknown key metrics.perplexty={}; did you mean perplexity?"),
     (
@@ -44,19 +45,26 @@ REFUSALS = [
     ({"lengths": ...}, "the key lengths is missing; add it."),
     ({"methods": ...}, "the key methods is missing; add it."),
     ({"metrics": ...}, "the key metrics is missing; add it."),
-    ({"model": 5}, "model=5: must be a name, or a mapping with the key id."),
-    ({"model": None}, "model=None: must be a name, or a mapping with the key id."),
-    ({"dtype": "fp16"}, "dtype='fp16': must be 'auto', 'float32', 'bfloat16' or 'float16'."),
-    ({"lengths": 128}, "lengths=128: must be a list, such as [2048, 4096]."),
-    ({"lengths": []}, "lengths=[]: must hold at least one value."),
+    ({"model": 5}, "model=5: must be a name such as strand, or a mapping with the key id."),
+    ({"model": None}, "model=None: must be a name such as strand, or a mapping with the key id."),
+    (
+        {"dtype": "fp16"},
+        "dtype='fp16': must be 'auto', 'float32', 'bfloat16' or 'float16'; write one of these, or leave dtype out for "
+        "'auto'.",
+    ),
+    ({"lengths": 128}, "lengths=128: must be a list; write it in brackets, such as [2048, 4096]."),
+    ({"lengths": []}, "lengths=[]: must hold at least one value; add one."),
     ({"lengths": [128, 128]}, "lengths=[128, 128]: holds the same length twice; remove one."),
-    ({"lengths": ["128"]}, f"lengths.0='128': {WHOLE}"),
-    ({"lengths": [128.0]}, f"lengths.0=128.0: {WHOLE}"),
-    ({"lengths": [True]}, f"lengths.0=True: {WHOLE}"),
-    ({"lengths": [float("nan")]}, f"lengths.0=nan: {WHOLE}"),
-    ({"lengths": [64, 3]}, f"lengths.1=3: {POSITIVE} 4."),
-    ({"lengths": [2**24 + 1]}, "lengths.0=16777217: must be less than or equal to 16777216."),
-    ({"documents": "builtin"}, "documents='builtin': must be a mapping."),
+    ({"lengths": ["128"]}, f"lengths.0='128': {WHOLE}."),
+    ({"lengths": [128.0]}, f"lengths.0=128.0: {WHOLE}."),
+    ({"lengths": [True]}, f"lengths.0=True: {WHOLE}."),
+    ({"lengths": [float("nan")]}, f"lengths.0=nan: {WHOLE}."),
+    ({"lengths": [64, 3]}, "lengths.1=3: is too small; write 4 or more."),
+    ({"lengths": [2**24 + 1]}, "lengths.0=16777217: is too large; write 16777216 or less."),
+    (
+        {"documents": "builtin"},
+        "documents='builtin': must be a mapping; write {key: value}, or leave documents out for {'corpus': 'builtin'}.",
+    ),
     (
         {"methods": {}},
         "methods={}: must map method names to their parameters, such as yarn: {factor: [2, 4]}.",
@@ -71,9 +79,15 @@ REFUSALS = [
         "yarn: {factor: [2, 4]}.",
     ),
     ({"metrics": {}}, "metrics={}: names no metric; use perplexity, longppl, passkey, tasks, ruler or lm_eval."),
-    ({"metrics": ["perplexity"]}, "metrics=['perplexity']: must be a mapping, {} for the defaults."),
-    ({"metrics": {"perplexity": 5}}, "metrics.perplexity=5: must be a mapping, {} for the defaults."),
-    ({"metrics": {"perplexity": {"stride": 0}}}, f"metrics.perplexity.stride=0: {POSITIVE} 1."),
+    ({"metrics": ["perplexity"]}, "metrics=['perplexity']: must be a mapping; write {} for the defaults."),
+    (
+        {"metrics": {"perplexity": 5}},
+        "metrics.perplexity=5: must be a mapping; write {} for the defaults, or leave perplexity out.",
+    ),
+    (
+        {"metrics": {"perplexity": {"stride": 0}}},
+        "metrics.perplexity.stride=0: is too small; write 1 or more, or leave stride out.",
+    ),
     (
         {"metrics": {"perplexity": {"stride": 64}}},
         "metrics.perplexity.stride=64 must be smaller than the shortest length 64, or a window would score tokens "
@@ -81,31 +95,57 @@ REFUSALS = [
     ),
     (
         {"metrics": {"longppl": {}}},
-        "metrics.longppl={}: needs exactly one of `spans` (builtin or a path) and `evaluator` (self or a model).",
+        "metrics.longppl={}: needs exactly one of `spans` (builtin or a path) and `evaluator` (self or a model); write "
+        "{spans: builtin}.",
     ),
     (
         longppl(evaluator="self"),
         "metrics.longppl={'spans': 'builtin', 'evaluator': 'self'}: needs exactly one of `spans` (builtin or a path) "
-        "and `evaluator` (self or a model).",
+        "and `evaluator` (self or a model); leave one out.",
     ),
-    (longppl(alpha=float("nan")), "metrics.longppl.alpha=nan: must be a finite number."),
-    (longppl(beta=float("-inf")), "metrics.longppl.beta=-inf: must be a finite number."),
-    (longppl(alpha="2"), "metrics.longppl.alpha='2': must be a number."),
-    (longppl(spans=3), "metrics.longppl.spans=3: must be text."),
-    (longppl(trunc_len=1), f"metrics.longppl.trunc_len=1: {POSITIVE} 2."),
-    (longppl(min_key_tokens=0), f"metrics.longppl.min_key_tokens=0: {POSITIVE} 1."),
-    ({"metrics": {"passkey": {"trials": 0}}}, f"metrics.passkey.trials=0: {POSITIVE} 1."),
-    ({"metrics": {"passkey": {"protocol": "yran"}}}, "metrics.passkey.protocol='yran': must be 'exact' or 'yarn'."),
+    (
+        longppl(alpha=float("nan")),
+        "metrics.longppl.alpha=nan: must be a finite number; write one such as 1.5, or leave alpha out for 2.0.",
+    ),
+    (
+        longppl(beta=float("-inf")),
+        "metrics.longppl.beta=-inf: must be a finite number; write one such as 1.5, or leave beta out for -2.0.",
+    ),
+    (
+        longppl(alpha="2"),
+        "metrics.longppl.alpha='2': must be a number; write one such as 1.5, or leave alpha out for 2.0.",
+    ),
+    (longppl(spans=3), "metrics.longppl.spans=3: must be text; put it in quotes, or leave spans out."),
+    (
+        longppl(trunc_len=1),
+        "metrics.longppl.trunc_len=1: is too small; write 2 or more, or leave trunc_len out for 4096.",
+    ),
+    (
+        longppl(min_key_tokens=0),
+        "metrics.longppl.min_key_tokens=0: is too small; write 1 or more, or leave min_key_tokens out for 30.",
+    ),
+    (
+        {"metrics": {"passkey": {"trials": 0}}},
+        "metrics.passkey.trials=0: is too small; write 1 or more, or leave trials out for 20.",
+    ),
+    (
+        {"metrics": {"passkey": {"protocol": "yran"}}},
+        "metrics.passkey.protocol='yran': must be 'exact' or 'yarn'; write one of these, or leave protocol out for "
+        "'exact'.",
+    ),
     (
         {"metrics": {"passkey": {"protocol": "yarn", "template": "chat"}}},
         "metrics.passkey={'protocol': 'yarn', 'template': 'chat'}: protocol yarn has its own prompt; leave out "
         "`template` and `haystack`.",
     ),
-    ({"window": 0}, f"window=0: {POSITIVE} 1."),
-    ({"window": True}, f"window=True: {WHOLE}"),
-    ({"seed": -1}, f"seed=-1: {POSITIVE} 0."),
-    ({"seed": 2**63}, "seed=9223372036854775808: must be less than 9223372036854775808."),
-    ({"seed": "x" * 500}, f"seed='{'x' * 76}...: {WHOLE}"),
+    ({"window": 0}, "window=0: is too small; write 1 or more, or leave window out."),
+    ({"window": True}, f"window=True: {WHOLE}, or leave window out."),
+    ({"seed": -1}, "seed=-1: is too small; write 0 or more, or leave seed out for 0."),
+    (
+        {"seed": 2**63},
+        "seed=9223372036854775808: is too large; write less than 9223372036854775808, or leave seed out for 0.",
+    ),
+    ({"seed": "x" * 500}, f"seed='{'x' * 76}...: {WHOLE}, or leave seed out for 0."),
 ]
 
 
@@ -119,7 +159,8 @@ def test_what_is_no_mapping(raw):
     with pytest.raises(ExperimentError) as found:
         schema.parse(raw, "x.yaml")
     assert str(found.value) == (
-        "x.yaml: must be a mapping with the keys model, lengths, methods, metrics; got " + type(raw).__name__ + "."
+        "x.yaml: must be a mapping with the keys model, lengths, methods, metrics, and is " + type(raw).__name__ + "; "
+        "`ropewalk init MODEL` prints one."
     )
 
 

@@ -126,8 +126,14 @@ def test_plan_counts_windows(base_experiment):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"windows": 0}, "documents: windows=0 must be a whole number >= 1, or auto with tokens: N."),
-        ({"windows": "all"}, "documents: windows='all' must be a whole number >= 1, or auto with tokens: N."),
+        (
+            {"windows": 0},
+            "documents: windows=0 must be a whole number >= 1, or auto with tokens: N; leave it out for 1.",
+        ),
+        (
+            {"windows": "all"},
+            "documents: windows='all' must be a whole number >= 1, or auto with tokens: N; leave it out for 1.",
+        ),
         ({"windows": "auto"}, "documents: windows: auto needs tokens: N, how many to read in all; got tokens=None."),
         ({"tokens": 9}, "documents: tokens=9 is what windows: auto may read; write that, or leave it out."),
         ({"windows": "auto", "tokens": 9}, "may read 9 tokens, but one stretch of 256 of each of 3 documents is 768"),

@@ -155,7 +155,12 @@ def test_full_disk(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("target", "options", "length", "sentence"),
     [
-        ("ollama", Options(), 256, "--target 'ollama': must be one of hf, vllm, sglang, llama.cpp, mlx."),
+        (
+            "ollama",
+            Options(),
+            256,
+            "--target 'ollama': must be one of hf, vllm, sglang, llama.cpp, mlx; write one of these.",
+        ),
         (
             "vllm",
             Options(gguf=Path("m.gguf")),
@@ -183,7 +188,7 @@ def test_arguments_that_make_no_sense(target: str, options: Options, length: int
 
 def test_runs_that_cannot_be_exported(measured: Path, tmp_path: Path) -> None:
     for source, params, length, sentence in (
-        ("yarn", {}, 256, "'yarn' is no run directory; to export a method by its name give --model as well."),
+        ("yarn", {}, 256, "'yarn' is no run directory; give --model as well to export a method by its name."),
         (str(measured), {"factor": 2}, 256, "-p factor: a run's recommendation has its own parameters; leave -p out."),
         (str(measured), {}, None, "a run recommends for a length; give --length, in tokens."),
         (str(tmp_path), {}, 256, f"{tmp_path}: holds no run (no run.sqlite); name a directory made by `ropewalk run`."),

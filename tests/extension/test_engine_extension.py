@@ -170,7 +170,9 @@ def test_help_and_refusals_name_it(export: Any) -> None:
     said = export("linear", "--help")
     assert f"{', '.join(ENGINES)} or toy." in " ".join(said.out.replace("│", " ").split())
     said = export("linear", "--target", "ollama")
-    assert f"--target 'ollama': must be one of {', '.join(ENGINES)}, toy." in " ".join(said.err.split())
+    assert f"--target 'ollama': must be one of {', '.join(ENGINES)}, toy; write one of these." in " ".join(
+        said.err.split()
+    )
 
 
 def test_a_name_that_is_taken_is_refused_and_built_in_engines_stay(

@@ -22,7 +22,7 @@ from ropewalk.rope import RopeGeometry
 
 FACTOR = (
     "must be a number >= 1 and <= 1e+06 or 'auto' (s, target length / trained window; 'auto' takes it from each "
-    "measured length); to measure the unscaled model use the method 'none'."
+    "measured length); write 'auto', or use the method 'none' to measure the unscaled model."
 )
 ALL = (
     "all: none, linear, ntk_aware, ntk_by_parts, dynamic_ntk, yarn, llama3, longrope, abf, mrrope, proportional, "
@@ -109,14 +109,13 @@ REFUSED: list[tuple[str, Any, str]] = [
     (
         "abf",
         {"rope_theta": 1},
-        "abf: rope_theta=1 must be a number > 1 and <= 1e+15 (the new base b'); "
-        "Llama 2 Long went from 10000 to 500000.",
+        "abf: rope_theta=1 must be a number > 1 and <= 1e+15 (the new base b'); write 500000, as Llama 2 Long does.",
     ),
     (
         "proportional",
         {"partial_rotary_factor": 1.5},
         "proportional: partial_rotary_factor=1.5 must be a number > 0 and <= 1 (p, the share of pairs that turn); "
-        "Gemma 4 ships p = 0.25.",
+        "write 0.25, as Gemma 4 ships.",
     ),
     # the window
     *[
@@ -155,18 +154,20 @@ REFUSED: list[tuple[str, Any, str]] = [
     (
         "ntk_by_parts",
         {"factor": 2, "alpha": 32},
-        "ntk_by_parts: beta=32 must be larger than alpha=32; the paper uses alpha 1 and beta 32, turns in the window.",
+        "ntk_by_parts: beta=32 must be larger than alpha=32; write alpha 1 and beta 32, as the paper does, turns in "
+        "the window.",
     ),
     (
         "llama3",
         {"high_freq_factor": 1},
-        "llama3: high_freq_factor=1 must be larger than low_freq_factor=1; Llama 3.1 uses 1 and 4, "
+        "llama3: high_freq_factor=1 must be larger than low_freq_factor=1; write 1 and 4, as Llama 3.1 does, "
         "turns in the window.",
     ),
     (
         "yarn",
         {"factor": 2, "beta_fast": 1, "beta_slow": 1},
-        "yarn: beta_fast=1 must be larger than beta_slow=1; the paper uses 1 and 32, turns in the window.",
+        "yarn: beta_fast=1 must be larger than beta_slow=1; write beta_slow 1 and beta_fast 32, as the paper does, "
+        "turns in the window.",
     ),
     (
         "yarn",

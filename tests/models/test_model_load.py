@@ -95,7 +95,9 @@ def test_auto_dtype_on_a_gpu_is_the_checkpoints() -> None:
 
 
 def test_unknown_dtype_is_refused(checkpoint: Path) -> None:
-    with pytest.raises(ModelError, match=r"^dtype='fp16' must be one of auto, float32, bfloat16, float16\.$"):
+    with pytest.raises(
+        ModelError, match=r"^dtype='fp16' must be one of auto, float32, bfloat16, float16; write one of these\.$"
+    ):
         load(spec_of(checkpoint), dtype="fp16", device="cpu")
 
 

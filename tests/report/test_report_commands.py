@@ -57,7 +57,7 @@ def test_recommend_ends_with_the_command_of_an_engine(real, ropewalk):
         assert shlex.split(out.splitlines()[-1])[-4:] == ["--target", engine, "--length", "256"]
     code, out, err = ropewalk("recommend", real, "--length", 256, "--target", "ollama")
     assert (code, out) == (2, "")
-    assert err == f"ropewalk: --target 'ollama': must be one of {', '.join(names())}.\n"
+    assert err == f"ropewalk: --target 'ollama': must be one of {', '.join(names())}; write one of these.\n"
 
 
 def test_recommend_refuses_in_a_sentence(real, ropewalk):

@@ -90,7 +90,7 @@ def test_a_smallest_share_excludes_and_names_what_it_excludes():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"by": "vibes"}, "--by vibes: must be one of perplexity, passkey, both."),
+        ({"by": "vibes"}, "--by vibes: must be one of perplexity, passkey, both; write one of these."),
         ({"min_found": 1.5}, "min-found 1.5: must be a share from 0 to 1, for example 0.9."),
         ({"min_found": float("nan")}, "min-found nan: must be a share from 0 to 1, for example 0.9."),
     ],
@@ -103,7 +103,7 @@ def test_refuses_what_cannot_be(asked, said):
 
 def test_refuses_where_no_passkeys_or_no_perplexities_were_measured():
     tails = run_of(tail={("none", 4096): documents(1), (YARN, 4096): documents(2)})
-    with pytest.raises(ExperimentError, match=r"--by passkey: must be one of perplexity, both\."):
+    with pytest.raises(ExperimentError, match=r"--by passkey: must be one of perplexity, both; write one of these\."):
         recommend(tails, 4096, by="passkey")
     with pytest.raises(
         ExperimentError, match=r"min-found 0.5: nothing that counts what is found was measured at 4096; leave it out"

@@ -73,7 +73,7 @@ def test_nothing_of_another_directory_is_run(tmp_path: Path) -> None:
     raw, name = pickle.dumps(Runs(ran)), "seed-0.safetensors"
     (tmp_path / name).write_bytes(raw)
     with pytest.raises(StoreError, match="is damaged"):
-        state.read(tmp_path, name)
+        state.read(tmp_path, name, {})
     scheme = Scheme(rotation=Rotation(inv_freq=np.ones(2)))
     (tmp_path / "judged").mkdir()
     for end in ("0.safetensors", "filler.json"):

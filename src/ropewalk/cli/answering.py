@@ -153,7 +153,7 @@ def recommend(
     from ropewalk.report.recommend import recommend as choose
     from ropewalk.report.settling import settling
     from ropewalk.report.study import read_to_choose
-    from ropewalk.terminal import say
+    from ropewalk.terminal import tell
 
     find(target)
     with sound(directory):
@@ -164,7 +164,7 @@ def recommend(
     if as_json:
         return print_json(recommendation_json(answer, command, missing.cells))
     said = str(missing) if missing.cells else ""
-    say(*recommendation_lines(answer, command, said, settling(found, answer, directory)))
+    tell(*recommendation_lines(answer, command, said, settling(found, answer, directory)))
     return None
 
 
@@ -175,7 +175,7 @@ def compare(directory_a: Path, directory_b: Path, as_json: JsonFlag = False) -> 
     from ropewalk.report.compare import compare as contrast
     from ropewalk.report.printing import compared_json, compared_lines, compared_table
     from ropewalk.report.study import read
-    from ropewalk.terminal import say
+    from ropewalk.terminal import tell
 
     with sound(directory_a):
         first = read(directory_a)
@@ -186,6 +186,6 @@ def compare(directory_a: Path, directory_b: Path, as_json: JsonFlag = False) -> 
         found = contrast(first, second)
     if as_json:
         return print_json(compared_json(found))
-    say(*compared_lines(found))
+    tell(*compared_lines(found))
     print_table(compared_table(found))
     return None

@@ -26,7 +26,7 @@ def diagnose(
 ) -> None:
     """Say which rotation a server, a directory or a file really runs; exit 1 where it is not the one asked for."""
     from ropewalk.diagnosis import command
-    from ropewalk.terminal import say
+    from ropewalk.terminal import tell
 
     params = parse_parameters(p)
     options = command.Options(
@@ -36,7 +36,7 @@ def diagnose(
     if as_json:
         print_json(found.plain())
     else:
-        say(*found.lines())
+        tell(*found.lines())
     if not found.healthy:
         raise typer.Exit(1)
 

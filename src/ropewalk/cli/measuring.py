@@ -43,13 +43,13 @@ def demo(
     from ropewalk.export import names
     from ropewalk.report import study, write
     from ropewalk.report.story import bars, story
-    from ropewalk.terminal import say
+    from ropewalk.terminal import tell
 
     run = sweep_and_say(experiment, source, out, False)
     read = study.of(run.data)
     print_table(bars(read))
     page, *_ = write.report_of(run.data, targets=names())
-    say(*story(read), f"Every number:    {page}")
+    tell(*story(read), f"Every number:    {page}")
 
 
 @app.command(rich_help_panel=MEASURE, epilog=example("plan preset:grid-172 --no-probe"))
@@ -88,7 +88,7 @@ def plan(
     from ropewalk.experiment.overview import lines, overview, time_line
     from ropewalk.experiment.prepare import ask
     from ropewalk.progress import progress
-    from ropewalk.terminal import say
+    from ropewalk.terminal import tell
 
     asked = ask(experiment)
     if show:
@@ -97,21 +97,21 @@ def plan(
         return _precise(precision, out, as_json)
     memory_needed, expected = needs.of(asked, given), None
     if not as_json:
-        say(*lines(overview(asked, out, None, memory_needed)))
+        tell(*lines(overview(asked, out, None, memory_needed)))
     if not no_probe and estimate.can_probe(asked):
         err.print(f"probing for at most {estimate.LIMIT_S:.0f} s once the model is loaded; --no-probe leaves it out.")
         with progress(err, "probes") as report:
             expected = estimate.of(asked, report)
     if as_json:
         return print_json(overview(asked, out, expected, memory_needed))
-    say(time_line(expected, probed=not no_probe))
+    tell(time_line(expected, probed=not no_probe))
     return None
 
 
 def _precise(text: str, out: Path | None, as_json: bool) -> None:
     from ropewalk.report.settling import precise
     from ropewalk.report.study import read_to_choose
-    from ropewalk.terminal import say
+    from ropewalk.terminal import tell
 
     percent = parse_percent(text, "--precision")
     if out is None or not out.is_dir():
@@ -122,7 +122,7 @@ def _precise(text: str, out: Path | None, as_json: bool) -> None:
     found = precise(read_to_choose(out, partial=True)[0], percent)
     if as_json:
         return print_json(found)
-    say(*found["said"])
+    tell(*found["said"])
     return None
 
 
@@ -204,7 +204,7 @@ def run(
 @app.command(rich_help_panel=MEASURE, epilog=example("resume runs/demo"))
 def resume(directory: Path) -> None:
     """Go on with a run that was interrupted, or that lacks cells; needs nothing but its directory."""
-    from ropewalk.execution.run import begun
+    from ropewalk.execution.run import begun, is_finished
     from ropewalk.execution.table import choose
     from ropewalk.experiment import suite
 
@@ -214,7 +214,10 @@ def resume(directory: Path) -> None:
 
         return resume_suite(directory, chosen)
     experiment, exact, shard, until = begun(directory)
-    sweep_and_say(experiment, "", directory, exact, shard=shard, until=until, **chosen)
+    if until is None and is_finished(directory):
+        err.print(f"{directory}: every cell is measured, nothing is left to do", markup=False)
+    else:
+        sweep_and_say(experiment, "", directory, exact, shard=shard, until=until, **chosen)
     if shard is None:
         _say_next(directory, experiment.lengths[-1])
     return None

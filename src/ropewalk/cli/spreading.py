@@ -45,7 +45,7 @@ def status(directory: Path, as_json: JsonFlag = False) -> None:
     from ropewalk.execution.status import lines
     from ropewalk.execution.status import status as of
     from ropewalk.experiment import suite
-    from ropewalk.terminal import say
+    from ropewalk.terminal import tell
 
     if suite.exists(directory):
         from ropewalk.cli.suites import status_suite
@@ -55,5 +55,5 @@ def status(directory: Path, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(asdict(found))
     else:
-        say(*lines(found))
+        tell(*lines(found))
     return None

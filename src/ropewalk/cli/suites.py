@@ -24,7 +24,7 @@ def plan_suite(suite: Suite, out: Path | None, memory: int | None, *, as_json: b
     from ropewalk.experiment import memory as needs
     from ropewalk.experiment.overview import lines, overview
     from ropewalk.experiment.prepare import ask
-    from ropewalk.terminal import say
+    from ropewalk.terminal import tell
 
     found = {}
     for name, experiment in suite.experiments.items():
@@ -34,7 +34,7 @@ def plan_suite(suite: Suite, out: Path | None, memory: int | None, *, as_json: b
         return print_json(found)
     _say_absent(suite)
     for name, each in found.items():
-        say(f"{name}:", *lines(each))
+        tell(f"{name}:", *lines(each))
     return None
 
 
@@ -140,13 +140,13 @@ def status_suite(directory: Path, as_json: bool) -> None:
     """How far every model's run is."""
     from ropewalk.execution.status import lines, status
     from ropewalk.experiment import suite as suites
-    from ropewalk.terminal import say
+    from ropewalk.terminal import tell
 
     found = {run.name: status(run) for run in _begun(suites.members(directory))}
     if as_json:
         return print_json({name: asdict(each) for name, each in found.items()})
     for name, each in found.items():
-        say(f"{name}:", *(f"  {line}" for line in lines(each)))
+        tell(f"{name}:", *(f"  {line}" for line in lines(each)))
     return None
 
 

@@ -57,7 +57,7 @@ def tune(
     experiment, _ = read_experiment(file)
     from ropewalk.execution.executor import Fleet
     from ropewalk.progress import progress
-    from ropewalk.terminal import say
+    from ropewalk.terminal import tell
     from ropewalk.tuning.asked import Request  # imports torch, as the others do
     from ropewalk.tuning.lines import lines
     from ropewalk.tuning.run import tune as find
@@ -80,7 +80,7 @@ def tune(
         found = find(
             experiment, request, out, progress=report, fleet=Fleet(workers=workers, gpus_per_model=gpus_per_model)
         )
-    say(*lines(found.result), found.file)
+    tell(*lines(found.result), found.file)
     return None
 
 
@@ -92,9 +92,9 @@ def search() -> None:
 
 def _plan(experiment: Experiment, request: Request) -> None:
     from ropewalk.progress import progress
-    from ropewalk.terminal import say
+    from ropewalk.terminal import tell
     from ropewalk.tuning.plan import lines, plan
 
     with progress(err, "probes") as report:
         found = plan(experiment, request, report=report)
-    say(*lines(found, request))
+    tell(*lines(found, request))

@@ -20,7 +20,7 @@ from ropewalk.errors import CorpusError
 from ropewalk.validation import sentence
 
 SENTENCES = {
-    "known": "there are: {known}.",
+    "known": "leave it out; there are: {known}.",
     "near": "did you mean {near!r}? There are: {known}.",
     "unknown": "key {where!r} is unknown; {hint}",
     "value_error": "{where}={value} {message}.",
@@ -46,7 +46,7 @@ def _must(be: str) -> WrapValidator:
 
 Some: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
 Text: TypeAlias = Annotated[str, Field(min_length=1, strict=True)]
-Words: TypeAlias = Annotated[Text, _must("a text that is not empty")]
+Words: TypeAlias = Annotated[Text, _must("a text that is not empty; put it in quotes")]
 
 
 class Chosen(BaseModel):
@@ -56,9 +56,11 @@ class Chosen(BaseModel):
 
     count: Annotated[Some | None, _must("a whole number >= 1; leave it out to take all")] = None
     """Take the first so many; all if left out."""
-    windows: Annotated[Some | Literal["auto"], _must("a whole number >= 1, or auto with tokens: N")] = 1
+    windows: Annotated[
+        Some | Literal["auto"], _must("a whole number >= 1, or auto with tokens: N; leave it out for 1")
+    ] = 1
     """Separate stretches read of each document; auto for as many as tokens allow."""
-    tokens: Annotated[Some | None, _must("a whole number >= 1, how many windows: auto may read in all")] = None
+    tokens: Annotated[Some | None, _must("a whole number >= 1; write how many windows: auto may read in all")] = None
     """What windows: auto may read in all."""
 
     @model_validator(mode="after")
@@ -129,4 +131,4 @@ def chosen(spec: object) -> Source:
     try:
         return source.model_validate({str(key): value for key, value in spec.items()})
     except ValidationError as error:
-        raise CorpusError(f"documents: {sentence(error, lambda _: keys(source), SENTENCES)}") from None
+        raise CorpusError(f"documents: {sentence(error, lambda _: dict.fromkeys(keys(source)), SENTENCES)}") from None

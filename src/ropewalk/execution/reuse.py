@@ -25,7 +25,7 @@ from ropewalk.execution.worker import Result, Said
 from ropewalk.execution.writer import Writer, add_worker
 from ropewalk.experiment.devices import kind_of
 from ropewalk.experiment.guards import sound
-from ropewalk.experiment.opening import SEAL
+from ropewalk.experiment.opening import sealed
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.store import Store
 from ropewalk.experiment.todo import Chunk, PassTask, PromptTask, Task
@@ -199,11 +199,10 @@ def take(other: Other, writer: Writer, chunks: Sequence[Chunk], *, failures: boo
 
 def _record(other: Other, store: Store, taken: Counter[str]) -> None:
     """Keep beside the run what it took from where."""
-    seal = other.directory / SEAL
     said = {
         "run": other.directory.name,
         "started": other.raw.store.meta("started"),
-        "sha256": seal.read_text(encoding="utf-8").strip() if seal.is_file() else None,
+        "sha256": sealed(other.directory),
         "passes": taken["passes"],
         "answers": taken["answers"],
     }

@@ -121,6 +121,16 @@ def begun(out: Path) -> tuple[Experiment, bool, Shard | None, Stopping | None]:
         return experiment, bool(identity["exact"]), None if shard is None else Shard.parse(str(shard)), until
 
 
+def is_finished(out: Path) -> bool:
+    """Whether going on with a run would measure nothing: every cell is there, nothing failed, no raw file is lost, and
+    its last session came to its end."""
+    store = Store.open_run(out, read_only=True)
+    with contextlib.closing(store), sound(out):
+        checks = (store.meta("canary") or {"checks": []})["checks"]
+        ended = bool(checks) and checks[-1]["when"] == "end"
+        return ended and store.is_whole() and not Run.read(out).missing.cells
+
+
 def _require_records(store: Store) -> None:
     """Refuse a run whose records are not of the kinds that a session reads and adds to, before it adds anything.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ropewalk.experiment.guards import sound
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.store import Store
 from ropewalk.experiment.todo import todo
@@ -47,24 +49,22 @@ def status(directory: Path, now: datetime | None = None) -> Status:
         StoreError: there is none, or nothing is measured yet.
     """
     store = Store.open_run(directory, read_only=True)
-    try:
+    with contextlib.closing(store), sound(directory):
         raw = Raw.read(store)
         plan = raw.plan()
         left = sum(len(chunk.tasks) for chunk in todo(plan, raw.index))
         rows = [*store.table("passes"), *store.table("answers")]
         hands = tuple(_hand(worker, rows) for worker in store.workers())
-    finally:
-        store.close()
-    last = max((hand.last for hand in hands if hand.last), default=None)
-    present = [hand.per_s for hand in hands if hand.per_s and hand.last and _between(hand.last, last) < AWAY_S]
-    return Status(
-        done=plan.passes - left,
-        total=plan.passes,
-        failures=sum(hand.failures for hand in hands),
-        workers=hands,
-        left_s=left / sum(present) if present else None,
-        silent_s=_between(last, (now or datetime.now(UTC)).isoformat()) if last else None,
-    )
+        last = max((hand.last for hand in hands if hand.last), default=None)
+        present = [hand.per_s for hand in hands if hand.per_s and hand.last and _between(hand.last, last) < AWAY_S]
+        return Status(
+            done=plan.passes - left,
+            total=plan.passes,
+            failures=sum(hand.failures for hand in hands),
+            workers=hands,
+            left_s=left / sum(present) if present else None,
+            silent_s=_between(last, (now or datetime.now(UTC)).isoformat()) if last else None,
+        )
 
 
 def _between(one: str | None, other: str | None) -> float:
@@ -93,7 +93,7 @@ def lines(found: Status) -> list[str]:
     if found.left_s and found.done < found.total:
         said[0] += f"; {found.left_s:.0f} s left at this pace"
     slowest = min((hand for hand in found.workers if hand.per_s), key=lambda hand: hand.per_s or 0.0, default=None)
-    for hand in found.workers:
+    for hand in (each for each in found.workers if each.outcomes or found.done < found.total):
         pace = f"{hand.per_s:.2f} a second" if hand.per_s else "none yet" if not hand.outcomes else "in under a second"
         mark = "  (slowest)" if hand is slowest and len(found.workers) > 1 else ""
         failed = f", {hand.failures} failed" if hand.failures else ""

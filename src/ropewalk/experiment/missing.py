@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ropewalk.experiment.guards import LOCK
 from ropewalk.experiment.plan import Plan
 from ropewalk.experiment.schema import Experiment
 from ropewalk.experiment.store import Store
+from ropewalk.files import is_locked
 from ropewalk.model_spec import ModelSpec
 
 
@@ -37,6 +39,8 @@ def missing(store: Store, experiment: Experiment, plan: Plan, cells: Iterable[Ma
 
 def _remedy(store: Store, experiment: Experiment) -> str:
     out = str(store.directory)
+    if is_locked(store.directory, LOCK):
+        return "they are being measured now."
     if not store.meta("source"):
         return f"`ropewalk.sweep` with the same arguments and out={out!r} goes on where it stopped."
     if ModelSpec.parse(experiment.model).trust_remote_code:  # to which a run directory cannot consent

@@ -6,6 +6,7 @@ deletes, and a log written ahead comes with an index that SQLite writes to, thro
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import stat
 from functools import cache
@@ -54,12 +55,20 @@ def seal(path: Path) -> None:
     write_whole(path.parent, SEAL, (sha256(path.read_bytes()) + "\n").encode())
 
 
+def sealed(directory: Path) -> str | None:
+    """The hash that the writer of a run's database left beside it, 64 hex digits; None if there is none."""
+    try:
+        said = read_inside(directory, SEAL, 100).decode().strip()
+    except (OSError, ValueError):
+        return None
+    return said if re.fullmatch("[0-9a-f]{64}", said) else None
+
+
 def is_as_sealed(path: Path) -> bool:
     """Whether a database is byte for byte what its writer left: then an error of who reads it is a bug of ropewalk."""
     try:
-        said = read_inside(path.parent, SEAL, 100).decode().strip()
-        return sha256(read_regular(path, MAX_BYTES)) == said
-    except (OSError, ValueError):
+        return sha256(read_regular(path, MAX_BYTES)) == sealed(path.parent)
+    except OSError:
         return False
 
 

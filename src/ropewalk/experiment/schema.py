@@ -26,7 +26,7 @@ from ropewalk.errors import ExperimentError
 from ropewalk.files import read_regular
 from ropewalk.methods import inline, pasted_scaling
 from ropewalk.metrics import Metric, registered
-from ropewalk.validation import sentence, tokens
+from ropewalk.validation import Place, sentence, tokens
 
 MAX_FILE_BYTES = 200_000
 """What takes seconds to read; experiment files have some thousand bytes."""
@@ -100,7 +100,7 @@ class Experiment(_Section):
     @classmethod
     def _named(cls, model: Any) -> Any:
         if not isinstance(model, (str, dict)):
-            raise ValueError("must be a name, or a mapping with the key id")
+            raise ValueError("must be a name such as strand, or a mapping with the key id")
         return model
 
     @field_validator("lengths")
@@ -167,7 +167,8 @@ def parse(raw: Any, place: str) -> Experiment:
     """
     if not isinstance(raw, Mapping):
         raise ExperimentError(
-            f"{place}: must be a mapping with the keys model, lengths, methods, metrics; got {type(raw).__name__}."
+            f"{place}: must be a mapping with the keys model, lengths, methods, metrics, and is {type(raw).__name__}; "
+            "`ropewalk init MODEL` prints one."
         )
     if meant := pasted_scaling({name: raw[name] for name in ("rope_scaling", "rope_parameters") if name in raw}):
         raise ExperimentError(f"{place}: {meant}.")
@@ -185,7 +186,7 @@ def parse(raw: Any, place: str) -> Experiment:
     try:
         return _read_files(Experiment.model_validate(dict(raw)))
     except ValidationError as error:
-        raise ExperimentError(f"{place}: {sentence(error, _known_keys)}") from None
+        raise ExperimentError(f"{place}: {sentence(error, _defaults)}") from None
 
 
 def _read_files(experiment: Experiment) -> Experiment:
@@ -284,8 +285,13 @@ def load_yaml(text: str, place: str) -> Any:
         raise ExperimentError(f"{place}: not valid YAML: a value does not fit its !!tag; leave the tag out.") from None
 
 
-def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+def _defaults(loc: Place) -> dict[str, Any]:
+    """The keys that exist at a place, with what they are if left out."""
     sections: dict[str, type[BaseModel]] = {"metrics": metrics_model(), "tune": Tune}
     sections |= {name: metric.options for name, metric in registered().items()}
     names = [part for part in loc if isinstance(part, str) and part in sections]
-    return list((sections[names[-1]] if names else Experiment).model_fields)
+    fields = (sections[names[-1]] if names else Experiment).model_fields
+    return {
+        name: ... if each.is_required() else each.get_default(call_default_factory=True)
+        for name, each in fields.items()
+    }

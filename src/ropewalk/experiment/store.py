@@ -218,18 +218,30 @@ class Store:
     def delete_lost(self) -> list[str]:
         """Forget what raw files that are gone or torn held, so that it is measured anew, and remove what a kill left
         half written; returns the files; call inside `transaction`."""
-        lost = []
-        for name, digest in self.rows("SELECT file, sha256 FROM passes WHERE status = 'ok'"):
-            if not raw_files.is_whole(self.directory, str(name), str(digest)):
-                self._db.execute("DELETE FROM passes WHERE file = ?", [name])
-                lost.append(str(name))
+        passes, documents = self._lost()
+        for name in passes:
+            self._db.execute("DELETE FROM passes WHERE file = ?", [name])
+        if documents:
+            self._db.execute("DELETE FROM meta WHERE key = 'documents_sha256'")
+        remove_asides(self.directory, FOLDERS)
+        return passes + documents
+
+    def is_whole(self) -> bool:
+        """Whether all that was measured ended well, and every raw file is there as it was written."""
+        failed = self.rows(
+            "SELECT 1 FROM passes WHERE status != 'ok' UNION ALL SELECT 1 FROM answers WHERE status != 'ok'"
+        )
+        return not any(failed) and self._lost() == ([], [])
+
+    def _lost(self) -> tuple[list[str], list[str]]:
+        """Raw files that are gone or torn: of passes, and of the documents."""
+        measured = self.rows("SELECT file, sha256 FROM passes WHERE status = 'ok'")
         digest = self.meta("documents_sha256")
         files = {DOCUMENTS: digest} | (self.meta("evaluator") or {}).get("files", {}) if digest is not None else {}
-        if torn := [name for name, digest in files.items() if not raw_files.is_whole(self.directory, name, digest)]:
-            self._db.execute("DELETE FROM meta WHERE key = 'documents_sha256'")
-            lost += torn
-        remove_asides(self.directory, FOLDERS)
-        return lost
+        return (
+            [str(name) for name, sha in measured if not raw_files.is_whole(self.directory, str(name), str(sha))],
+            [name for name, sha in files.items() if not raw_files.is_whole(self.directory, name, sha)],
+        )
 
     def delete_of(self, worker: int, *, documents: bool) -> None:
         """Forget what a worker measured, and every value, as some are made of it, and perhaps what is known of the

@@ -129,7 +129,7 @@ def read(directory: Path) -> Suite:
     """The suite that was begun in a directory.
 
     Raises:
-        StoreError: its record is damaged.
+        StoreError: its record is damaged, or a link stands where the run of a model is or will be.
     """
     try:
         raw = json.loads(read_inside(directory, FILE, MAX_BYTES))
@@ -137,9 +137,13 @@ def read(directory: Path) -> Suite:
         if not runs or len(runs) != len(raw["runs"]) or len(runs) > MOST:
             raise ValueError("names")
         absent = {str(name): str(reason) for name, reason in raw["absent"].items()}
-        return Suite(experiments=runs, absent=absent, how=dict(raw["how"]))
+        found = Suite(experiments=runs, absent=absent, how=dict(raw["how"]))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RopewalkError):
         raise StoreError(f"{directory / FILE}: is damaged; run the same file with --out {directory} again.") from None
+    for run in (directory / name for name in runs):
+        if run.is_symlink():
+            raise StoreError(f"{run}: is a link, which no run of a suite is; put the directory itself there.")
+    return found
 
 
 def members(directory: Path) -> dict[str, Path]:

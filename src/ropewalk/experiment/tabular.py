@@ -40,7 +40,7 @@ def chosen(
         for value in kept:
             if value not in known:
                 near = nearest(value, map(str, known))
-                hint = f"did you mean {near}?" if near else f"there are {', '.join(map(str, known)) or 'none'}."
+                hint = f"did you mean {near}?" if near else f"write one of {', '.join(map(str, known))}."
                 raise ExperimentError(f"--{key} {value}: is in no row of this run; {hint}")
         rows = [row for row in rows if not kept or row[key] in kept]
     return rows

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
-from ropewalk.errors import ExportError
+from ropewalk.errors import ExportError, one_of
 from ropewalk.export import hf, llamacpp, mlx, sglang, vllm
 from ropewalk.export.engine import Engine, Here, Kind, Live, Order
 from ropewalk.export.request import Checkpoint, Export, Request, request
@@ -52,7 +52,7 @@ def find(target: str) -> Engine:
         return ENGINES[target]
     known = registered()
     if target not in known:
-        raise ExportError(f"--target {target!r}: must be one of {', '.join(known)}.")
+        raise ExportError(f"--target {target!r}: {one_of(target, known)}")
     return known[target]
 
 

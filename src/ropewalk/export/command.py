@@ -77,7 +77,7 @@ def _asked(
         )
         return found, asked, None, ()
     if not Path(source).is_dir():
-        raise ExportError(f"{source!r} is no run directory; to export a method by its name give --model as well.")
+        raise ExportError(f"{source!r} is no run directory; give --model as well to export a method by its name.")
     if params:
         raise ExportError(f"-p {next(iter(params))}: a run's recommendation has its own parameters; leave -p out.")
     if length is None:

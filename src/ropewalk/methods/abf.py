@@ -16,7 +16,7 @@ from ropewalk.rope import RopeGeometry, Rotation
 class Abf(Extension):
     method: ClassVar[str] = "abf"
     rope_theta: float = field(
-        metadata={KIND: Number(above=1, doc="the new base b'", remedy="Llama 2 Long went from 10000 to 500000")}
+        metadata={KIND: Number(above=1, doc="the new base b'", remedy="write 500000, as Llama 2 Long does")}
     )
 
 

@@ -14,7 +14,9 @@ from ropewalk.rope import RopeGeometry, Rotation
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Llama3(Scaled):
     method: ClassVar[str] = "llama3"
-    rules: ClassVar = (ordered("low_freq_factor", "high_freq_factor", "Llama 3.1 uses 1 and 4, turns in the window"),)
+    rules: ClassVar = (
+        ordered("low_freq_factor", "high_freq_factor", "write 1 and 4, as Llama 3.1 does, turns in the window"),
+    )
     factor: float | Auto = field(default=8.0, metadata={KIND: FACTOR})
     low_freq_factor: float = field(
         default=1.0, metadata={KIND: Number(above=0, doc="turns in the window up to which a pair is divided by factor")}

@@ -96,7 +96,7 @@ FACTOR = Number(
     maximum=LARGEST_FACTOR,
     words=("auto",),
     doc="s, target length / trained window; 'auto' takes it from each measured length",
-    remedy="to measure the unscaled model use the method 'none'",
+    remedy="write 'auto', or use the method 'none' to measure the unscaled model",
 )
 
 

@@ -14,7 +14,7 @@ from ropewalk.rope import RopeGeometry, Rotation
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NtkByParts(Scaled):
     method: ClassVar[str] = "ntk_by_parts"
-    rules: ClassVar = (ordered("alpha", "beta", "the paper uses alpha 1 and beta 32, turns in the window"),)
+    rules: ClassVar = (ordered("alpha", "beta", "write alpha 1 and beta 32, as the paper does, turns in the window"),)
     alpha: float = field(
         default=1.0, metadata={KIND: Number(above=0, doc="turns in the window up to which a pair is divided by factor")}
     )

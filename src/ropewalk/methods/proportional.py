@@ -18,7 +18,9 @@ class Proportional(Scaled):
     factor: float | Auto = field(default=1.0, metadata={KIND: FACTOR})
     partial_rotary_factor: float = field(
         metadata={
-            KIND: Number(above=0, maximum=1, doc="p, the share of pairs that turn", remedy="Gemma 4 ships p = 0.25")
+            KIND: Number(
+                above=0, maximum=1, doc="p, the share of pairs that turn", remedy="write 0.25, as Gemma 4 ships"
+            )
         },
     )
 

@@ -29,7 +29,7 @@ def together(params: Yarn) -> None:
 class Yarn(Scaled):
     method: ClassVar[str] = "yarn"
     rules: ClassVar = (
-        ordered("beta_slow", "beta_fast", "the paper uses 1 and 32, turns in the window"),
+        ordered("beta_slow", "beta_fast", "write beta_slow 1 and beta_fast 32, as the paper does, turns in the window"),
         together,
     )
     beta_fast: float = field(

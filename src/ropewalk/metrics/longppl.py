@@ -48,7 +48,10 @@ class LongPPL(Options):
     @model_validator(mode="after")
     def _one_source(self) -> LongPPL:
         if (self.spans is None) == (self.evaluator is None):
-            raise ValueError("needs exactly one of `spans` (builtin or a path) and `evaluator` (self or a model)")
+            raise ValueError(
+                "needs exactly one of `spans` (builtin or a path) and `evaluator` (self or a model); "
+                + ("leave one out" if self.spans else "write {spans: builtin}")
+            )
         return self
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from ropewalk.errors import ModelError
+from ropewalk.errors import ModelError, one_of
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SPREADS = ("auto", "balanced", "balanced_low_0", "sequential")
@@ -53,7 +53,7 @@ def torch_dtype(asked: str, device: torch.device, *, is_gguf: bool) -> torch.dty
         ModelError: not one of DTYPES.
     """
     if asked not in DTYPES:
-        raise ModelError(f"dtype={asked!r} must be one of {', '.join(DTYPES)}.")
+        raise ModelError(f"dtype={asked!r} {one_of(asked, DTYPES)}")
     if asked != "auto":
         return getattr(torch, asked)
     if device.type == "cpu":

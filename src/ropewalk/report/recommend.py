@@ -9,7 +9,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from ropewalk.errors import ExperimentError
+from ropewalk.errors import ExperimentError, one_of
 from ropewalk.metrics import columns
 from ropewalk.report.costs import Cost, short_costs, why_no_cost
 from ropewalk.stats.best import BestSet, best_set
@@ -183,7 +183,7 @@ def judged_block(run: Measured, target: int, by: str = BOTH) -> Block:
     by = next((column for column, metric in answered.items() if by == metric), by)
     known = list(dict.fromkeys([LOSSES, *answered.values(), *answered, BOTH]))
     if by not in known:
-        raise ExperimentError(f"--by {by}: must be one of {', '.join(known)}.")
+        raise ExperimentError(f"--by {by}: {one_of(by, known)}")
     beyond = [length for length in run.lengths if length >= target]
     for length in beyond:
         block = _deciding(run, length, by)

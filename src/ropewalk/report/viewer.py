@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,7 +47,10 @@ class Pages:
         return f"/run/{quote(name)}"
 
     def _run(self, run: Path) -> tuple[str, bool]:
-        changed = os.stat(run / DATABASE).st_mtime_ns
+        try:
+            changed = os.stat(run / DATABASE).st_mtime_ns
+        except OSError as error:
+            raise StoreError(f"{run / DATABASE}: is gone ({error.strerror}); start `ropewalk view` again.") from None
         known = self._made.get(run)
         if known is None or known[0] != changed:
             with sound(run):
@@ -93,8 +97,9 @@ def server(folder: Path, port: int, targets: Sequence[str]) -> ThreadingHTTPServ
             self.send_header("Cache-Control", "no-store")
             if again:
                 self.send_header("Refresh", str(REFRESH_S))
-            self.end_headers()
-            self.wfile.write(data)
+            with contextlib.suppress(ConnectionError):  # nobody waits for it any more
+                self.end_headers()
+                self.wfile.write(data)
 
     try:
         return ThreadingHTTPServer((LOOPBACK, port), Handler)

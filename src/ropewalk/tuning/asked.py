@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ropewalk.corpus import tokenize_all
-from ropewalk.errors import ExperimentError, ModelError
+from ropewalk.errors import ExperimentError, ModelError, one_of
 from ropewalk.experiment.prepare import Asked, Prepared, encoder
 from ropewalk.experiment.schema import Experiment
 from ropewalk.models import LoadedModel
@@ -74,9 +74,9 @@ class Request:
             if value is not None and not value > 0:
                 raise ExperimentError(f"tune: {name}={value} must be more than 0; leave it out for the default.")
         if self.seed < 0:
-            raise ExperimentError(f"tune: seed={self.seed} must be 0 or more.")
+            raise ExperimentError(f"tune: seed={self.seed} must be 0 or more; leave it out for 0.")
         if self.what is not None and self.what not in WHATS:
-            raise ExperimentError(f"tune: what={self.what!r} must be one of {', '.join(WHATS)}.")
+            raise ExperimentError(f"tune: what={self.what!r} {one_of(self.what, WHATS)}")
         if len(set(self.near)) < len(self.near):
             raise ExperimentError(f"tune: near={list(self.near)} names a number of tokens twice; give each once.")
 

@@ -75,10 +75,10 @@ def run(
     """
     begun = time.monotonic()
     with repeatable():
-        state = states.read(task.out, task.name)
+        state = states.read(task.out, task.name, fresh := _fresh(parameters))
         if state is None:
             count = steps if steps is not None else _affordable(task, parameters, budget_s or 0.0)
-            state = State(steps=count, tensors=_fresh(parameters))
+            state = State(steps=count, tensors=fresh)
             states.write(task.out, task.name, state)
         _load(parameters, state)
         while not state.over:

@@ -42,7 +42,9 @@ class KeptBench:
     def losses(self, schemes: Sequence[Scheme], document: int) -> list[Losses]:
         """As the bench's."""
         names = [f"{FOLDER}/{scheme.fingerprint}-{document}.safetensors" for scheme in schemes]
-        found: dict[int, Any] = {i: kept for i, name in enumerate(names) if (kept := self._losses(name)) is not None}
+        found: dict[int, Any] = {
+            i: kept for i, name in enumerate(names) if (kept := self._losses(name, document)) is not None
+        }
         left = [i for i in range(len(names)) if i not in found]
         for i, outcome in zip(left, self._measured(schemes, left, document), strict=True):
             found[i] = outcome
@@ -68,20 +70,35 @@ class KeptBench:
             self.told(f"judging {self.prompts}", done + 1, len(schemes))
         return found
 
-    def _losses(self, name: str) -> NDArray[np.float32] | None:
+    def _losses(self, name: str, document: int) -> NDArray[np.float32] | None:
         """Losses `[T - 1]`, if they are kept."""
         raw = self._read(name)
         try:
-            return None if raw is None else safetensors.numpy.load(raw)["nll"]
+            if raw is None:
+                return None
+            nll = safetensors.numpy.load(raw)["nll"]
+            if (nll.dtype, nll.shape) != (np.float32, (len(self.bench.documents[document]) - 1,)):
+                raise ValueError("its losses are of another document")
+            return nll
         except (ValueError, KeyError, safetensors.SafetensorError) as error:
             raise self._damaged(name, error) from None
 
     def _answers(self, name: str) -> Found | None:
         raw = self._read(name)
         try:
-            return None if raw is None else dict(_answer(*each) for each in json.loads(raw))
-        except (ValueError, TypeError) as error:
+            if raw is None:
+                return None
+            found = dict(_answer(*each) for each in json.loads(raw))
+            if {each: (known.nll.shape, known.predicted.shape) for each, known in found.items()} != self._shapes():
+                raise ValueError("its answers are of other prompts")
+            return dict(found)
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise self._damaged(name, error) from None
+
+    def _shapes(self) -> dict[tuple[int, int], Any]:
+        """Of every answer's losses and predicted tokens."""
+        trials = ((n, i, each.answer_tokens) for n, of in self.bench.trials.items() for i, each in enumerate(of))
+        return {(n, i): ((tokens,), (tokens + 1,)) for n, i, tokens in trials}
 
     def _read(self, name: str) -> bytes | None:
         try:
@@ -102,7 +119,5 @@ def _plain(place: tuple[int, int], outcome: Answers | Failure) -> list[Any]:
     return [*place, outcome.nll.tolist(), outcome.predicted.tolist()]
 
 
-def _answer(
-    length: int, trial: int, nll: list[float], predicted: list[int]
-) -> tuple[tuple[int, int], Answers | Failure]:
+def _answer(length: int, trial: int, nll: list[float], predicted: list[int]) -> tuple[tuple[int, int], Answers]:
     return (length, trial), Answers(nll=np.array(nll, dtype=np.float32), predicted=np.array(predicted, dtype=np.int32))

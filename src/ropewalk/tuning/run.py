@@ -80,7 +80,7 @@ def _begin(out: Path, identity: Mapping[str, Any]) -> None:
             return
         try:
             known = json.loads(read_inside(out, IDENTITY, MOST))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise StoreError(f"{out / IDENTITY}: is no JSON; choose another --out.") from None
     if known != identity:
         raise StoreError(

@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ropewalk.errors import StoreError
@@ -19,6 +20,14 @@ from ropewalk.files import read_inside, write_whole
 
 MOST = 2**32
 """Bytes of a file that is read."""
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    steps: Annotated[int, Field(ge=1)]
+    wall_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    stopped: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,22 +66,37 @@ def write(out: Path, name: str, state: State) -> None:
     write_whole(out, name, safetensors.torch.save(tensors, {"state": json.dumps(facts)}))
 
 
-def read(out: Path, name: str) -> State | None:
+def read(out: Path, name: str, like: Mapping[str, Tensor]) -> State | None:
     """What `write` wrote; None if it did not yet.
 
+    Args:
+        out: directory of the tuning.
+        name: of the file.
+        like: tensors of the names and shapes that it has to hold.
+
     Raises:
-        StoreError: it is damaged.
+        StoreError: it is damaged, or of another tuning.
     """
     try:
         raw = read_inside(out, name, MOST)
         tensors = safetensors.torch.load(raw)
         header: dict[str, Any] = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-        facts = json.loads(header["__metadata__"]["state"])
-        losses = tensors.pop("losses").numpy()
-        return State(tensors=tensors, losses=losses, **facts)
+        facts = _Facts.model_validate_json(header["__metadata__"]["state"])
+        losses = tensors.pop("losses")
+        _require(losses.dtype == torch.float64 and losses.shape == (min(len(losses), facts.steps), 3), "losses")
+        _require(tensors.keys() == like.keys(), "names")
+        for each, tensor in tensors.items():
+            _require(tensor.is_floating_point() and tensor.shape == like[each].shape, each)
+            _require(bool(tensor.isfinite().all()), each)
+        return State(tensors=tensors, losses=losses.numpy(), **facts.model_dump())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise StoreError(
-            f"{out / name}: is damaged ({str(error)[:100]}); remove it, and this seed begins anew."
+            f"{out / name}: is damaged ({' '.join(str(error).split())[:100]}); remove it, and this seed begins anew."
         ) from None
+
+
+def _require(fits: bool, what: str) -> None:
+    if not fits:
+        raise ValueError(f"its {what} are of another tuning")
