@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 import safetensors.numpy
+from typer.testing import CliRunner
 
+from ropewalk.cli import app
 from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.execution import processes
 from ropewalk.execution.dispatch import Died, Dispatcher, Reply
@@ -204,3 +206,19 @@ def test_there_are_as_many_workers_as_seeds_and_gpus_for_them(
     with pytest.raises(ExperimentError, match=r"--workers 3: this machine shows 2 GPUs; ask for at most 2"):
         tune(asked, REQUEST, tmp_path / "out", fleet=Fleet(workers=3))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_how_many(asked: schema.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleets: list[Fleet] = []
+
+    def found(*args: Any, fleet: Fleet, **more: Any) -> Any:
+        fleets.append(fleet)
+        raise ExperimentError("enough")
+
+    monkeypatch.setattr("ropewalk.tuning.run.tune", found)
+    monkeypatch.setattr(processes, "visible", lambda: ["0", "1", "2", "3"])
+    (tmp_path / "asked.yaml").write_text(json.dumps(asked.model_dump(mode="json", exclude_none=True)))
+    command = ["tune", str(tmp_path / "asked.yaml"), "--length", "256", "--out", str(tmp_path / "out")]
+    for more in ([], ["--repeats", "3"], ["--repeats", "3", "--gpus-per-model", "2"], ["--workers", "4"]):
+        CliRunner().invoke(app, [*command, *more])
+    assert [(fleet.workers, fleet.gpus_per_model) for fleet in fleets] == [(1, 1), (3, 1), (2, 2), (4, 1)]
