@@ -22,6 +22,7 @@ from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.execution import processes
 from ropewalk.execution.dispatch import Died, Dispatcher, Reply
 from ropewalk.execution.executor import Fleet
+from ropewalk.execution.lock import locked
 from ropewalk.experiment import schema
 from ropewalk.tuning import portions, side_by_side
 from ropewalk.tuning.asked import Request
@@ -191,6 +192,21 @@ def test_two_processes_one_of_them_killed_find_what_one_process_finds(
     assert plain(found.result) == plain(alone.result)
     assert content(found.directory) == content(alone.directory)
     assert not context.active_children()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_second_driver_of_a_directory_is_refused_before_anything_is_loaded(
+    alone: Any, asked: schema.Experiment, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*args: Any) -> Any:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("ropewalk.tuning.run.begun", never)
+    monkeypatch.setattr(processes, "crewed", never)
+    before = content(alone.directory)
+    with locked(alone.directory), pytest.raises(StoreError, match=r"is in use by process \d+ on .*; wait for it, or"):
+        tune(asked, REQUEST, alone.directory, fleet=Fleet(workers=workers))
+    assert content(alone.directory) == before
 
 
 def test_there_are_as_many_workers_as_seeds_and_gpus_for_them(
