@@ -3,6 +3,7 @@
 Parts: a length (32768, 16384, 65536), `--repeats` seeds of it from `--seed`; `ablations`, or one of them
 (`ablation-rotation`); `costs`. Each part ends with its judgement. WORK holds what is resumed and what parts share
 (named methods are measured and judged once). DIR gets NAME.json, NAME.md and NAME.safetensors of each part, flat.
+`--named longrope:12` measures this one of the named methods alone, where an earlier run has told which of them is best.
 `--model strand`: a part's name stands for as many of its windows. `--texts FOLDER` reads its .txt files in place of the
 built-in documents, of which six hold 65536 tokens (tools/long_texts.py). `--tiny`: a rehearsal on strand.
 """
@@ -28,7 +29,7 @@ from ropewalk.models.geometry import geometry_of
 from ropewalk.models.size import size_of
 from ropewalk.scoring import split
 from ropewalk.scoring.memory import weight_bytes
-from ropewalk.tuning import descent, draws, loss, memory, parameters
+from ropewalk.tuning import descent, draws, loss, memory, named, parameters
 from ropewalk.tuning.asked import Request
 from ropewalk.tuning.forward import opened
 from ropewalk.tuning.pairs import turning
@@ -174,8 +175,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of a descent, in place of a budget")
     parser.add_argument("--model", default="smollm2", help="of a window of 8192 tokens; or strand, of 256")
     parser.add_argument("--count", type=int, help="of the built-in documents")
+    parser.add_argument("--named")
     parser.add_argument("--tiny", action="store_true")
     given = parser.parse_args()
+    if given.named:
+        method, factor = given.named.split(":")
+        named.usual = lambda geometry, length: {method: [{"factor": float(factor)}]}
     only, tiny = given.only.split(","), given.tiny
     model = "strand" if tiny else given.model
     window = 256 if model == "strand" else WINDOW

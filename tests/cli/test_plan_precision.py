@@ -14,7 +14,7 @@ from ropewalk.cli import app
     ("given", "said"),
     [
         ("1%", "--precision 1%: how documents scatter is known once some are measured; run four documents of two"),
-        ("0", "--precision '0': must be per cent of a perplexity, such as 1%."),
+        ("0", "--precision '0': must be per cent of a perplexity and more than 0, such as 1%."),
     ],
 )
 def test_what_it_cannot_know_is_said(given: str, said: str, tmp_path: Path) -> None:

@@ -119,6 +119,16 @@ def test_a_chat_template_that_ends_is_rendered_as_transformers_does() -> None:
     assert tried.rendered(words, "hello ") == stock == "!<user>hello<assistant>"
 
 
+def test_libraries_that_hold_many_addresses_leave_a_chat_template_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a GPU do: the limit is of what the template takes."""
+    (tmp_path / "sitecustomize.py").write_text("import mmap\nheld = mmap.mmap(-1, 3 * 2**30)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    words = PreTrainedTokenizerFast(tokenizer_object=made(), chat_template="{{ messages[0].content }}!")
+    assert tried.rendered(words, "held") == "held!"
+
+
 def test_a_chat_template_is_rendered_once_for_all_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 

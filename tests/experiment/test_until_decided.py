@@ -148,8 +148,8 @@ def test_budgets(raw, tmp_path):
     [
         ((None, "1%", None), "--precision 1%: says when `--until decided` stops; add that, or leave it out."),
         (("soon", None, None), "--until 'soon': must be decided; leave it out to measure everything."),
-        (("decided", "0", None), "--precision '0': must be per cent of a perplexity, such as 1%."),
-        (("decided", None, "5"), "--budget 5: must be a whole number with s, m or h, such as 90s or 5m."),
+        (("decided", "0", None), "--precision '0': must be per cent of a perplexity and more than 0, such as 1%."),
+        (("decided", None, "5"), "--budget 5: must be a whole number with s, m or h and more than 0, such as 90s or 5m."),
     ],
 )
 def test_options_that_say_nothing_are_refused(given, said):

@@ -79,14 +79,14 @@ def test_without_lm_eval_the_extra_is_named(loaded, schemes, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")
 def test_numbers_of_whole_sets_are_no_numbers_of_documents(loaded, schemes):
-    """F1 of labels pairs what is right with what was said; read as a sum with a weight it would be nonsense."""
+    """A correlation of labels pairs what is right with what was said; as a sum with a weight it would be nonsense."""
     pytest.importorskip("lm_eval")
     choice = tasks()[0]
-    both = choice | {"metric_list": [{"metric": "acc"}, {"metric": "f1", "aggregation": "f1"}]}
+    both = choice | {"metric_list": [{"metric": "acc"}, {"metric": "mcc"}]}
     found = evaluate(loaded, schemes, [both], LENGTH, limit=2)
     assert {each.metric for each in found} == {"acc,none"}
-    with pytest.raises(ExperimentError, match=r"choice: f1 is a number of the whole set, .*; leave the task out"):
-        evaluate(loaded, schemes, [choice | {"metric_list": [{"metric": "f1"}]}], LENGTH, limit=2)
+    with pytest.raises(ExperimentError, match=r"choice: mcc is a number of the whole set, .*; leave the task out"):
+        evaluate(loaded, schemes, [choice | {"metric_list": [{"metric": "mcc"}]}], LENGTH, limit=2)
 
 
 @pytest.mark.filterwarnings("ignore")

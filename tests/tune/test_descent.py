@@ -78,6 +78,13 @@ def begin(model: Any, tunable: Tunable, what: str = "rotation+head+pair") -> par
     return parameters.start(geometry_of(model.config), rotation_of(model, "yarn", factor=2), shape, torch.device("cpu"))
 
 
+def test_few_steps_are_larger_ones_and_no_more_than_three_times() -> None:
+    usual = parameters.rates("rotation+head+pair", 80)
+    assert parameters.rates("rotation+head+pair", 1000) == usual == dict(parameters.RATES)
+    assert parameters.rates("rotation+head+pair", 40) == {name: 2 * rate for name, rate in usual.items()}
+    assert parameters.rates("rotation+head+pair", 2) == {name: 3 * rate for name, rate in usual.items()}
+
+
 def moved(found: parameters.Parameters) -> parameters.Parameters:
     """The same, elsewhere: gains are not 0."""
     with torch.no_grad():

@@ -13,7 +13,7 @@ import torch
 from ropewalk.cli.arguments import seconds
 from ropewalk.errors import ExperimentError, ModelError
 from ropewalk.model_spec import ModelSpec
-from ropewalk.models.size import read_size
+from ropewalk.models.size import ModelSize, read_size
 from ropewalk.scoring.memory import weight_bytes
 from ropewalk.tuning import memory
 from ropewalk.tuning.asked import Request
@@ -39,6 +39,21 @@ def test_it_counts_steps_and_tokens(asked: Any) -> None:
     assert shared.seconds == found.seconds / 2
     assert f"{shared.seconds:.0f} s in all, by 2 workers." in "\n".join(lines(shared, REQUEST))
     assert re.search(r"Memory: \d+ MB on cpu, \d+ MB of them weights", text)
+
+
+@pytest.mark.parametrize(
+    ("shape", "length", "peak"),
+    [("1B", 32768, 9.69e9), ("1B", 131072, 31.15e9), ("8B", 32768, 33.92e9), ("8B", 131072, 87.29e9)],
+)
+def test_memory_is_what_a_gpu_took_and_at_most_an_eighth_more(shape: str, length: int, peak: float) -> None:
+    """Peaks of one H200 (docs/results/tune.md, Cost of a step)."""
+    widths = {"1B": (1_235_814_400, 2048, 8192, 64, 16), "8B": (8_030_261_248, 4096, 14336, 128, 32)}[shape]
+    parameters, hidden, intermediate, head_dim, layers = widths
+    size = ModelSize(
+        parameters=parameters, element_bytes=2, hidden=hidden, inner=3 * intermediate, head_dim=head_dim,
+        queries=hidden, keys=8 * head_dim, vocabulary=128_256, layers=layers, sliding_window=None, device="cuda",
+    )  # fmt: skip
+    assert peak < weight_bytes(size) + memory.step_bytes(size, length) < 1.125 * peak
 
 
 def test_a_length_that_does_not_fit_is_refused_with_one_that_does(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,9 @@ def seconds(text: str) -> float:
     """
     number, unit = text[:-1], text[-1:]
     if unit not in SECONDS or not number.isdecimal() or not 0 < int(number) < 10**6:
-        raise ExperimentError(f"--budget {text}: must be a whole number with s, m or h, such as 90s or 5m.")
+        raise ExperimentError(
+            f"--budget {text}: must be a whole number with s, m or h and more than 0, such as 90s or 5m."
+        )
     return float(int(number) * SECONDS[unit])
 
 
@@ -105,7 +107,7 @@ def parse_percent(text: str, place: str) -> float:
     """
     found = re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)\s*%?", text.strip())
     if found is None or not 0 < float(found[1]) <= 100:
-        raise ExperimentError(f"{place} {text!r}: must be per cent of a perplexity, such as 1%.")
+        raise ExperimentError(f"{place} {text!r}: must be per cent of a perplexity and more than 0, such as 1%.")
     return float(found[1])
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 JOBS = Path(__file__).with_name("confined_jobs.py")
-MEMORY = 2**31
-"""Bytes of address space of such a process, libraries included."""
+MEMORY = 2**30
+"""Bytes of address space of such a process beyond its libraries."""
 
 
 class OutOfBounds(Exception):

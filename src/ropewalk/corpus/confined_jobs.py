@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 PIECE = 10**6
@@ -51,16 +52,27 @@ def template(given: Mapping[str, Any]) -> Iterator[str | None]:
 JOBS = {"encode": encode, "template": template}
 
 
+def _addresses() -> int:
+    """Bytes of address space that this process holds; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        return 0
+    return pages * resource.getpagesize()
+
+
 def done(job: str, size: int, seconds: float) -> dict[str, Any]:
     """The value, or the reason why there is none.
 
-    The time counts from where the libraries are loaded; the alarm kills, as a handler of Python's would wait.
+    Time and memory count from where the libraries are loaded, as those of a GPU hold more addresses than any work here
+    needs; the alarm kills, as a handler of Python's would wait.
     """
     work = JOBS[job](json.load(sys.stdin))
-    resource.setrlimit(resource.RLIMIT_AS, (size, size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         next(work)
+        most = _addresses() + size
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
         signal.setitimer(signal.ITIMER_REAL, seconds)
         return {"value": next(work)}
     except MemoryError:

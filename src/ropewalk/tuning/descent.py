@@ -140,7 +140,7 @@ def _moved(task: Task, parameters: Parameters, state: State, shrink: float) -> d
         second = state.tensors[f"{name}.exp_avg_sq"].to(tensor.device).lerp(slope * slope, 1 - BETAS[1])
         toward = first / (1 - BETAS[0] ** (step + 1))
         width = (second / (1 - BETAS[1] ** (step + 1))).sqrt() + EPSILON
-        tensor -= rates(task.what)[name] * share * toward / width
+        tensor -= rates(task.what, state.steps)[name] * share * toward / width
         kept |= {f"{name}.exp_avg": first, f"{name}.exp_avg_sq": second}
     parameters.clamp()
     return kept | {name: tensor.detach().clone() for name, tensor in parameters.named().items()}

@@ -18,19 +18,22 @@ GRAIN = 1024
 
 PROCESSORS = 132
 """Of an H100, among which the keys of one head are divided."""
+MARGIN = 1.1
+"""For what allocations leave unused."""
 
 
 def step_bytes(size: ModelSize, length: int) -> int:
-    """Bytes of one step beside the weights: the input of every layer, one layer's activations with their gradients, and
-    hidden states with theirs at the head."""
+    """Bytes of one step beside the weights: the input of every layer, one layer's activations with the gradients of its
+    MLP or of its attention, and hidden states with theirs at the head."""
     element = size.element_bytes
     kept = element * size.hidden * size.layers * length
-    attention = 4 * size.queries + 4 * size.keys + 2 * 2 * size.queries  # the gain multiplies in float32
+    turned = 2 * (size.queries + size.keys)
+    attention = turned + 8 * size.queries // element  # the gain multiplies in float32, forth and back
     if size.device == "cuda":  # gradients of queries that are summed in one order wait for each other in float32
-        attention += 4 * size.queries * -(-PROCESSORS // (size.queries // size.head_dim)) // (2 * element)
-    layer = 2 * element * length * (6 * size.hidden + attention + 2 * size.inner)
+        attention += 4 * size.queries * -(-PROCESSORS // (size.queries // size.head_dim)) // element
+    layer = element * length * (6 * size.hidden + turned + size.inner + max(size.inner, attention))
     head = 3 * element * size.hidden * length + 4 * CHUNK_BYTES[size.device]
-    return kept + max(layer, head)
+    return round(MARGIN * (kept + max(layer, head)))
 
 
 def require(model: Any, length: int) -> None:

@@ -23,6 +23,9 @@ WHATS = ("rotation", "rotation+head", "rotation+pair", "rotation+head+pair")
 RATES: Mapping[str, float] = {"ln_lambda": 0.02, "ln_attention_factor": 0.005, "gains": 0.005}
 HEAD_RATE = 0.01
 """Learning rates of Adam; a gain that a whole head shares moves faster."""
+ENOUGH, FASTEST = 80, 3.0
+"""Steps that come far enough at these rates. Fewer, as where the text is long, are larger, by FASTEST at most: at six
+times the rates probes of the full length are lost (docs/LOG.md)."""
 
 STILL = 16.0
 """ln lambda of a pair that does not turn at the start: a factor of 9 million."""
@@ -77,9 +80,11 @@ class Parameters:
         return Gains(log=self.gains.expand(-1, heads, pairs).cpu().numpy()) if self.gains.numel() else None
 
 
-def rates(what: str) -> dict[str, float]:
-    """Learning rate by name of the parameter."""
-    return dict(RATES) | ({"gains": HEAD_RATE} if what == "rotation+head" else {})
+def rates(what: str, steps: int) -> dict[str, float]:
+    """Learning rate by name of the parameter, of a descent of so many steps."""
+    pace = min(FASTEST, max(1.0, ENOUGH / steps))
+    own = dict(RATES) | ({"gains": HEAD_RATE} if what == "rotation+head" else {})
+    return {name: rate * pace for name, rate in own.items()}
 
 
 def shape_of(what: str, turns: Turning) -> tuple[int, ...]:
