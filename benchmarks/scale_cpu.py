@@ -1,6 +1,6 @@
 """One worker with all cores against a worker per core with one thread each, on strand, in turn.
 
-    python benchmarks/scale_cpu.py [--repeat 3]
+    python benchmarks/scale_cpu.py [--repeat 3] [--model smollm2 --documents 2 --trials 2]
 
 Beside seconds stand those that the processor worked: where the machine is shared, they say more.
 """
@@ -43,7 +43,12 @@ def cpu_s() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--model", default="strand")
+    parser.add_argument("--documents", type=int, default=6)
+    parser.add_argument("--trials", type=int, default=10)
     args = parser.parse_args()
+    EXPERIMENT["model"], EXPERIMENT["documents"]["count"] = args.model, args.documents
+    EXPERIMENT["metrics"]["passkey"]["trials"] = args.trials
     cores = os.cpu_count() or 1
     torch.set_num_threads(cores)
     reference: dict[str, Any] | None = None

@@ -8,7 +8,9 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import sqlite3
+import threading
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -375,6 +377,40 @@ class TestRefusals:
             on_ray._require_answer("127.0.0.1:1")
         with pytest.raises(ExperimentError, match=r"^--ray 'here': must be auto, local, or HOST:PORT"):
             on_ray._require_answer("here")
+
+    @pytest.mark.parametrize(
+        ("says", "reason"),
+        [
+            (b"", r"nothing answers there within 0 s \(timed out\)"),
+            (b"SSH-2.0-OpenSSH", r"\(what listens there is no cluster: it said b'SSH-'\); start the cluster's head"),
+            (bytes((0, 0, 18, 4)), None),
+        ],
+        ids=["silent", "another server", "gRPC"],
+    )
+    def test_an_address_where_something_else_listens(self, says, reason, monkeypatch):
+        """Ray itself goes on trying for minutes."""
+        monkeypatch.setattr(on_ray, "CONNECT_S", 0.2)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            ended = threading.Event()
+
+            def serve() -> None:
+                taken = server.accept()[0]
+                taken.sendall(says)
+                ended.wait(10)
+                taken.close()
+
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+            try:
+                if reason is None:
+                    on_ray._require_answer(address)
+                else:
+                    with pytest.raises(ModelError, match=rf"^--ray {address}: .*{reason}"):
+                        on_ray._require_answer(address)
+            finally:
+                ended.set()
+                thread.join()
 
     @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
     def test_no_ray(self, base_experiment, tmp_path):

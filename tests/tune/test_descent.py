@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import dispatch_model
 
 import checkpoints
 from ropewalk.experiment.prepare import encoder
@@ -18,6 +19,7 @@ from ropewalk.methods import make_params, resolve
 from ropewalk.metrics.passkey import METRIC, keys
 from ropewalk.models import patched
 from ropewalk.models.geometry import geometry_of
+from ropewalk.models.spread import lighten
 from ropewalk.scheme import Scheme
 from ropewalk.scoring import split
 from ropewalk.tuning import descent, draws, loss, parameters, state
@@ -83,6 +85,26 @@ def test_few_steps_are_larger_ones_and_no_more_than_three_times() -> None:
     assert parameters.rates("rotation+head+pair", 1000) == usual == dict(parameters.RATES)
     assert parameters.rates("rotation+head+pair", 40) == {name: 2 * rate for name, rate in usual.items()}
     assert parameters.rates("rotation+head+pair", 2) == {name: 3 * rate for name, rate in usual.items()}
+
+
+def test_a_model_over_several_devices_has_the_gradient_of_the_whole_one(material: draws.Material) -> None:
+    """Its hooks move what layers are given, and stay where they are."""
+    slopes = []
+    for spread in (False, True):
+        model = checkpoints.llama().requires_grad_(False)
+        if spread:
+            names = ("embed_tokens", *(f"layers.{i}" for i in range(len(model.model.layers))), "norm", "rotary_emb")
+            places = {f"model.{name}": "cpu" for name in names} | {"lm_head": "cpu"}
+            lighten(dispatch_model(model, device_map=places, force_hooks=True))
+        before = {name: module.forward for name, module in model.named_modules()}
+        with opened(model, split(model), turning(model)) as tunable:
+            found = begin(model, tunable)
+            none = rotation_of(model, "none")
+            loss.descend(tunable, found, draws.draw(material, 3, 0), WINDOW, none, loss.Weights())
+            slopes.append({name: tensor.grad for name, tensor in found.named().items()})
+        assert {name: module.forward for name, module in model.named_modules()} == before
+    assert slopes[0].keys() == slopes[1].keys()
+    assert all(torch.equal(slopes[0][name], slopes[1][name]) for name in slopes[0])
 
 
 def moved(found: parameters.Parameters) -> parameters.Parameters:

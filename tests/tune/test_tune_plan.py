@@ -35,6 +35,9 @@ def test_it_counts_steps_and_tokens(asked: Any) -> None:
     text = "\n".join(lines(found, REQUEST))
     assert "tuned on 3 documents and judged on 3 others" in text
     assert "48 steps of 2 descents take 192 s" in text
+    shared = dataclasses.replace(found, workers=2)
+    assert shared.seconds == found.seconds / 2
+    assert f"{shared.seconds:.0f} s in all, by 2 workers." in "\n".join(lines(shared, REQUEST))
     assert re.search(r"Memory: \d+ MB on cpu, \d+ MB of them weights", text)
 
 

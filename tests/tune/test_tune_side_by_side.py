@@ -15,11 +15,14 @@ from typing import Any
 
 import pytest
 import safetensors.numpy
+from typer.testing import CliRunner
 
+from ropewalk.cli import app
 from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.execution import processes
 from ropewalk.execution.dispatch import Died, Dispatcher, Reply
 from ropewalk.execution.executor import Fleet
+from ropewalk.execution.lock import locked
 from ropewalk.experiment import schema
 from ropewalk.tuning import portions, side_by_side
 from ropewalk.tuning.asked import Request, Way
@@ -45,7 +48,8 @@ def content(out: Path) -> dict[str, Any]:
 
 
 def plain(result: Any) -> Any:
-    without = {name: value for name, value in result.items() if name not in ("winner", "seeds")}
+    """A result without the time that it took, and the commit of a checkout that is worked on."""
+    without = {name: value for name, value in result.items() if name not in ("winner", "seeds", "versions")}
     return without | {"seeds": [{**each, "wall_s": 0} for each in result["seeds"]]}
 
 
@@ -191,6 +195,21 @@ def test_two_processes_one_of_them_killed_find_what_one_process_finds(
     assert not context.active_children()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_second_driver_of_a_directory_is_refused_before_anything_is_loaded(
+    alone: Any, asked: schema.Experiment, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*args: Any) -> Any:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("ropewalk.tuning.run.begun", never)
+    monkeypatch.setattr(processes, "crewed", never)
+    before = content(alone.directory)
+    with locked(alone.directory), pytest.raises(StoreError, match=r"is in use by process \d+ on .*; wait for it, or"):
+        tune(asked, REQUEST, alone.directory, fleet=Fleet(workers=workers))
+    assert content(alone.directory) == before
+
+
 def test_there_are_as_many_workers_as_seeds_and_gpus_for_them(
     asked: schema.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,3 +223,19 @@ def test_there_are_as_many_workers_as_seeds_and_gpus_for_them(
     with pytest.raises(ExperimentError, match=r"--workers 3: this machine shows 2 GPUs; ask for at most 2"):
         tune(asked, REQUEST, tmp_path / "out", fleet=Fleet(workers=3))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_how_many(asked: schema.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleets: list[Fleet] = []
+
+    def found(*args: Any, fleet: Fleet, **more: Any) -> Any:
+        fleets.append(fleet)
+        raise ExperimentError("enough")
+
+    monkeypatch.setattr("ropewalk.tuning.run.tune", found)
+    monkeypatch.setattr(processes, "visible", lambda: ["0", "1", "2", "3"])
+    (tmp_path / "asked.yaml").write_text(json.dumps(asked.model_dump(mode="json", exclude_none=True)))
+    command = ["tune", str(tmp_path / "asked.yaml"), "--length", "256", "--out", str(tmp_path / "out")]
+    for more in ([], ["--repeats", "3"], ["--repeats", "3", "--gpus-per-model", "2"], ["--workers", "4"]):
+        CliRunner().invoke(app, [*command, *more])
+    assert [(fleet.workers, fleet.gpus_per_model) for fleet in fleets] == [(1, 1), (3, 1), (2, 2), (4, 1)]

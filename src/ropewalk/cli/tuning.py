@@ -12,6 +12,7 @@ from ropewalk.cli.options import SERVE, TARGET_LENGTH, app, err, example
 from ropewalk.errors import ExperimentError
 
 if TYPE_CHECKING:
+    from ropewalk.execution.executor import Fleet
     from ropewalk.experiment.schema import Experiment
     from ropewalk.tuning.asked import Request
 
@@ -61,6 +62,7 @@ def tune(
     from ropewalk.tuning.asked import Request  # imports torch, as the others do
     from ropewalk.tuning.lines import lines
     from ropewalk.tuning.run import tune as find
+    from ropewalk.tuning.side_by_side import resolved
 
     request = Request(
         length=length,
@@ -72,14 +74,13 @@ def tune(
         near=tuple(near or ()),
         max_short_cost=max_short_cost,
     )
+    fleet = resolved(Fleet(workers=workers, gpus_per_model=gpus_per_model), request)
     if plan:
-        return _plan(experiment, request)
+        return _plan(experiment, request, fleet)
     if out is None:
         raise ExperimentError("--out: is missing; name a directory, or --plan to see what it would take.")
     with progress(err, "steps") as report:
-        found = find(
-            experiment, request, out, progress=report, fleet=Fleet(workers=workers, gpus_per_model=gpus_per_model)
-        )
+        found = find(experiment, request, out, progress=report, fleet=fleet)
     tell(*lines(found.result), found.file)
     return None
 
@@ -90,11 +91,11 @@ def search() -> None:
     raise ExperimentError("search: gave way to tuning; use ropewalk tune FILE --length N --out DIR --what rotation.")
 
 
-def _plan(experiment: Experiment, request: Request) -> None:
+def _plan(experiment: Experiment, request: Request, fleet: Fleet) -> None:
     from ropewalk.progress import progress
     from ropewalk.terminal import tell
     from ropewalk.tuning.plan import lines, plan
 
     with progress(err, "probes") as report:
-        found = plan(experiment, request, report=report)
+        found = plan(experiment, request, report=report, workers=fleet.workers or 1)
     tell(*lines(found, request))

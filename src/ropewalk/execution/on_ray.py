@@ -140,12 +140,23 @@ def _require_answer(address: str) -> None:
     if not colon or not port.isdecimal():
         raise ExperimentError(f"--ray {address!r}: must be auto, local, or HOST:PORT of the cluster's head.")
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+        with socket.create_connection((host, int(port)), timeout=CONNECT_S) as open_to:
+            reason = None if os.environ.get("RAY_USE_TLS") == "1" else _not_grpc(open_to)
     except (OSError, OverflowError) as error:
+        reason = str(error)
+    if reason is not None:
         raise ModelError(
-            f"--ray {address}: nothing answers there within {CONNECT_S:.0f} s ({error}); start the cluster's head with "
-            "`ray start --head`, or give its address."
-        ) from None
+            f"--ray {address}: nothing answers there within {CONNECT_S:.0f} s ({reason}); start the cluster's head "
+            "with `ray start --head`, or give its address."
+        )
+
+
+def _not_grpc(open_to: socket.socket) -> str | None:
+    """Why what listens is no cluster's head: a server of gRPC says its settings first (RFC 9113, section 3.4)."""
+    open_to.settimeout(CONNECT_S)
+    open_to.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+    said = open_to.recv(4)
+    return None if len(said) == 4 and said[3] == 4 else f"what listens there is no cluster: it said {said!r}"
 
 
 @contextmanager

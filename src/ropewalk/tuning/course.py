@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,12 @@ class Course:
         with fast(self.tuning.scene.prepared.model.model, self.parts, compiled=False, longest=longest) as found:
             yield found
 
+    @contextmanager
+    def lazy_bench(self) -> Iterator[Callable[[], Bench]]:
+        """What gives the tuning set's bench; the model is made fast when it is first asked for one."""
+        with ExitStack() as stack:
+            yield cache(lambda: self.tuning_bench(stack.enter_context(self.quick())))
+
     def methods(self, bench: Callable[[], Bench]) -> Methods:
         """Every named method on the tuning set."""
         return named.measured(
@@ -160,8 +167,8 @@ class Course:
 
     def finished(self) -> Found:
         """All that is left, and the result, written."""
-        with self.quick() as quick:
-            methods = self.methods(lambda: self.tuning_bench(quick))
+        with self.lazy_bench() as bench:
+            methods = self.methods(bench)
         ends = self.descents(methods)
         self.report("judging", 0, 0)
         with self.quick() as quick:

@@ -37,6 +37,7 @@ class Plan:
     descents: how many.
     pass_tokens: that named methods and judgement feed beside the descents.
     pass_s: what those take at the pace of one pass of the whole length, which is the slowest.
+    workers: share all of it.
     """
 
     what: str
@@ -49,11 +50,12 @@ class Plan:
     descents: int
     pass_tokens: int
     pass_s: float
+    workers: int
 
     @property
     def seconds(self) -> float:
         """Of everything but loading the model."""
-        return self.descents * self.steps * self.step_s + self.pass_s
+        return (self.descents * self.steps * self.step_s + self.pass_s) / self.workers
 
 
 def plan(
@@ -63,6 +65,7 @@ def plan(
     loaded: LoadedModel | None = None,
     report: Progress = lambda what, done, total: None,
     clock: Clock = time.monotonic,
+    workers: int = 1,
 ) -> Plan:
     """Check everything, load the model and time two steps and a pass.
 
@@ -88,6 +91,7 @@ def plan(
         descents=len(request.ways),
         pass_tokens=tokens,
         pass_s=tokens * pass_s / request.length,
+        workers=workers,
     )
 
 
@@ -130,7 +134,7 @@ def lines(found: Plan, request: Request) -> list[str]:
         f"A step takes {found.step_s:.3g} s (probed): {found.steps} steps of {found.descents} "
         f"{'descent' if found.descents == 1 else 'descents'} take {found.descents * found.steps * found.step_s:.0f} s.",
         f"Named methods and judgement feed {found.pass_tokens / 1e6:.1f} M tokens, at most {found.pass_s:.0f} s; "
-        f"{found.seconds:.0f} s in all.",
+        f"{found.seconds:.0f} s in all{f', by {found.workers} workers' if found.workers > 1 else ''}.",
     ]
 
 

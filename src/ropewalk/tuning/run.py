@@ -60,6 +60,9 @@ def tune(
     known = asked.checked(experiment, request, loaded)
     if not (out / IDENTITY).is_file():
         require_empty(out)
+    else:
+        with locked(out):  # rather now than after the model is loaded
+            pass
     fleet = resolved(fleet, request)
     report("loading the model", 0, 0)
     if alone(fleet):
