@@ -68,8 +68,8 @@ def test_odd_paths_get_an_answer(finished_run: Path, path: str, capfd: Any) -> N
         asked = http.client.HTTPConnection(*serving.server_address[:2], timeout=20)
         asked.putrequest("GET", path)
         asked.endheaders()
-        assert asked.getresponse().status == 404
-        asked.close()
+        with contextlib.closing(asked), asked.getresponse() as answer:
+            assert answer.status == 404
     finally:
         serving.shutdown()
         serving.server_close()
@@ -85,6 +85,7 @@ def test_a_run_that_goes_away_while_it_is_viewed(run_copy: Path, capfd: Any) -> 
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"http://127.0.0.1:{serving.server_address[1]}/", timeout=20)
         assert refused.value.code == 500
+        refused.value.close()
     finally:
         serving.shutdown()
         serving.server_close()
