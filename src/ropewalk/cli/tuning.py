@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ropewalk.execution.executor import Fleet
     from ropewalk.experiment.schema import Experiment
     from ropewalk.tuning.asked import Request
+    from ropewalk.tuning.run import Found
 
 
 @app.command(rich_help_panel=SERVE, epilog=example("tune preset:demo --length 1024 --out runs/tuned"))
@@ -82,7 +84,16 @@ def tune(
     with progress(err, "steps") as report:
         found = find(experiment, request, out, progress=report, fleet=fleet)
     tell(*lines(found.result), found.file)
+    err.print(f"next: {_export(experiment, found, length)}  # a checkpoint that holds it", markup=False)
     return None
+
+
+def _export(experiment: Experiment, found: Found, length: int) -> str:
+    """The command that serves what was found."""
+    asked = experiment.model if isinstance(experiment.model, str) else experiment.model["id"]
+    command = ["ropewalk", "export", "tuned", "--model", asked, "-p", f"file={found.file}", "--length", str(length)]
+    code = ["--with-code"] if found.scheme.branches else []
+    return shlex.join([*command, "--target", "hf", "--out", "MODEL", *code, "--check"])
 
 
 @app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
