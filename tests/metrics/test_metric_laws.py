@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from units_for_tests import encoder, material
 
 import checkpoints
+from ropewalk import metrics
+from ropewalk.errors import ExperimentError
 from ropewalk.metrics import METRICS, columns
 from ropewalk.metrics.metric import Documents, Metric, OfDocument, OfPrompt, Prompts, Sample
 from ropewalk.metrics.probes import probing
@@ -79,6 +81,11 @@ def test_a_worse_outcome_never_looks_better(row: Any) -> None:
         else:
             values = [value_of(metric.sample(column, options, (), answer(row, right))) for right in (True, False)]
         assert (values[0] > values[1]) if column.higher_is_better else (values[0] < values[1])
+
+
+def test_a_column_that_no_metric_reports_is_refused_and_not_judged_as_a_loss() -> None:
+    with pytest.raises(ExperimentError, match=r"no metric reports 'unheard' \(all: .*passkey.*\); install the package"):
+        metrics.column("unheard")
 
 
 @pytest.mark.parametrize("row", [*ROWS, YARN], ids=lambda row: f"{row.name} {row.options.get('protocol', '')}".strip())
