@@ -69,8 +69,8 @@ def test_the_verbs_say_what_the_command_line_says(run, ropewalk, monkeypatch, ba
     ("change", "said"),
     [
         ({"methods": "yarn"}, "methods='yarn': must map method names to their parameters, such as yarn: {factor: "),
-        ({"lengths": 256}, "lengths=256: must be a list, such as [2048, 4096]."),
-        ({"lengths": "1k"}, "lengths='1k': must be a list, such as [2048, 4096]."),
+        ({"lengths": 256}, "lengths=256: must be a list; write it in brackets, such as [2048, 4096]."),
+        ({"lengths": "1k"}, "lengths='1k': must be a list; write it in brackets, such as [2048, 4096]."),
     ],
 )
 def test_one_name_or_one_length_is_refused_as_a_file_refuses_it(tmp_path, change, said):

@@ -63,10 +63,11 @@ def proof(order, export, file):
     """Runs the frequencies of the file: the engine itself, so to say."""
     from ropewalk.export import check, reference
     from ropewalk.export.proof import reference_of
+    from ropewalk.models import load
 
     read = Rotation(inv_freq=[SLIP * each for each in json.loads(file.read_text())["frequencies"]])
     known = reference_of(order)
-    model = reference.loaded(order.found.spec, "float32").model
+    model = load(order.found.spec, dtype="float32").model
     nll = reference.losses(model, known.ids, (Scheme(rotation=read),))[0]
     return (check.compared(order.asked, known, check.Observed(name="toy 1.0", nll=nll, relative=False)),)
 

@@ -72,7 +72,7 @@ def read(out: Path, name: str, like: Mapping[str, Tensor]) -> State | None:
     Args:
         out: directory of the tuning.
         name: of the file.
-        like: tensors of the names and shapes that it has to hold.
+        like: tensors of the names and shapes that it has to hold, each of any shape.
 
     Raises:
         StoreError: it is damaged, or of another tuning.
