@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ropewalk.errors import ExportError
-from ropewalk.export.directory import _fill
+from ropewalk.export.directory import _fill, _rename
 from ropewalk.export.request import Export
 
 NOTHING = Export(engine="hf", fidelity="exact", config={}, command=(), notes=())
@@ -61,3 +61,24 @@ def test_a_configuration_is_not_written_through_a_link(tmp_path: Path) -> None:
     write_text("{}", tmp_path / "keys.json", force=False)
     assert precious.read_text() == "precious"
     assert (tmp_path / "keys.json").read_text() == "{}"
+
+
+def test_an_old_directory_comes_back_where_the_new_one_cannot_take_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "model", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "config.json").write_text(folder.name)
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self == new:
+            raise OSError("no room")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(OSError, match="no room"):
+        _rename(new, old)
+    assert (old / "config.json").read_text() == "model"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "new"]

@@ -17,6 +17,7 @@ from ropewalk.errors import ExperimentError
 from ropewalk.metrics import METRICS, columns
 from ropewalk.metrics.metric import Documents, Metric, OfDocument, OfPrompt, Prompts, Sample
 from ropewalk.metrics.probes import probing
+from ropewalk.stats.column import Column
 
 LENGTH, LONGEST = 768, 1024
 YARN = Row("passkey", {"trials": 3, "protocol": "yarn"}, {})
@@ -81,6 +82,11 @@ def test_a_worse_outcome_never_looks_better(row: Any) -> None:
         else:
             values = [value_of(metric.sample(column, options, (), answer(row, right))) for right in (True, False)]
         assert (values[0] > values[1]) if column.higher_is_better else (values[0] < values[1])
+
+
+def test_a_column_of_an_unknown_pooling_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"column 'depth': pooling 'median' is none of nll, bits, share, mean"):
+        Column(name="depth", title="depth", pooling="median")  # type: ignore[arg-type]
 
 
 def test_a_column_that_no_metric_reports_is_refused_and_not_judged_as_a_loss() -> None:

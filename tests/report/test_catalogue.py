@@ -74,6 +74,7 @@ def test_the_server_shows_pages_and_nothing_else(get):
     status, headers, page = get("/")
     assert status == 200
     assert "Refresh" not in headers
+    assert headers["Content-Length"] == str(len(page.encode()))
     assert 'href="/run/a%20%3Cb%3E"' in page
     status, headers, page = get("/run/a%20%3Cb%3E")
     assert status == 200

@@ -1,10 +1,11 @@
+import dataclasses
 import json
 import re
 
 import pytest
 from studies import study
 
-from ropewalk.report import ranking, tables
+from ropewalk.report import provenance, ranking, tables
 from ropewalk.report.content import content
 from ropewalk.report.markdown import fence, markdown, render
 from ropewalk.report.page import compact, interval, page
@@ -150,3 +151,10 @@ def test_compact_rounds_and_has_no_infinities():
     assert compact({"a": [1.23456789, float("nan"), float("inf"), 7, "x", None, True]}) == {
         "a": [1.23457, None, None, 7, "x", None, True]
     }
+
+
+def test_what_a_fast_path_left_out_is_said(made):
+    run = made.study.run
+    assert dict(provenance.table(run).rows).get("left out", "") == ""
+    lacking = dataclasses.replace(run, meta={**run.meta, "left_out": ["sharing: a state", "the head: too far off"]})
+    assert dict(provenance.table(lacking).rows)["left out"] == "sharing: a state; the head: too far off"

@@ -91,7 +91,9 @@ def test_readings_that_say_opposite_things_are_found():
     assert (only.length, only.label) == (512, "yarn")
     assert only.loss == pytest.approx(1, abs=0.02)
     assert only.score == pytest.approx(1, abs=0.02)
-    assert disagreement_table(made).rows[-1][:3] == ("512", "hard", "yarn")
+    told = disagreement_table(made)
+    assert told.columns == ("length", "task", "configuration", "loss against none", "score against none")
+    assert told.rows[-1][:3] == ("512", "hard", "yarn")
 
 
 def test_tasks_that_say_nothing_are_named():

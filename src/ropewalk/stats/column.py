@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Pooling = Literal["nll", "bits", "share", "mean"]
 """`nll`: summed nats over tokens, shown as a perplexity, compared as a ratio. `bits`: summed bits over bytes, compared
@@ -37,6 +37,10 @@ class Column:
     at_length: bool = False
 
     def __post_init__(self) -> None:
+        if self.pooling not in get_args(Pooling):
+            raise ValueError(
+                f"column {self.name!r}: pooling {self.pooling!r} is none of {', '.join(get_args(Pooling))}"
+            )
         if self.higher_is_better and self.pooling in ("nll", "bits"):
             raise ValueError(f"column {self.name!r}: of pooling {self.pooling!r} less is better")
         if not self.higher_is_better and self.pooling == "share":
