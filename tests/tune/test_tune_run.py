@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import re
-import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -16,9 +15,7 @@ import numpy as np
 import pytest
 import transformers
 from tune_experiments import experiment
-from typer.testing import CliRunner
 
-from ropewalk.cli import app
 from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.files import write_whole
 from ropewalk.methods.tuned_file import read
@@ -50,20 +47,6 @@ def test_what_is_written_is_what_was_found(found: Found, out: Path) -> None:
     assert again.gains == found.scheme.gains
     assert again.rotation == found.scheme.rotation
     assert json.loads((out / "tune.json").read_text())["winner"]["fingerprint"] == found.scheme.fingerprint
-
-
-def test_the_command_ends_with_one_that_serves_what_was_found(
-    asked: Any, found: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ropewalk.tuning.run.tune", lambda *args, **more: found)
-    (tmp_path / "asked.yaml").write_text(json.dumps(asked.model_dump(mode="json", exclude_none=True)))
-    ended = CliRunner().invoke(app, ["tune", str(tmp_path / "asked.yaml"), "--length", "256", "--out", str(tmp_path)])
-    (line,) = (line for line in ended.stderr.splitlines() if line.startswith("next: "))
-    command = shlex.split(line.removeprefix("next: "), comments=True)
-    assert command[:2] == ["ropewalk", "export"]
-    served = tmp_path / "served"
-    assert CliRunner().invoke(app, [str(served) if word == "MODEL" else word for word in command[1:-1]]).exit_code == 0
-    assert (served / "model.safetensors.index.json").is_file() or list(served.glob("*.safetensors"))
 
 
 def test_sides_are_apart_and_the_judge_has_every_row(found: Found) -> None:

@@ -1,0 +1,94 @@
+"""Ways to tune where few steps fit: rates, how often a probe is seen, how long texts are, beside the recipe of `tune`.
+
+    python benchmarks/tune_ways.py OUT --length 65536 --texts OUT/long --rates 4 --every 2 --retrieval 0.6
+    python benchmarks/tune_ways.py OUT --model strand --length 2048 --start llama3:8 --steps 16 --rates 3 --trials 10
+
+Each way is one seed in a directory of its own, from one named method (`--start METHOD:FACTOR`), and judged beside it,
+the unscaled model and `truncate`; OUT/tune.md is printed last. `--rates` multiplies those of 80 steps, whatever the
+number of steps. `--text mixed` takes text and prompts of N, N/2, N/4, ... tokens down to twice the window, evenly;
+`--text long` takes longer text more often, prompts of all lengths, and moves the rotation by those of N tokens alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ropewalk.experiment import schema
+from ropewalk.tuning import descent, draws, loss, named, parameters
+from ropewalk.tuning.asked import Request
+from ropewalk.tuning.run import tune
+
+WINDOW = {"smollm2": 8192, "strand": 256}
+MANY = 10**9
+"""Steps at which rates are the plain ones."""
+
+
+def lengths(longest: int, window: int) -> list[int]:
+    return [longest] + (lengths(longest // 2, window) if longest >= 4 * window else [])
+
+
+def change(given: argparse.Namespace, window: int) -> None:
+    """The recipe of `tune`, changed in place."""
+    whole, rates, descend = draws.draw, parameters.rates, loss.descend
+    levels = np.array(lengths(given.length, window))
+    weights = np.ones(len(levels)) if given.text == "mixed" else levels.astype(float)
+
+    def draw(material: Any, seed: int, step: int) -> Any:
+        drawn = whole(material, seed, step)
+        if given.text != "full":
+            chosen = np.random.default_rng([seed, step, 77]).choice(levels, p=weights / weights.sum())
+            shorter = whole(dataclasses.replace(material, length=int(chosen)), seed, step)
+            drawn = shorter if given.text == "mixed" else dataclasses.replace(shorter, prompt=drawn.prompt)
+        return drawn if step % given.every == 0 else dataclasses.replace(drawn, prompt=None)
+
+    def descended(model: Any, tuned: Any, drawn: Any, *rest: Any) -> Any:
+        found = descend(model, tuned, drawn, *rest)
+        if given.text == "long" and len(drawn.text) < given.length:
+            tuned.ln_lambda.grad = tuned.ln_attention_factor.grad = None
+        return found
+
+    descent.draw, descent.descend = draw, descended
+    descent.rates = lambda what, steps: {name: given.rates * rate for name, rate in rates(what, MANY).items()}
+    method, factor = given.start.split(":")
+    named.usual = lambda geometry, length: {method: [{"factor": float(factor)}]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", choices=WINDOW, default="smollm2")
+    parser.add_argument("--length", type=int, required=True)
+    parser.add_argument("--start", default="longrope:12")
+    parser.add_argument("--texts", type=Path)
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--steps", type=int, help="in place of 120 s; needed where texts are not full")
+    parser.add_argument("--rates", type=float, default=1.0)
+    parser.add_argument("--every", type=int, default=1, help="a probe in every so many steps")
+    parser.add_argument("--retrieval", type=float, default=0.3)
+    parser.add_argument("--text", choices=["full", "mixed", "long"], default="full")
+    given = parser.parse_args()
+    if given.text != "full" and given.steps is None:
+        parser.error("--steps: is missing; steps of different lengths cannot be foretold by three of them")
+    window = WINDOW[given.model]
+    change(given, window)
+    method, factor = given.start.split(":")
+    raw = {
+        "model": given.model,
+        "lengths": sorted({max(128, window // 4), window, 2 * window, given.length}),
+        "documents": {"files": str(given.texts / "*.txt")} if given.texts else {"corpus": "builtin"},
+        "methods": {method: {"factor": float(factor)}},
+        "metrics": {"perplexity": {}, "passkey": {"trials": given.trials}},
+        "tune": {"probes": 2},
+    }
+    request = Request(length=given.length, steps=given.steps, weights=loss.Weights(retrieval=given.retrieval))
+    found = tune(schema.parse(raw, "ways"), request, given.out)
+    print((found.directory / "tune.md").read_text())
+
+
+if __name__ == "__main__":
+    main()
