@@ -3,6 +3,7 @@
     python benchmarks/branches_contrasts.py RUN --metric tail --length 1024 --against truncate none
     python benchmarks/branches_contrasts.py RUN ... --documents hamlet persuasion   # on those alone
 
+A reference is a label, or a method that has one label alone.
 Rows with the very same outcomes are one comparison. An interval of ratios (or differences) holds for all rows of its
 column at once in 95 % of runs, by Bonferroni.
 """
@@ -38,6 +39,19 @@ def block_of(directory: Path, metric: str, length: int, documents: Sequence[str]
         denominators_CN=block.denominators_CN[:, places],
         groups=tuple(block.groups[place] for place in places) if block.groups else (),
     )
+
+
+def labels_of(block: Block, names: Sequence[str]) -> list[str]:
+    """The label of each name: the very same, or the only one of a method."""
+    found = []
+    for name in names:
+        own = [label for label in block.labels if label == name] or [
+            label for label in block.labels if label.split()[0] == name
+        ]
+        if len(own) != 1:
+            raise SystemExit(f"{name}: is {own or 'none'} of {', '.join(block.labels)}")
+        found += own
+    return found
 
 
 def contrasts(block: Block, against: Sequence[str]) -> list[dict[str, Any]]:
@@ -84,7 +98,8 @@ def main() -> None:
     parser.add_argument("--partial", action="store_true", help="though cells of the run are missing")
     args = parser.parse_args()
     block = block_of(args.run, args.metric, args.length, args.documents, partial=args.partial)
-    print(markdown(block, contrasts(block, args.against), args.against))
+    against = labels_of(block, args.against)
+    print(markdown(block, contrasts(block, against), against))
     print(f"\n{len(block.units)} documents or trials; {distinct(block) - 1} comparisons.")
 
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate import dispatch_model
+from accelerate.hooks import add_hook_to_module
+from torch import Tensor, nn
 
 from ropewalk.methods import make_params, resolve
 from ropewalk.models import LoadedModel, ModelSpec, load
 from ropewalk.models.layout import rotary_module
-from ropewalk.models.spread import HOOK, forward_name, lighten
+from ropewalk.models.spread import HOOK, Moved, Sent, forward_name, lighten
 from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow, fast, score, split
 from ropewalk.scoring.kernels import layers_of
@@ -73,3 +75,33 @@ def test_what_replaces_a_forward_stays_below_the_hook(spread):
         spread.model(torch.arange(2, 40)[None])
     assert seen == [1]
     assert layer._old_forward == own
+
+
+class Layer(nn.Module):
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    def forward(self, hidden: Tensor, **given: Any) -> Tensor:
+        self.seen.append(given)
+        return hidden
+
+
+def test_what_all_layers_are_given_goes_to_a_device_once_a_pass():
+    sent, layers, there = Sent(), [Layer(), Layer(), Layer()], torch.device("meta")
+    for layer in layers:
+        add_hook_to_module(layer, Moved(there, ["kept"], sent, first=layer is layers[0]))
+    table, kept = (torch.ones(2), torch.zeros(2)), torch.ones(3)
+    for _ in range(2):
+        hidden = torch.ones(1)
+        for layer in layers:
+            hidden = layer(hidden, table=table, mask=None, kept=kept)
+            assert hidden.device == there
+    for turn in range(2):
+        own = [layer.seen[turn] for layer in layers]
+        assert all(given["table"][0] is own[0]["table"][0] and given["table"][1] is own[0]["table"][1] for given in own)
+        assert {part.device for part in own[0]["table"]} == {there}
+        assert all(given["mask"] is None and given["kept"] is kept for given in own)
+    assert layers[0].seen[0]["table"][0] is not layers[0].seen[1]["table"][0]  # another pass may hold other numbers

@@ -80,3 +80,52 @@ def test_the_fused_loss_is_that_of_chunks():
         found = quick.head.nll(hidden, targets)
         chunked = dataclasses.replace(quick.head, fused=None).nll(hidden, targets)
     assert (found - chunked).abs().max() < 2e-5
+
+
+def test_gradients_of_a_tuning_come_out_the_same_to_the_bit():
+    """In two models one after the other: attention's gradients are summed over 4096 keys, in one order."""
+    from ropewalk.models.geometry import geometry_of
+    from ropewalk.tuning import descent, draws, loss, parameters
+    from ropewalk.tuning.forward import opened
+    from ropewalk.tuning.pairs import turning
+
+    drawn = draws.Draw(text=ids(4096, 0, 1000), prompt=draws.Prompt(ids=ids(4096, 1, 1000), answer_tokens=5))
+    found = []
+    for _ in range(3):
+        model = on_the_gpu("Llama").requires_grad_(False)
+        parts, turns, none = split(model), turning(model), rotation(model)
+        with opened(model, parts, turns) as tunable, descent.repeatable():
+            shape = parameters.shape_of("rotation+head+pair", turns)
+            begins = parameters.start(geometry_of(model.config), none, shape, torch.device("cuda"))
+            loss.descend(tunable, begins, drawn, 1024, none, loss.Weights())
+            found.append({name: tensor.grad.clone() for name, tensor in begins.named().items()})
+    for other in found[1:]:
+        assert all(torch.equal(slope, other[name]) for name, slope in found[0].items())
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device")
+def test_a_model_cut_over_two_gpus_scores_and_goes_on_as_it_does_whole():
+    """Every fast path is proven on it, and what all layers are given is copied once a pass."""
+    from accelerate import dispatch_model
+
+    from ropewalk.models.spread import lighten
+
+    found, copies = [], []
+    for cut in (False, True):
+        model = on_the_gpu("Llama", num_hidden_layers=6)
+        rows = [NllRow(ids=ids(2048, seed, 1000), scheme=Scheme(rotation=rotation(model))) for seed in (0, 1)]
+        if cut:
+            places = {f"model.layers.{i}": int(i >= 3) for i in range(6)}
+            places |= {"model.embed_tokens": 0, "model.rotary_emb": 0, "model.norm": 1, "lm_head": 1}
+            lighten(dispatch_model(model, device_map=places))
+        with fast(model, split(model), compiled=True) as quick:
+            assert quick.left_out == ()
+            assert quick.held
+            found.append(losses(model, quick, rows, batch_tokens=2048))
+            if cut:
+                with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as watched:
+                    losses(model, quick, rows[:1])
+                copies = [event.name for event in watched.events() if "PtoP" in event.name]
+    assert len(copies) <= 6  # token ids, hidden states, cos, sin and positions; three layers have nine of the last
+    for one, other in zip(*found, strict=True):
+        assert np.abs(one - other).mean() < 0.02  # bfloat16, other batches

@@ -286,3 +286,31 @@ def test_documents_come_once_before_any_comes_again(material: draws.Material) ->
     one = dataclasses.replace(material, documents=tuple(np.full(300, i, dtype=np.int32) for i in range(3)), bos_id=None)
     seen = [int(draws.draw(one, 0, step).text[0]) for step in range(9)]
     assert [sorted(seen[i : i + 3]) for i in (0, 3, 6)] == [[0, 1, 2]] * 3
+
+
+def test_what_sums_in_any_order_is_said_and_goes_on(
+    task: descent.Task, model: Any, tunable: Tunable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A kernel that torch refuses where sums are to be repeatable; its gradients are kept out of the second try."""
+    own, strict = loss.descend, list[bool]()
+
+    def unordered(*args: Any) -> loss.Loss:
+        strict.append(not torch.is_deterministic_algorithms_warn_only_enabled())
+        found = own(*args)
+        torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))  # what else has no such kernel on a CPU
+        return found
+
+    monkeypatch.setattr(descent, "descend", own)
+    expected = begin(model, tunable)
+    with descent.repeatable():
+        task.gradient(expected, 0)
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    monkeypatch.setattr(descent, "descend", unordered)
+    found = begin(model, tunable)
+    with descent.repeatable():
+        task.gradient(found, 0)
+        task.gradient(begin(model, tunable), 0)
+    assert strict == [True, False, False]
+    assert "put_ has no kernel that sums in one order" in caplog.text
+    assert all(torch.equal(tensor.grad, found.named()[name].grad) for name, tensor in expected.named().items())
+    assert not torch.are_deterministic_algorithms_enabled()

@@ -120,7 +120,7 @@ def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, la
     layer, every = _next_layer(key, value)
     last = layer == layers - 1 and 0 < now.tail < query.shape[2]
     if now.places is not None:
-        out = one_each(query, *every, now.places, scaling, None)
+        out = one_each(query, *every, now.places.to(query.device), scaling, None)
     elif turn is not None and turn.branches:
         wanted = query[:, :, -now.tail :] if last else query
         out = branched(wanted, *every, scaling, turn)
@@ -172,7 +172,7 @@ def _windowed(
         query, key = turn.plain(query, now.start), turn.plain(key, now.start)
     layer, every = _next_layer(key, value)
     if now.places is not None:
-        return one_each(query, *every, now.places, scaling, window).transpose(1, 2), None
+        return one_each(query, *every, now.places.to(query.device), scaling, window).transpose(1, 2), None
     tail = now.tail if layer == layers - 1 and 0 < now.tail < query.shape[2] else 0
     if window is None or (attention_mask is not None and not (now.start or tail)):
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
@@ -226,7 +226,7 @@ def _next_layer(key: Tensor, value: Tensor) -> tuple[int, tuple[Tensor, Tensor]]
     if held is None:
         return layer, (key, value)
     if now.places is not None:
-        return layer, held.put_each(layer, now.places, key, value)
+        return layer, held.put_each(layer, now.places.to(key.device), key, value)
     return layer, held.put(layer, now.start, key, value)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ropewalk.models.size import ModelSize, size_of
+from ropewalk.models.spread import gpus_of
 from ropewalk.scoring.memory import rows_that_fit, weight_bytes
 
 CPU_BATCH_BYTES = 2_400_000
@@ -14,6 +15,10 @@ CPU_BATCH_BYTES = 2_400_000
 
 CUDA_BATCH_TOKENS = 196_608
 """More positions than this make no product faster."""
+
+PARTS = 2
+"""Of a batch per GPU of a model that is cut: each computes another batch meanwhile, and the first and last wait least
+where batches are many."""
 
 FREE_SHARE = 0.7
 COMPILE_FLOPS = 5e15
@@ -26,15 +31,22 @@ def batch_tokens(model: Any, longest: int) -> int:
     size = size_of(model, model.dtype, device.type)
     if device.type != "cuda":
         return _cpu_tokens(size)
-    devices = {parameter.device for parameter in model.parameters() if parameter.is_cuda}  # several hold a large model
-    return batch_rows(size, longest, min(torch.cuda.mem_get_info(each)[0] for each in devices)) * longest
+    gpus = gpus_of(model)
+    return batch_rows(size, longest, min(torch.cuda.mem_get_info(each)[0] for each in gpus), len(gpus)) * longest
 
 
-def batch_rows(size: ModelSize, longest: int, free_bytes: int) -> int:
-    """Rows of the longest length per batch, where `free_bytes` are left beside the weights."""
+def batch_rows(size: ModelSize, longest: int, free_bytes: int, gpus: int = 1) -> int:
+    """Rows of the longest length per batch, where `free_bytes` are left beside the weights on each of some GPUs."""
     if size.device != "cuda":
         return max(1, _cpu_tokens(size) // longest)
-    return rows_that_fit(size, longest, CUDA_BATCH_TOKENS // longest, FREE_SHARE * free_bytes)
+    most = CUDA_BATCH_TOKENS // (PARTS * gpus) if gpus > 1 else CUDA_BATCH_TOKENS
+    return rows_that_fit(size, longest, most // longest, FREE_SHARE * free_bytes)
+
+
+def in_flight(model: Any) -> int:
+    """Batches that are begun before the first of them is waited for: one on a GPU, one more for each that holds a part
+    of the model, none on a CPU, which would compute nothing meanwhile."""
+    return len(gpus_of(model))
 
 
 def _cpu_tokens(size: ModelSize) -> int:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ropewalk.models.patch import patched
 from ropewalk.models.placement import upload
 from ropewalk.models.size import size_of
+from ropewalk.models.spread import gpus_of
 from ropewalk.scheme import Scheme
 from ropewalk.scoring.foreign_errors import ForwardError, is_out_of_memory, release
 from ropewalk.scoring.generate import Finished, ends, generate
@@ -190,8 +191,7 @@ def rows_held(model: Any, room: int) -> int:
     """Rows of a store with `room` positions each."""
     device = model.get_output_embeddings().weight.device
     size = size_of(model, model.dtype, device.type)
-    cuda = device.type == "cuda"
-    free = FREE_SHARE * torch.cuda.mem_get_info(device)[0] if cuda else STORE_BYTES
+    free = min((FREE_SHARE * torch.cuda.mem_get_info(gpu)[0] for gpu in gpus_of(model)), default=STORE_BYTES)
     return max(1, int(free // (2 * size.element_bytes * size.keys * size.layers * room)))
 
 

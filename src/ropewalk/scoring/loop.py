@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -17,6 +18,7 @@ from ropewalk.models.patch import patched
 from ropewalk.models.placement import upload
 from ropewalk.scheme import Scheme
 from ropewalk.scoring.attention import attention_for
+from ropewalk.scoring.budget import in_flight
 from ropewalk.scoring.foreign_errors import ForwardError, is_out_of_memory, release
 from ropewalk.scoring.head import Split
 from ropewalk.scoring.modes import only_last
@@ -77,8 +79,8 @@ def score(model: Any, parts: Split, rows: Sequence[Row], batch_tokens: int) -> I
     """Score rows in batches of equal length; each batch comes back as (index into rows, outcome) when it is done.
 
     Longest rows first, so that memory that does not suffice shows early. A batch that runs out of memory is split
-    in two until single rows fail; `batch_tokens` then stays at what fitted. On a GPU one batch is always in flight, so
-    that what the caller does with the last one costs it nothing; a CPU would compute nothing meanwhile, and gives each
+    in two until single rows fail; `batch_tokens` then stays at what fitted. On a GPU a batch is always in flight (of a
+    model over several, one for each), so that what the caller does with the last one costs it nothing; a CPU gives each
     one at once. A row on which the model's own forward pass fails is a Failure, alone.
 
     Raises:
@@ -86,8 +88,8 @@ def score(model: Any, parts: Split, rows: Sequence[Row], batch_tokens: int) -> I
     """
     for row in rows:
         require_known(model, row.ids)
-    order, waits = in_order(rows), parts.head.weight.device.type != "cpu"
-    running: tuple[list[int], list[Pending]] | None = None
+    order, behind = in_order(rows), in_flight(model)
+    running = deque[tuple[list[int], list[Pending]]]()
     while order:
         batch = _take(rows, order, batch_tokens if parts.rows else 1)
         pending: list[Pending]
@@ -101,9 +103,9 @@ def score(model: Any, parts: Split, rows: Sequence[Row], batch_tokens: int) -> I
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            if running is not None:  # its tensors hold memory: finish it, then try again
-                yield _finish(*running)
-                running = None
+            if running:  # their tensors hold memory: finish them, then try again
+                while running:
+                    yield _finish(*running.popleft())
                 release()
                 continue
             release()
@@ -113,14 +115,11 @@ def score(model: Any, parts: Split, rows: Sequence[Row], batch_tokens: int) -> I
             reason = f"a single row of {len(rows[batch[0]].ids)} tokens did not fit in memory"
             pending = [Failure(status="out_of_memory", reason=reason)]
         order = order[len(batch) :]
-        if running is not None:
-            yield _finish(*running)
-        running = (batch, pending)
-        if not waits:
-            yield _finish(*running)
-            running = None
-    if running is not None:
-        yield _finish(*running)
+        running.append((batch, pending))
+        if len(running) > behind:
+            yield _finish(*running.popleft())
+    while running:
+        yield _finish(*running.popleft())
 
 
 def require_known(model: Any, ids: NDArray[np.int32]) -> None:

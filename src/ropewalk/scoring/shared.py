@@ -7,6 +7,7 @@ every node of the tree is computed once per scheme.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from ropewalk.models.patch import patched
 from ropewalk.models.placement import upload
 from ropewalk.scheme import Scheme
+from ropewalk.scoring.budget import in_flight
 from ropewalk.scoring.foreign_errors import ForwardError, is_out_of_memory, release
 from ropewalk.scoring.head import Split
 from ropewalk.scoring.loop import (
@@ -92,7 +94,7 @@ def score_shared(
         if left.isdisjoint(index for own in chunk for index in own):
             continue
         try:
-            for batch in _one_behind(walked(model, parts, rows, chunk, left.copy(), after)):
+            for batch in _behind(walked(model, parts, rows, chunk, left.copy(), after), max(1, in_flight(model))):
                 left.difference_update(index for index, _ in batch)
                 yield batch
         except (ForwardError, torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -196,15 +198,15 @@ def _longest(rows: Sequence[AnswerRow], own: Sequence[int]) -> int:
     return max(len(rows[i].ids) for i in own)
 
 
-def _one_behind(batches: Iterator[list[tuple[int, Pending]]]) -> Iterator[list[tuple[int, Outcome]]]:
-    """Wait for a batch only when the next one has been started."""
-    running: list[tuple[int, Pending]] = []
+def _behind(batches: Iterator[list[tuple[int, Pending]]], many: int) -> Iterator[list[tuple[int, Outcome]]]:
+    """Wait for a batch only when so many after it have been started."""
+    running = deque[list[tuple[int, Pending]]]()
     for batch in batches:
-        if running:
-            yield [(index, finish(item)) for index, item in running]
-        running = batch
-    if running:
-        yield [(index, finish(item)) for index, item in running]
+        running.append(batch)
+        if len(running) > many:
+            yield [(index, finish(item)) for index, item in running.popleft()]
+    for batch in running:
+        yield [(index, finish(item)) for index, item in batch]
 
 
 def _common(one: NDArray[np.int32], other: NDArray[np.int32]) -> int:
