@@ -107,6 +107,7 @@ def test_gradients_of_a_tuning_come_out_the_same_to_the_bit():
 def test_a_model_cut_over_two_gpus_scores_and_goes_on_as_it_does_whole():
     """Every fast path is proven on it, and what all layers are given is copied once a pass."""
     from accelerate import dispatch_model
+    from torch.profiler import ProfilerActivity
 
     from ropewalk.models.spread import lighten
 
@@ -123,9 +124,9 @@ def test_a_model_cut_over_two_gpus_scores_and_goes_on_as_it_does_whole():
             assert quick.held
             found.append(losses(model, quick, rows, batch_tokens=2048))
             if cut:
-                with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as watched:
+                with torch.profiler.profile(activities=[ProfilerActivity.CUDA], acc_events=True) as watched:
                     losses(model, quick, rows[:1])
                 copies = [event.name for event in watched.events() if "PtoP" in event.name]
-    assert len(copies) <= 6  # token ids, hidden states, cos, sin and positions; three layers have nine of the last
+    assert len(copies) <= 4  # hidden states, cos, sin and positions; three layers have nine of the last
     for one, other in zip(*found, strict=True):
         assert np.abs(one - other).mean() < 0.02  # bfloat16, other batches

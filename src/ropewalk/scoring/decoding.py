@@ -205,13 +205,13 @@ def _fed(
     room: int,
 ) -> tuple[list[int], Held]:
     """The first new token of every prompt under every scheme, prompt by prompt, and a store of what they go on from."""
-    device, count = parts.head.weight.device, len(schemes)
+    count = len(schemes)
     store, first = Held(room=room), list[torch.Tensor]()
     with patched(model, schemes):
         for place, step in enumerate(steps):
             row, start = prompts[step.prompt], step.shared
-            ids = upload(row.ids[start:].astype(np.int64), device)
-            positions = torch.arange(start, len(row.ids), device=device)[None] if start else None
+            ids = upload(row.ids[start:].astype(np.int64), parts.first)
+            positions = torch.arange(start, len(row.ids), device=parts.first)[None] if start else None
             with continuing(held, start, 1):
                 hidden_BSH = parts.body(ids.expand(count, -1), positions)
             first.append(parts.head.logits(hidden_BSH[:, -1]).argmax(-1))
@@ -223,7 +223,7 @@ def stepped(
     model: Any, parts: Split, rows: Sequence[PromptRow], first: list[int], store: Held, decode: Decode
 ) -> list[list[int]]:
     """The new tokens of every row of a store, of which the first are given."""
-    device, new = parts.head.weight.device, [[token] for token in first]
+    device, new = parts.first, [[token] for token in first]
     ended = [_finished(model, row, decode) for row in rows]
     beside, going = list(range(len(rows))), [i for i in range(len(rows)) if not ended[i](new[i])]
     while going:

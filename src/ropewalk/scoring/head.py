@@ -109,6 +109,8 @@ class Split:
     Attributes:
         body: ids `[B, T]` (and positions `[1, T]`, from 0 if not given) to hidden states `[B, T, H]`.
         head: hidden states to losses.
+        first: where token ids and positions belong; another GPU than the head's where a model is cut. A copy from one
+            to the other would wait for all that both were asked for.
         rows: several texts go through beside each other, each under a rotation of its own.
         tail: the last layer may leave out positions that nobody asks for.
         held: prompts that begin alike may go on from held keys and values.
@@ -121,6 +123,7 @@ class Split:
 
     body: Callable[..., Tensor]
     head: Head
+    first: torch.device
     rows: bool = True
     tail: bool = False
     held: bool = False
@@ -159,7 +162,7 @@ def split(model: Any) -> Split:
             found = base(input_ids=ids_BT.to(first), position_ids=positions, use_cache=False)
             return last(part(model, found, "last_hidden_state")).to(head.weight.device)
 
-    whole = Split(body=body, head=head)
+    whole = Split(body=body, head=head, first=first)
     _prove(model, whole, vocabulary=embeddings.weight.shape[0])
     if (why := crosstalk(model, whole)) is None:
         return whole

@@ -171,7 +171,9 @@ def even_part(count: int, most: int) -> int:
 def _forward(model: Any, parts: Split, rows: Sequence[Row]) -> list[Pending]:
     """Start a batch; on a GPU the results are still being computed when this returns."""
     device = parts.head.weight.device
-    ids_BT = upload(np.stack([row.ids for row in rows]).astype(np.int64), device)
+    ids = np.stack([row.ids for row in rows]).astype(np.int64)
+    ids_BT = upload(ids, parts.first)
+    asked_BT = ids_BT if parts.first == device else upload(ids, device)
     schemes = [row.scheme for row in rows]
     wanted = max(row.tail for row in rows)
     with (
@@ -181,7 +183,7 @@ def _forward(model: Any, parts: Split, rows: Sequence[Row]) -> list[Pending]:
     ):  # one per row, also if equal: compiled for one shape alone
         hidden_BTH = parts.body(ids_BT)
     pending: list[Pending] = []
-    for row, hidden_TH, ids_T in zip(rows, hidden_BTH, ids_BT, strict=True):
+    for row, hidden_TH, ids_T in zip(rows, hidden_BTH, asked_BT, strict=True):
         if isinstance(row, NllRow):
             pending.append((parts.head.nll(hidden_TH[-row.tail : -1], ids_T[row.first :]), None))
         else:

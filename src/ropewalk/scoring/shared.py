@@ -241,11 +241,12 @@ def walked(
         with patched(model, schemes):
             for step in taken[begin : begin + most]:
                 row, start = prompts[step.prompt], step.shared
-                ids = upload(row.ids[start:].astype(np.int64), device)
-                positions = torch.arange(start, len(row.ids), device=device)[None] if start else None
+                ids = upload(row.ids[start:].astype(np.int64), parts.first)
+                asked = ids if parts.first == device else upload(row.ids[start:].astype(np.int64), device)
+                positions = torch.arange(start, len(row.ids), device=parts.first)[None] if start else None
                 with continuing(held, start, row.answer_tokens + 1):
                     hidden_BSH = parts.body(ids.expand(len(schemes), -1), positions)
-                found = answers(parts, hidden_BSH[:, -row.answer_tokens - 1 :], ids[-row.answer_tokens :])
+                found = answers(parts, hidden_BSH[:, -row.answer_tokens - 1 :], asked[-row.answer_tokens :])
                 every = [(own[step.prompt], pending) for own, pending in zip(chunk, found, strict=True)]
                 if after:
                     after.keep([rows[index] for index, _ in every], held, [said for _, said in found], most)
