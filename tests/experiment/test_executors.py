@@ -24,7 +24,7 @@ from ropewalk.cli.arguments import parse_patience
 from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.execution import local, on_ray, processes
 from ropewalk.execution.dispatch import Died, Dispatcher, Reply
-from ropewalk.execution.executor import Executor, Fleet
+from ropewalk.execution.executor import Executor, Fleet, require_spread
 from ropewalk.execution.layout import laid_out
 from ropewalk.execution.lease import Job, leased
 from ropewalk.execution.run import sweep
@@ -36,6 +36,7 @@ from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.raw import Raw
 from ropewalk.experiment.results import Run
 from ropewalk.experiment.store import Store
+from ropewalk.model_spec import ModelSpec
 from ropewalk.report import provenance, study
 from ropewalk.rope import Rotation
 from ropewalk.scheme import Scheme
@@ -355,8 +356,34 @@ class TestRefusals:
     def test_more_workers_than_gpus(self):
         with pytest.raises(ExperimentError, match=r"--workers 3: this machine shows 2 GPUs; ask for at most 2\."):
             processes.slots(Fleet(workers=3), ["0", "1"], 8)
-        with pytest.raises(ExperimentError, match=r"--workers 1 of 4 GPUs each: this machine shows 2 GPUs"):
-            processes.slots(Fleet(gpus_per_model=4), ["0", "1"], 8)
+        with pytest.raises(ExperimentError, match=r"--workers 2 of 2 GPUs each: the cluster has 3 GPUs; .* most 1\."):
+            on_ray._slots(Fleet(workers=2, gpus_per_model=2), 3, 1)
+
+    @pytest.mark.parametrize(
+        ("gpus", "remedy"), [(0, "no GPUs; leave"), (1, "1 GPU; leave"), (3, "3 GPUs; give at most 3")]
+    )
+    def test_more_gpus_for_a_model_than_there_are(self, gpus, remedy):
+        names = [str(place) for place in range(gpus)]
+        with pytest.raises(ExperimentError, match=rf"^--gpus-per-model 4: this machine shows {remedy}"):
+            processes.slots(Fleet(gpus_per_model=4), names, 8)
+        with pytest.raises(ExperimentError, match=rf"^--gpus-per-model 4: the cluster has {remedy}"):
+            on_ray._slots(Fleet(gpus_per_model=4), gpus, 2)
+
+    def test_several_gpus_for_a_model_that_goes_to_one(self, base_experiment, tmp_path):
+        asked, fleet = ask(schema.parse(base_experiment, "test")), Fleet(gpus_per_model=2)
+        with pytest.raises(ExperimentError, match=r"^--gpus-per-model 2: the model goes to one GPU.*device_map: auto}"):
+            sweep(asked, tmp_path / "run", fleet=fleet)
+        with pytest.raises(ExperimentError, match=r"^--gpus-per-model 2: the model goes to one GPU"):
+            require_spread(fleet, ModelSpec(id="x", device_map="cuda:1"))
+        require_spread(fleet, ModelSpec(id="x", device_map="balanced"))
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize(
+        ("asked", "named"), [({"workers": 4}, "--workers 4"), ({"gpus_per_model": 2}, "--gpus-per-model 2")]
+    )
+    def test_one_worker_that_is_asked_to_be_several(self, asked, named):
+        with pytest.raises(ExperimentError, match=f"^--executor local and {named}: it is one worker with all GPUs"):
+            choose(**{"workers": None, "gpus_per_model": 1, "ray": None, "name": "local"} | asked)
 
     def test_slots_share_gpus_and_threads(self):
         assert processes.slots(Fleet(gpus_per_model=2), ["4", "5", "6", "7"], 8) == [

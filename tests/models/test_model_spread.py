@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from accelerate import dispatch_model
-from accelerate.hooks import add_hook_to_module
+from accelerate import cpu_offload, dispatch_model
+from accelerate.hooks import add_hook_to_module, remove_hook_from_module
 from torch import Tensor, nn
 
+from ropewalk.errors import ModelError
 from ropewalk.methods import make_params, resolve
 from ropewalk.models import LoadedModel, ModelSpec, load
+from ropewalk.models.in_memory import borrowed
 from ropewalk.models.layout import rotary_module
 from ropewalk.models.spread import HOOK, Moved, Sent, forward_name, lighten
 from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow, fast, score, split
+from ropewalk.scoring.budget import in_flight
 from ropewalk.scoring.kernels import layers_of
 
 
@@ -105,3 +109,61 @@ def test_what_all_layers_are_given_goes_to_a_device_once_a_pass():
         assert {part.device for part in own[0]["table"]} == {there}
         assert all(given["mask"] is None and given["kept"] is kept for given in own)
     assert layers[0].seen[0]["table"][0] is not layers[0].seen[1]["table"][0]  # another pass may hold other numbers
+
+
+def test_layers_of_two_kinds_are_given_their_own_and_nothing_is_kept_behind_them():
+    """Masks of a text's square are as large as anything on a GPU."""
+    sent, there = Sent(), torch.device("meta")
+    layers = [add_hook_to_module(Layer(), Moved(there, (), sent, first=place == 0)) for place in range(4)]
+    kinds = (torch.ones(2, 2), torch.ones(3, 3))
+    for place, layer in enumerate(layers):
+        layer(torch.ones(1), mask=kinds[place % 2])
+    assert [layer.seen[0]["mask"].shape for layer in layers] == [(2, 2), (3, 3)] * 2
+    assert layers[0].seen[0]["mask"] is layers[2].seen[0]["mask"]
+    assert len(sent[there]) == 2
+    del kinds
+    assert len(sent[there]) == 0
+
+
+def test_what_is_left_where_it_is_is_not_copied_first(monkeypatch):
+    layer, copied = Layer(), []
+    add_hook_to_module(layer, Moved(torch.device("meta"), ["mask"], Sent(), first=True))
+    monkeypatch.setattr(Moved, "_copy", lambda self, given: copied.append(given) or given)
+    layer(torch.ones(1), mask=torch.ones(2), other=torch.zeros(3))
+    assert [given.shape for given in copied] == [(3,)]
+
+
+def test_the_first_layer_that_moves_anything_begins_a_pass(tiny):
+    """Whatever the one before it is: what another pass was given is never taken for this one's."""
+    loaded = load(ModelSpec.parse(str(tiny)), dtype="float32")
+    places = {f"model.{name}": "cpu" for name in ("embed_tokens", "layers.0", "layers.1", "norm", "rotary_emb")}
+    dispatch_model(loaded.model, device_map=places | {"lm_head": "cpu"}, force_hooks=True)
+    remove_hook_from_module(layers_of(loaded.model)[0])
+    lighten(loaded.model)
+    (hook,) = (getattr(layer, HOOK) for layer in layers_of(loaded.model) if hasattr(layer, HOOK))
+    assert isinstance(hook, Moved)
+    assert hook.first
+
+
+def test_weights_that_have_no_room_on_a_gpu_are_refused(tiny, monkeypatch):
+    """accelerate leaves them in main memory, where each pass fetches them and the head is not found."""
+    loading: Any = sys.modules[load.__module__]
+    read = loading._read_model
+    monkeypatch.setattr(
+        loading, "_read_model", lambda *given: cpu_offload(read(*given), execution_device=torch.device("cpu"))
+    )
+    with pytest.raises(ModelError, match=r"of its \d+ weights \(model\.embed_tokens\.weight, \.\.\.\) have no room on"):
+        load(ModelSpec.parse(str(tiny)), dtype="float32")
+    monkeypatch.undo()
+    whole = load(ModelSpec.parse(str(tiny)), dtype="float32")
+    model = cpu_offload(whole.model, execution_device=torch.device("cpu"))
+    with pytest.raises(ModelError, match="have no room on the GPUs"), borrowed(model, whole.tokenizer):
+        pass
+
+
+def test_any_device_but_a_cpu_has_a_batch_in_flight():
+    """Metal's too, whose weights are on no CUDA device."""
+    for device, many in (("cpu", 0), ("meta", 1)):
+        model = nn.Linear(2, 2, device=device)
+        model.get_output_embeddings = lambda head=model: head
+        assert in_flight(model) == many

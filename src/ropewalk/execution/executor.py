@@ -12,10 +12,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ropewalk.errors import ExperimentError
 from ropewalk.execution.lease import Opening
 from ropewalk.execution.worker import Result
 from ropewalk.experiment.prepare import Asked
 from ropewalk.experiment.todo import Chunk, Task
+from ropewalk.model_spec import ModelSpec
+from ropewalk.models.placement import SPREADS
 
 PATIENCE_S = 600.0
 
@@ -35,6 +38,36 @@ class Fleet:
     gpus_per_model: int = 1
     address: str | None = None
     patience_s: float = PATIENCE_S
+
+
+def require_gpus(fleet: Fleet, gpus: int, where: str) -> None:
+    """Refuse a fleet that takes more GPUs than there are; on a CPU there are as many workers as are asked for.
+
+    Raises:
+        ExperimentError: as `where` shows so many.
+    """
+    per = fleet.gpus_per_model
+    if per > max(gpus, 1):
+        most = f"give at most {gpus}" if gpus > 1 else "leave it out"
+        raise ExperimentError(f"--gpus-per-model {per}: {where} {_count(gpus)}; {most}.")
+    if fleet.workers is not None and gpus and fleet.workers * per > gpus:
+        each = f" of {per} GPUs each" if per > 1 else ""
+        raise ExperimentError(
+            f"--workers {fleet.workers}{each}: {where} {_count(gpus)}; ask for at most {gpus // per}."
+        )
+
+
+def _count(gpus: int) -> str:
+    return f"{gpus or 'no'} GPU{'s' * (gpus != 1)}"
+
+
+def require_spread(fleet: Fleet, spec: ModelSpec) -> None:
+    """Refuse several GPUs for a model that would use the first of them. Raises ExperimentError."""
+    if fleet.gpus_per_model > 1 and spec.device_map not in SPREADS:
+        raise ExperimentError(
+            f"--gpus-per-model {fleet.gpus_per_model}: the model goes to one GPU, and the others would idle; write "
+            f"model: {{id: {spec.id}, device_map: auto}}, or leave it out."
+        )
 
 
 class Portion(Protocol):

@@ -20,7 +20,7 @@ from typing import Any
 
 from ropewalk.errors import ExperimentError, ModelError, RopewalkError
 from ropewalk.execution.dispatch import Died, Dispatcher, Reply
-from ropewalk.execution.executor import Executor, Fleet
+from ropewalk.execution.executor import Executor, Fleet, require_gpus
 from ropewalk.execution.lease import Job, Lease
 from ropewalk.experiment.prepare import Asked
 
@@ -121,15 +121,8 @@ def _alive(ray: Any) -> list[Any]:
 
 def _slots(fleet: Fleet, gpus: int, nodes: int) -> int:
     """How many workers; on a cluster without GPUs one per machine unless asked otherwise."""
-    if not gpus:
-        return fleet.workers or nodes
-    count = gpus // fleet.gpus_per_model if fleet.workers is None else fleet.workers
-    if not 0 < count * fleet.gpus_per_model <= gpus:
-        raise ExperimentError(
-            f"--workers {max(count, 1)}: the cluster has {gpus} GPUs; ask for at most {gpus // fleet.gpus_per_model} "
-            f"workers of {fleet.gpus_per_model}."
-        )
-    return count
+    require_gpus(fleet, gpus, "the cluster has")
+    return fleet.workers or (gpus // fleet.gpus_per_model if gpus else nodes)
 
 
 def _require_answer(address: str) -> None:

@@ -20,7 +20,7 @@ import torch
 
 from ropewalk.errors import ExperimentError
 from ropewalk.execution.dispatch import Died, Dispatcher, Reply
-from ropewalk.execution.executor import Executor, Fleet
+from ropewalk.execution.executor import Executor, Fleet, require_gpus
 from ropewalk.execution.lease import Job, Sent
 from ropewalk.experiment.prepare import Asked
 
@@ -49,16 +49,12 @@ def slots(fleet: Fleet, gpus: list[str], cores: int) -> list[Slot]:
     Raises:
         ExperimentError: there are fewer GPUs than that takes.
     """
+    per = fleet.gpus_per_model
+    require_gpus(fleet, len(gpus), "this machine shows")
     if not gpus:
         count = fleet.workers or 1
         return [Slot((), max(1, cores // count))] * count
-    per = fleet.gpus_per_model
     count = len(gpus) // per if fleet.workers is None else fleet.workers
-    if not 0 < count * per <= len(gpus):
-        each = f" of {per} GPUs each" if per > 1 else ""
-        raise ExperimentError(
-            f"--workers {max(count, 1)}{each}: this machine shows {len(gpus)} GPUs; ask for at most {len(gpus) // per}."
-        )
     return [Slot(tuple(gpus[i * per : (i + 1) * per]), max(1, cores // count)) for i in range(count)]
 
 

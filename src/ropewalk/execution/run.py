@@ -11,7 +11,7 @@ from typing import Any
 
 from ropewalk.errors import StoreError
 from ropewalk.execution import canary, local
-from ropewalk.execution.executor import Executor, Fleet
+from ropewalk.execution.executor import Executor, Fleet, require_spread
 from ropewalk.execution.identity import identity_of, require_ours, require_same
 from ropewalk.execution.lease import Opening
 from ropewalk.execution.lock import locked
@@ -72,6 +72,7 @@ def sweep(
             otherwise.
     """
     report = progress or (lambda what, done, total: None)
+    require_spread(fleet, asked.spec)
     identity = identity_of(asked, exact, shard, until)
     require_ours(out, identity)
     if Store.exists(out):

@@ -43,6 +43,12 @@ def choose(
     if name is not None:
         if ray is not None and name != "ray":
             raise ExperimentError(f"--executor {name} and --ray {ray}: two ways to run; give one of them.")
+        if name == local.EXECUTOR.name and ((workers or 1) > 1 or gpus_per_model > 1):
+            more = f"--workers {workers}" if (workers or 1) > 1 else f"--gpus-per-model {gpus_per_model}"
+            raise ExperimentError(
+                f"--executor {name} and {more}: it is one worker with all GPUs that this machine shows; give one of "
+                "them."
+            )
         return {"executor": executor(name), "fleet": fleet}
     if ray is not None:
         return {"executor": executor("ray"), "fleet": fleet}

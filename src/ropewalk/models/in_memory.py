@@ -14,6 +14,7 @@ from ropewalk.models.as_shipped import check_shipped
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.load import LoadedModel, ModelProvenance, device_names
 from ropewalk.models.patch import check_patchable
+from ropewalk.models.spread import require_placed
 
 
 @contextlib.contextmanager
@@ -37,6 +38,7 @@ def borrowed(model: Any, tokenizer: Any) -> Iterator[LoadedModel]:
         model.eval()
         text.use_cache = False
         geometry = geometry_of(config)
+        require_placed(model, _name(model))
         check_patchable(model)
         check_shipped(model, geometry)
         yield LoadedModel(model=model, tokenizer=tokenizer, geometry=geometry, provenance=_provenance(model, tokenizer))
@@ -45,9 +47,13 @@ def borrowed(model: Any, tokenizer: Any) -> Iterator[LoadedModel]:
         text.use_cache = cache
 
 
+def _name(model: Any) -> str:
+    return str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+
+
 def _provenance(model: Any, tokenizer: Any) -> ModelProvenance:
     return ModelProvenance(
-        id=str(getattr(model.config, "_name_or_path", "") or type(model).__name__),
+        id=_name(model),
         revision=None,
         architecture=type(model).__name__,
         weights_sha256=_weights_sha256(model),

@@ -23,7 +23,7 @@ from ropewalk.models.geometry import geometry_of
 from ropewalk.models.patch import check_patchable
 from ropewalk.models.placement import torch_device, torch_dtype
 from ropewalk.models.source import Source, find, pinned, sha256_of, weight_files
-from ropewalk.models.spread import lighten
+from ropewalk.models.spread import lighten, require_placed
 from ropewalk.rope import RopeGeometry
 
 MAX_COUNT = 10_000
@@ -108,6 +108,7 @@ def load(
             model, more = adapter.apply(model, spec.adapter, quantized=getattr(model, "hf_quantizer", None) is not None)
             files += more
         tokenizer = tokenizer or _read_tokenizer(source, spec)
+    require_placed(model, spec.id)
     lighten(model)
     model.eval().requires_grad_(False)
     model.config.get_text_config(decoder=True).use_cache = False

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from accelerate.hooks import AlignDevicesHook, ModelHook, add_hook_to_module, remove_hook_from_module
 from accelerate.utils.operations import recursively_apply, send_to_device
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 from typing_extensions import override
+
+from ropewalk.errors import ModelError
 
 HOOK, INNER = "_hf_hook", "_old_forward"
 """What accelerate sets on a module whose forward it wraps."""
 
-Sent = dict[tuple[int, torch.device], tuple[Tensor, Tensor]]
-"""What was moved in this forward pass, of any shape, and its copy, by the identity of the first and the device of the
-second."""
+Sent = dict[torch.device, WeakTensorKeyDictionary]
+"""Copies on each device of what was moved there in this forward pass, of any shape, as long as that is there."""
 
 
 class Moved(ModelHook):
@@ -26,7 +28,7 @@ class Moved(ModelHook):
     the next batch only when the last is done with this one.
     """
 
-    def __init__(self, device: torch.device, skipped: Sequence[str], sent: Sent, *, first: bool) -> None:
+    def __init__(self, device: torch.device, skipped: Collection[str], sent: Sent, *, first: bool) -> None:
         super().__init__()
         self.device, self.skipped, self.sent, self.first = device, skipped, sent, first
 
@@ -34,17 +36,36 @@ class Moved(ModelHook):
     def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         if self.first:
             self.sent.clear()
-        skipped = {name: kwargs[name] for name in self.skipped if name in kwargs}
-        return send_to_device(args, self.device), {**recursively_apply(self._copy, kwargs), **skipped}
+        moved = {
+            name: given if name in self.skipped else recursively_apply(self._copy, given)
+            for name, given in kwargs.items()
+        }
+        return send_to_device(args, self.device), moved
 
     def _copy(self, given: Tensor) -> Tensor:
         """The same, of any shape, on the device of the layer."""
         if given.device == self.device:
             return given
-        key = id(given), self.device  # of a tensor that is kept, so that no other can have its identity
-        if key not in self.sent:
-            self.sent[key] = given, given.to(self.device)
-        return self.sent[key][1]
+        copies = self.sent.setdefault(self.device, WeakTensorKeyDictionary())
+        if given not in copies:
+            copies[given] = given.to(self.device)
+        copy: Tensor = copies[given]
+        return copy
+
+
+def require_placed(model: Any, name: str) -> None:
+    """Refuse a model of which accelerate left weights off its GPUs, to be copied there in every pass.
+
+    Raises:
+        ModelError: naming the first of them.
+    """
+    every = dict(model.named_parameters())
+    left = [key for key, weight in every.items() if weight.device.type == "meta"]
+    if left:
+        raise ModelError(
+            f"model {name!r}: {len(left)} of its {len(every)} weights ({left[0]}, ...) have no room on the GPUs that "
+            "it may use; give it more of them (--gpus-per-model), a narrower dtype, or quantization."
+        )
 
 
 def lighten(model: Any) -> None:
@@ -53,17 +74,17 @@ def lighten(model: Any) -> None:
     The layer's own hook moves what all of them are given. Some dozen more per layer would move nothing, take time, and
     stand in the way of a compiler.
     """
-    sent: Sent = {}
+    sent, first = Sent(), True
     for layer in getattr(model.get_decoder(), "layers", ()):
         devices = {parameter.device for parameter in layer.parameters()}
         hook = getattr(layer, HOOK, None)
-        if hook is None or len(devices) != 1 or next(iter(devices)).type == "meta":
+        if hook is None or len(devices) != 1:
             continue
         for child in layer.children():
             remove_hook_from_module(child, recurse=True)
-        if type(hook) is AlignDevicesHook and not hook.offload:
-            first = layer is model.get_decoder().layers[0]
-            add_hook_to_module(layer, Moved(next(iter(devices)), hook.skip_keys or (), sent, first=first))
+        if type(hook) is AlignDevicesHook:
+            add_hook_to_module(layer, Moved(devices.pop(), hook.skip_keys or (), sent, first=first))
+            first = False
 
 
 def forward_name(module: nn.Module) -> str:

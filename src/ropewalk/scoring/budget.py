@@ -44,9 +44,9 @@ def batch_rows(size: ModelSize, longest: int, free_bytes: int, gpus: int = 1) ->
 
 
 def in_flight(model: Any) -> int:
-    """Batches that are begun before the first of them is waited for: one on a GPU, one more for each that holds a part
-    of the model, none on a CPU, which would compute nothing meanwhile."""
-    return len(gpus_of(model))
+    """Batches that are begun before the first of them is waited for: one on a GPU of any make, one more for each that
+    holds a part of the model, none on a CPU, which would compute nothing meanwhile."""
+    return len(gpus_of(model)) or int(model.get_output_embeddings().weight.device.type != "cpu")
 
 
 def _cpu_tokens(size: ModelSize) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.errors import StoreError
-from ropewalk.execution.executor import Fleet
+from ropewalk.execution.executor import Fleet, require_spread
 from ropewalk.execution.identity import first_difference
 from ropewalk.execution.lock import locked
 from ropewalk.experiment.guards import require_empty, writing
@@ -58,6 +58,7 @@ def tune(
     """
     report = progress or (lambda what, done, total: None)
     known = asked.checked(experiment, request, loaded)
+    require_spread(fleet, known.spec)
     if not (out / IDENTITY).is_file():
         require_empty(out)
     else:
