@@ -52,6 +52,34 @@ def agree(printed: str, documented: str) -> bool:
     return abs(float(printed) - float(documented)) <= 0.1 + 0.002 * float(documented)
 
 
+@pytest.fixture
+def slurm(tmp_path):
+    """Runs examples/slurm.sh as Slurm would, in a directory with a blank in its name; gives what it would start."""
+    for name in ("ropewalk", "sbatch"):
+        (tmp_path / name).write_text(f'#!/bin/sh\nprintf "%s|" {name} "$@" >> said; echo >> said\n')
+        (tmp_path / name).chmod(0o755)
+
+    def started(*arguments: str, **variables: str) -> list[str]:
+        (tmp_path / "said").unlink(missing_ok=True)
+        known = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "OUT": "a b", "EXPERIMENT": "x.yaml"} | variables
+        subprocess.run(["bash", EXAMPLES / "slurm.sh", *arguments], cwd=tmp_path, env=known, check=True)
+        return [line.rstrip("|") for line in (tmp_path / "said").read_text().splitlines()]
+
+    return started
+
+
+def test_a_slurm_array_runs_a_shard_each_and_the_first_sends_for_the_merge(slurm):
+    array = {"SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_JOB_ID": "7"}
+    sent, begun = slurm(SLURM_ARRAY_TASK_ID="1", **array)
+    assert sent.startswith("sbatch|--dependency=afterok:7|--array=0|")
+    assert sent.endswith("slurm.sh|merge|3")
+    assert begun == "ropewalk|run|x.yaml|--out|a b/shard-1|--shard|1/3"
+    assert slurm(SLURM_ARRAY_TASK_ID="3", **array) == ["ropewalk|run|x.yaml|--out|a b/shard-3|--shard|3/3"]
+    assert slurm("merge", "2") == ["ropewalk|merge|a b/shard-1|a b/shard-2|--out|a b/run"]
+    alone = {"SLURM_ARRAY_TASK_COUNT": "1", "SLURM_ARRAY_TASK_ID": "3", "SHARDS": "8"}
+    assert slurm(**alone) == ["ropewalk|run|x.yaml|--out|a b/shard-3|--shard|3/8"]
+
+
 EXPERIMENTS = sorted(file for file in EXAMPLES.glob("*.yaml") if file.name != "ray_cluster.yaml")
 
 

@@ -99,6 +99,26 @@ def test_shards_of_a_suite_merge_into_the_suite(done, file, ropewalk, tmp_path):
     assert not (tmp_path / "half").exists() or not any((tmp_path / "half").iterdir())
 
 
+def test_a_model_that_cannot_be_loaded_leaves_the_others_as_they_are(asked, ropewalk, tmp_path):
+    """Its experiment is right and its weights are torn, which only shows when its turn comes."""
+    torn = shutil.copytree(asked["models"][0], tmp_path / "torn")
+    with (torn / "model.safetensors").open("r+b") as file:
+        file.truncate(2000)
+    first, other = asked["models"]
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(asked | {"models": [first, str(torn), other]}))
+    said = ropewalk("run", tmp_path / "suite.yaml", "--out", tmp_path / "suite")
+    assert said.code == 1
+    assert f"torn:\nmodel '{torn}' could not be loaded" in said.err
+    text = (tmp_path / "suite" / "suite.md").read_text()
+    assert "| configuration | first | other | over models |" in text
+    assert "- torn: " in text
+    assert ropewalk("resume", tmp_path / "suite").code == 1
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(asked | {"models": [str(torn)]}))
+    said = ropewalk("run", tmp_path / "suite.yaml", "--out", tmp_path / "alone")
+    assert said.code == 2
+    assert said.err.splitlines()[-1].startswith(f"ropewalk: model '{torn}' could not be loaded")
+
+
 class TestRefusals:
     def test_another_suite_in_the_directory(self, done, asked, refused, tmp_path):
         (tmp_path / "other.yaml").write_text(yaml.safe_dump(asked | {"seed": 4}))

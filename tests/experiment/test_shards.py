@@ -122,7 +122,10 @@ class TestRefusals:
         with store.transaction():
             store.set_meta("canary", known)
             store.set_meta("model", model | {"weights_sha256": "0" * 64})
-        self.refused(own, tmp_path, r"was made with weights_sha256 \w+, now it is 0+; choose another")
+        said = (
+            rf"{own[2]}: was measured with weights_sha256 0+, and {own[0]} with [1-9a-f]\w+; measure every shard with"
+        )
+        self.refused(own, tmp_path, said)
         store.close()
 
     @pytest.mark.parametrize("key", ["canary", "model", "identity"])
@@ -136,11 +139,23 @@ class TestRefusals:
         (tmp_path / "merged" / "mine").write_text("kept")
         with pytest.raises(StoreError, match="holds 'mine' and no run"):
             merge(shards, tmp_path / "merged")
+        with pytest.raises(StoreError, match=f"^{shards[0]}: holds a run; name an empty or a new directory"):
+            merge(shards, shards[0])
 
     @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", "1/99999"])
     def test_no_shard(self, text):
         with pytest.raises(ExperimentError, match=rf"--shard {text}: must be K/N with K from 1 to N"):
             Shard.parse(text)
+
+
+def test_status_of_a_shard_that_is_not_done_counts_what_it_has_to_do(shards, tmp_path):
+    (shard, *_) = copied(shards[:1], tmp_path)
+    before = status(shard)
+    with sqlite3.connect(shard / "run.sqlite") as db:
+        lost = db.execute("DELETE FROM answers WHERE rowid % 2").rowcount
+    db.close()
+    found = status(shard)
+    assert 0 < found.done == before.total - lost < found.total == before.total
 
 
 def test_status_counts_what_is_done_and_by_whom(finished, shards):
@@ -149,8 +164,8 @@ def test_status_counts_what_is_done_and_by_whom(finished, shards):
     (hand,) = whole.workers
     assert (hand.outcomes, hand.failures, hand.device) == (whole.total, 0, "cpu")
     part = status(shards[0])
-    assert part.total == whole.total
-    assert part.done == part.workers[0].outcomes < whole.total
+    assert part.done == part.total == part.workers[0].outcomes < whole.total
+    assert lines(part)[0].startswith(f"{part.total} of {part.total} passes and answers done, 0 failed")
     late = status(finished, now=datetime.fromisoformat(hand.last) + timedelta(seconds=90))
     assert lines(late)[0] == f"{whole.total} of {whole.total} passes and answers done, 0 failed; last outcome 90 s ago"
     slow = dataclasses.replace(hand, worker=2, per_s=0.5, failures=1)

@@ -13,7 +13,7 @@ import typer
 
 from ropewalk.cli.options import err, print_json, say_missing
 from ropewalk.cli.sweeping import sweep_and_say
-from ropewalk.errors import ExperimentError, StoreError, visible
+from ropewalk.errors import ExperimentError, ModelError, StoreError, visible
 
 if TYPE_CHECKING:
     from ropewalk.experiment.suite import Suite
@@ -84,18 +84,23 @@ def resume_suite(directory: Path, chosen: dict[str, Any]) -> None:
 
 def _go(suite: Suite, source: str, out: Path, exact: bool, chosen: dict[str, Any]) -> None:
     _say_absent(suite)
-    failed = False
+    failed, broken = False, list[ModelError]()
     for name, experiment in suite.experiments.items():
         err.print(f"{name}:", markup=False)
         try:
             sweep_and_say(experiment, source, out / name, exact, **chosen)
         except typer.Exit:  # some of its cells failed, which it has said
             failed = True
+        except ModelError as error:
+            broken.append(error)
+            err.print(visible(str(error)), markup=False)
+    if len(broken) == len(suite.experiments):
+        raise broken[0]
     if chosen.get("shard") is None:
         _write(out)
         for command, what in ((["report", str(out)], "every model's page and the joint one"),):
             err.print(f"next: {shlex.join(['ropewalk', *command])}  # {what}", markup=False)
-    if failed:
+    if failed or broken:
         raise typer.Exit(1)
 
 

@@ -69,18 +69,23 @@ def first_difference(found: Any, asked: Any, path: str = "") -> str:
     return f"{path.removeprefix('experiment.')} is {there} there and {here} here"
 
 
+def other(known: Mapping[str, Any], model: Mapping[str, Any]) -> str | None:
+    """In what a model is another one than the known: weights, dtype or kind of device; None where it is the same."""
+    for name in ("weights_sha256", "dtype", "device"):
+        same = kind_of(known[name]) == kind_of(model[name]) if name == "device" else known[name] == model[name]
+        if not same:
+            return name
+    return None
+
+
 def require_same(store: Store, known: Mapping[str, Any] | None, model: Mapping[str, Any], who: str = "") -> None:
     """Refuse weights, a dtype or a kind of device other than the run's.
 
     Raises:
         StoreError: naming the first difference.
     """
-    for name in ("weights_sha256", "dtype", "device"):
-        if known is None or known[name] == model[name]:
-            continue
-        if name != "device" or kind_of(known[name]) != kind_of(model[name]):
-            by = f" for {who}" if who and who != local.NAME else ""
-            raise StoreError(
-                f"{store.directory}: was made with {name} {known[name]}, now it is {model[name]}{by}; choose another "
-                "--out."
-            )
+    if known is not None and (name := other(known, model)) is not None:
+        by = f" for {who}" if who and who != local.NAME else ""
+        raise StoreError(
+            f"{store.directory}: was made with {name} {known[name]}, now it is {model[name]}{by}; choose another --out."
+        )

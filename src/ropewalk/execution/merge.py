@@ -12,7 +12,7 @@ from typing import Any
 
 from ropewalk.errors import StoreError
 from ropewalk.execution import canary
-from ropewalk.execution.identity import first_difference, require_same
+from ropewalk.execution.identity import first_difference, other
 from ropewalk.execution.shard import Shard
 from ropewalk.execution.writer import Writer
 from ropewalk.experiment.guards import require_empty, sound, writing
@@ -81,7 +81,11 @@ def _part(store: Store, first: Store, parts: Mapping[int, Path]) -> int:
             f"{store.directory}: is shard {identity['shard']}, and {parts.get(part, first.directory)} is "
             f"{known['shard'] if part not in parts else identity['shard']}; name every shard of one run, once."
         )
-    require_same(store, first.meta("model"), store.meta("model"))
+    if (name := other(first.meta("model"), store.meta("model"))) is not None:
+        raise StoreError(
+            f"{store.directory}: was measured with {name} {store.meta('model')[name]}, and {first.directory} with "
+            f"{first.meta('model')[name]}; measure every shard with the same model on one kind of device."
+        )
     off = canary.difference(first.meta("canary"), store.meta("canary"))
     if off > canary.TOLERANCE[first.meta("model")["dtype"]]:
         raise StoreError(

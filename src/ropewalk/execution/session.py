@@ -83,6 +83,7 @@ class Session:
             writer.add(number, facts.passes)
         self.deal(plan, raw, other)
         self.take(plan, writer, other)
+        self.say_share(plan, writer)
         total = sum(chunk.tokens for chunk in self.left(plan, todo.Index()))
         done = total - sum(chunk.tokens for chunk in self.left(plan, writer.index))
         while chunks := self.next(plan, writer):
@@ -126,6 +127,15 @@ class Session:
             left = chunks if other is None else todo.todo(plan, other.raw.index)
             chunks = deciding.only(left, plan, state)
         self.share = share(self.crew.ask("layout", chunks, self.shard.count), self.shard)
+
+    def say_share(self, plan: Plan, writer: Writer) -> None:
+        """Record how many passes and answers this shard will hold in the end, for who asks how far it is."""
+        if self.share is None or writer.raw.state is not None:
+            return
+        every, own = todo.todo(plan, writer.index), self.left(plan, writer.index)
+        others = sum(len(chunk.tasks) for chunk in every) - sum(len(chunk.tasks) for chunk in own)
+        with self.store.transaction():
+            self.store.set_meta("share", plan.passes - others)
 
     def take(self, plan: Plan, writer: Writer, other: Other | None) -> None:
         """Take over what another run has measured of what is left; of earlier rounds all, failures included."""

@@ -32,7 +32,8 @@ class Hand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Passes and answers done and in all, who did them, and the seconds left at the present pace."""
+    """Passes and answers done and in all (of a shard, of its part), who did them, and the seconds left at the present
+    pace."""
 
     done: int
     total: int
@@ -52,17 +53,19 @@ def status(directory: Path, now: datetime | None = None) -> Status:
     with contextlib.closing(store), sound(directory):
         raw = Raw.read(store)
         plan = raw.plan()
-        left = sum(len(chunk.tasks) for chunk in todo(plan, raw.index))
+        done = plan.passes - sum(len(chunk.tasks) for chunk in todo(plan, raw.index))
+        share = store.meta("share")  # of a shard
+        total = plan.passes if share is None else min(plan.passes, max(done, int(share)))
         rows = [*store.table("passes"), *store.table("answers")]
         hands = tuple(_hand(worker, rows) for worker in store.workers())
         last = max((hand.last for hand in hands if hand.last), default=None)
         present = [hand.per_s for hand in hands if hand.per_s and hand.last and _between(hand.last, last) < AWAY_S]
         return Status(
-            done=plan.passes - left,
-            total=plan.passes,
+            done=done,
+            total=total,
             failures=sum(hand.failures for hand in hands),
             workers=hands,
-            left_s=left / sum(present) if present else None,
+            left_s=(total - done) / sum(present) if present else None,
             silent_s=_between(last, (now or datetime.now(UTC)).isoformat()) if last else None,
         )
 

@@ -17,7 +17,7 @@ UNBORN = (LOCK, DATABASE + ".new", DATABASE + ".new-journal")
 
 
 def require_empty(directory: Path) -> None:
-    """Refuse a directory that holds something else; call only where there is no run in it.
+    """Refuse a directory that holds anything.
 
     Raises:
         StoreError: naming one of the files, or that it is a file itself.
@@ -25,7 +25,8 @@ def require_empty(directory: Path) -> None:
     if directory.is_dir():
         others = sorted(path.name for path in directory.iterdir() if path.name not in UNBORN)
         if others:
-            raise StoreError(f"{directory}: holds {others[0]!r} and no run; name an empty or a new directory.")
+            what = "a run" if DATABASE in others else f"{others[0]!r} and no run"
+            raise StoreError(f"{directory}: holds {what}; name an empty or a new directory.")
     elif directory.exists():
         raise StoreError(f"{directory}: is a file and no directory; name an empty or a new directory.")
 
