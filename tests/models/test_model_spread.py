@@ -21,7 +21,13 @@ from ropewalk.models.spread import HOOK, Moved, Sent, forward_name, lighten
 from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow, fast, score, split
 from ropewalk.scoring.budget import in_flight
+from ropewalk.scoring.decoding import PromptRow, generate_shared
 from ropewalk.scoring.kernels import layers_of
+from ropewalk.scoring.loop import AnswerRow
+from ropewalk.scoring.shared import score_shared
+from ropewalk.tuning import draws, loss, parameters
+from ropewalk.tuning.forward import opened
+from ropewalk.tuning.pairs import turning
 
 
 @pytest.fixture
@@ -53,6 +59,63 @@ def test_losses_are_those_of_the_whole_model(spread, loaded):
     after = {id(module): module.forward for module in spread.model.modules()}
     assert before.keys() == after.keys()
     assert all(before[key] == after[key] for key in before)
+
+
+@pytest.fixture
+def cut(spread) -> LoadedModel:
+    """The same, whose second layer is on another device as far as its hook can tell: what it is given is copied."""
+    getattr(layers_of(spread.model)[1], HOOK).device = torch.device("cpu", 0)
+    return spread
+
+
+def answers(loaded: LoadedModel) -> list[list[float]]:
+    """Losses of answers after a shared beginning, and what is said after it."""
+    schemes = [
+        Scheme(rotation=resolve(loaded.geometry, "yarn", make_params("yarn", {"factor": factor}), 96).rotation)
+        for factor in (2, 4)
+    ]
+    ids = np.random.default_rng(1).integers(2, 300, (2, 96)).astype(np.int32)
+    ids[1, :64] = ids[0, :64]
+    fed = [AnswerRow(ids=each, scheme=scheme, answer_tokens=4) for scheme in schemes for each in ids]
+    asked = [PromptRow(ids=each, scheme=scheme, new_tokens=4) for scheme in schemes for each in ids]
+    with fast(loaded.model, split(loaded.model), compiled=False) as parts:
+        assert parts.held
+        told = dict(one for batch in score_shared(loaded.model, parts, fed, 512) for one in batch)
+        said = dict(one for batch in generate_shared(loaded.model, parts, asked, 512, str) for one in batch)
+    return [[*told[place].nll, *told[place].predicted, *said[place]] for place in range(4)]
+
+
+def gradients(loaded: LoadedModel) -> list[Tensor]:
+    """Of a step of tuning, whose layers are computed again for the backward pass."""
+    model = loaded.model.requires_grad_(False)
+    draw = np.random.default_rng(2)
+    text, prompt = (draw.integers(2, 300, count).astype(np.int32) for count in (192, 96))
+    none = resolve(loaded.geometry, "none", make_params("none", {}), 192).rotation
+    parts, turns = split(model), turning(model)
+    with opened(model, parts, turns) as tunable:
+        shape = parameters.shape_of("rotation+head+pair", turns)
+        begins = parameters.start(loaded.geometry, none, shape, torch.device("cpu"))
+        drawn = draws.Draw(text=text, prompt=draws.Prompt(ids=prompt, answer_tokens=4))
+        loss.descend(tunable, begins, drawn, 128, none, loss.Weights())
+    return [tensor.grad for tensor in begins.named().values()]
+
+
+def test_a_cut_model_scores_answers_says_and_is_tuned_as_the_whole(cut, loaded):
+    copied, make = [], Moved._copy
+
+    def counted(self: Moved, given: Tensor) -> Tensor:
+        copied.append(given.device != self.device)
+        return make(self, given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Moved, "_copy", counted)
+        found = losses(cut, compiled=False), answers(cut), gradients(cut)
+    assert any(copied)
+    assert np.array_equal(found[0], losses(loaded, compiled=False))
+    assert found[1] == answers(loaded)
+    whole = gradients(loaded)
+    assert all(tensor.abs().max() > 0 for tensor in whole)
+    assert all(torch.equal(one, other) for one, other in zip(found[2], whole, strict=True))
 
 
 def test_hooks_stay_on_layers_alone(spread):

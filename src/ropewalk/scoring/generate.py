@@ -27,7 +27,7 @@ def generate(
     model: Any, ids: NDArray[np.int32], scheme: Rotation | Scheme, new_tokens: int, finished: Finished | None = None
 ) -> NDArray[np.int32]:
     """Continue `ids` int32 `[T]` by up to `new_tokens` greedy tokens under one static scheme; int32 `[<= new]`."""
-    device = model.get_output_embeddings().weight.device
+    device = model.get_input_embeddings().weight.device
     prompt = torch.from_numpy(ids.astype(np.int64))[None].to(device)
     require_known(model, ids)
 

@@ -13,6 +13,7 @@ from ropewalk.experiment.prepare import Prepared, Progress, prepare
 from ropewalk.experiment.schema import Experiment
 from ropewalk.methods.none import shipped
 from ropewalk.models import LoadedModel
+from ropewalk.models.placement import SPREADS
 from ropewalk.models.size import read_size, size_of_loaded
 from ropewalk.scoring import split
 from ropewalk.scoring.memory import weight_bytes
@@ -74,7 +75,8 @@ def plan(
     """
     known = asked.checked(experiment, request, loaded)
     size = read_size(known.spec, known.experiment.dtype) if loaded is None else size_of_loaded(loaded)
-    memory.require_size(size, request.length)
+    if known.spec.device_map not in SPREADS:
+        memory.require_size(size, request.length)
     report("loading the model", 0, 0)
     prepared = prepare(known)
     tuning = asked.tuning(prepared, request)
