@@ -195,5 +195,11 @@ class TestOverModels:
         assert pooled is not None
         assert pooled.value == pytest.approx(0.2, rel=1e-12)
 
+    def test_models_that_all_change_alike_hold_no_interval(self):
+        """Two that find every key with a method and without it say nothing certain of a third."""
+        column = Column(name="x", title="x", pooling="share", higher_is_better=True)
+        for change in (0.0, -1.0):
+            assert joint.over_models(column, [change, change]) == Interval(value=change, low=None, high=None, n=2)
+
     def test_one_model_says_nothing_of_others(self):
         assert joint.over_models(Column(name="x", title="x", pooling="bits"), [0.1]) is None

@@ -35,7 +35,8 @@ POOLED = "over models"
 LEAD = (
     "Changes are against the model as it is (none), paired on the same documents or prompts of each model; below each "
     "stands its 95 % interval. The last column has the models as units: the mean of their changes (of perplexities, of "
-    "their logarithms) with a t interval, which is wide for few models, and says what holds for models like these."
+    "their logarithms) with a t interval, which is wide for few models, and says what holds for models like these; "
+    "there is none where all change alike."
 )
 
 
@@ -106,7 +107,10 @@ def over_models(column: Column, changes: Iterable[float]) -> Interval | None:
     values = [math.log(each) if column.is_ratio and each > 0 else each for each in changes]
     if len(values) < 2 or not np.isfinite(values).all():
         return None
-    interval = paired_t(values, np.zeros(len(values))).interval
+    if len(set(values)) == 1:  # as of methods that find every key or none: models that do not scatter hold no interval
+        interval = Interval(value=values[0], low=None, high=None, n=len(values))
+    else:
+        interval = paired_t(values, np.zeros(len(values))).interval
     return interval.exp() if column.is_ratio else interval
 
 
