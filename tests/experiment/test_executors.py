@@ -439,6 +439,12 @@ class TestRefusals:
                 ended.set()
                 thread.join()
 
+    def test_a_model_path_that_does_not_exist_on_a_machine_of_the_cluster(self, base_experiment):
+        job = Job.of(ask(schema.parse(base_experiment, "test")), exact=False)
+        elsewhere = dataclasses.replace(job, experiment={**job.experiment, "model": "/no/such/model"})
+        with pytest.raises(ModelError, match=rf"^on {socket.gethostname()}: model '/no/such/model' is no directory"):
+            on_ray.Hand(elsewhere, None).call("opening")
+
     @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
     def test_no_ray(self, base_experiment, tmp_path):
         with pytest.raises(ModelError, match=r"Ray is not installed; pip install 'ropewalk\[ray\]'"):

@@ -42,10 +42,17 @@ class Hand:
         self._lease: Lease | None = None
 
     def call(self, method: str, *args: Any) -> Any:
-        """What a method of the lease returns; the first call begins it."""
-        if self._lease is None:
-            self._lease = self._stack.enter_context(self._job.leased())
-        return getattr(self._lease, method)(*args)
+        """What a method of the lease returns; the first call begins it.
+
+        Raises:
+            RopewalkError: what it refuses, with the machine on which it does.
+        """
+        try:
+            if self._lease is None:
+                self._lease = self._stack.enter_context(self._job.leased())
+            return getattr(self._lease, method)(*args)
+        except RopewalkError as error:
+            raise type(error)(f"on {socket.gethostname()}: {error}") from None
 
 
 class Actors:
