@@ -20,8 +20,21 @@ from rows_for_tests import (
 )
 
 from ropewalk.errors import ModelError
+from ropewalk.models import placement
 from ropewalk.scheme import Scheme
-from ropewalk.scoring import AnswerRow, Answers, Failure, NllRow, attention, fast, score, score_shared, split
+from ropewalk.scoring import (
+    AnswerRow,
+    Answers,
+    Failure,
+    NllRow,
+    attention,
+    fast,
+    loop,
+    score,
+    score_shared,
+    shared,
+    split,
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +65,36 @@ def test_rows_of_different_rotations_equal_single_rows(model, parts, kernels):
         assert np.abs(one - other).max() < FLOAT_NOISE
     turned = stock_nll(model, rows[1].ids, rows[0].scheme)
     assert np.abs(turned - expected[1]).max() > 1e-2  # the rotation does make a difference
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_losses_are_sent_off_before_the_next_batch_is_begun(model, shares, monkeypatch):
+    """As with two batches in flight: a copy that is asked for when losses are read comes behind all that was begun."""
+    told = []
+
+    def sent(tensor):
+        told.append("sent")
+        return Told(tensor, None)
+
+    class Told(placement.Landing):
+        def array(self):
+            told.append("read")
+            return super().array()
+
+    monkeypatch.setattr(loop, "download", sent)
+    for module in (loop, shared):
+        monkeypatch.setattr(module, "in_flight", lambda model: 2)
+    scheme, beginning = Scheme(rotation=rotation(model)), ids(64, 9)
+    rows = [NllRow(ids=ids(40, seed), scheme=scheme) for seed in range(4)]
+    prompts = [np.concatenate([beginning, ids(8, seed)]) for seed in range(4)]
+    asked = [AnswerRow(ids=prompt, scheme=scheme, answer_tokens=3) for prompt in prompts]
+    with fast(model, split(model), compiled=False) as parts:
+        parts = dataclasses.replace(parts, body=lambda *given, own=parts.body: told.append("begun") or own(*given))
+        found = score_shared(model, parts, asked, 64) if shares else score(model, parts, rows, 40)
+        assert len(list(found)) == 4
+    of_each = 2 if shares else 1
+    assert told[: 3 * (1 + of_each)] == ["begun", *["sent"] * of_each] * 3
+    assert told[3 * (1 + of_each)] == "read"
 
 
 @pytest.mark.parametrize("stem", ["Llama", "Mistral"])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from rows_for_tests import ids, losses, random_model, rotation
 
+from ropewalk.models.placement import download
 from ropewalk.scheme import Scheme
 from ropewalk.scoring import NllRow, fast, split
 from ropewalk.scoring.kernels import HOPPER
@@ -80,6 +81,16 @@ def test_the_fused_loss_is_that_of_chunks():
         found = quick.head.nll(hidden, targets)
         chunked = dataclasses.replace(quick.head, fused=None).nll(hidden, targets)
     assert (found - chunked).abs().max() < 2e-5
+
+
+def test_what_is_read_waits_for_nothing_that_was_begun_after_it():
+    """Else no batch is in flight while the one before is stored, and the halves of a cut model take turns."""
+    known = torch.arange(1000, device="cuda") * 2
+    sent, later = download(known), torch.cuda.Event()
+    torch.cuda._sleep(2_000_000_000)  # cycles, a second
+    later.record()
+    assert np.array_equal(sent.array(), np.arange(1000) * 2)
+    assert not later.query()
 
 
 def test_gradients_of_a_tuning_come_out_the_same_to_the_bit():

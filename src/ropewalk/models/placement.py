@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -75,3 +76,29 @@ def upload(array: NDArray[Any], device: torch.device | None) -> torch.Tensor:
     if device is not None and device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Landing:
+    """A tensor of any shape on its way from a device to main memory; `landed` has happened when it is there."""
+
+    tensor: torch.Tensor
+    landed: torch.cuda.Event | None
+
+    def array(self) -> NDArray[Any]:
+        """The same as an array, once it is there; nothing that was begun later is waited for."""
+        if self.landed is None:
+            return self.tensor.cpu().numpy()
+        self.landed.synchronize()
+        return self.tensor.numpy().copy()  # pinned memory is for the next ones
+
+
+def download(tensor: torch.Tensor) -> Landing:
+    """A tensor of any shape, sent off at once: a copy from a GPU that is asked for when it is read would wait for all
+    that was begun there since, the next batches with it."""
+    if not tensor.is_cuda:
+        return Landing(tensor, None)
+    landed = torch.cuda.Event()
+    sent = tensor.to("cpu", non_blocking=True)
+    landed.record(torch.cuda.current_stream(tensor.device))
+    return Landing(sent, landed)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ropewalk.errors import ModelError
 from ropewalk.models.patch import patched
-from ropewalk.models.placement import upload
+from ropewalk.models.placement import Landing, download, upload
 from ropewalk.scheme import Scheme
 from ropewalk.scoring.attention import attention_for
 from ropewalk.scoring.budget import in_flight
@@ -71,8 +71,8 @@ class Failure:
 Row = NllRow | AnswerRow
 Outcome = NDArray[np.float32] | Answers | Failure
 """Losses of a row, nats per token `[T - 1]`, what it answered, or why there is neither."""
-Pending = tuple[Tensor, Tensor | None] | Failure
-"""Losses `[N]` and (for answers) predictions `[N]` of a row, still on the device."""
+Pending = tuple[Landing, Landing | None] | Failure
+"""Losses `[N]` and (for answers) predictions `[N]` of a row, on their way from the device."""
 
 
 def score(model: Any, parts: Split, rows: Sequence[Row], batch_tokens: int) -> Iterator[list[tuple[int, Outcome]]]:
@@ -185,10 +185,16 @@ def _forward(model: Any, parts: Split, rows: Sequence[Row]) -> list[Pending]:
     pending: list[Pending] = []
     for row, hidden_TH, ids_T in zip(rows, hidden_BTH, asked_BT, strict=True):
         if isinstance(row, NllRow):
-            pending.append((parts.head.nll(hidden_TH[-row.tail : -1], ids_T[row.first :]), None))
+            pending.append(sent(parts.head.nll(hidden_TH[-row.tail : -1], ids_T[row.first :])))
         else:
-            pending += answers(parts, hidden_TH[None, -row.tail :], ids_T[-row.answer_tokens :])
+            found = answers(parts, hidden_TH[None, -row.tail :], ids_T[-row.answer_tokens :])
+            pending += [sent(*each) for each in found]
     return pending
+
+
+def sent(nll_N: Tensor, predicted_N: Tensor | None = None) -> Pending:
+    """What a row waits for."""
+    return download(nll_N.float()), None if predicted_N is None else download(predicted_N.to(torch.int32))
 
 
 def answers(parts: Split, hidden_BAH: Tensor, answer_A: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -207,10 +213,10 @@ def finish(pending: Pending) -> Outcome:
     """Wait for a row's tensors and check them: a loss that is not finite is a failure, never a number."""
     if isinstance(pending, Failure):
         return pending
-    nll_N, predicted = pending
-    nll = nll_N.float().cpu().numpy()
+    losses, predicted = pending
+    nll = losses.array()
     bad = np.flatnonzero(~np.isfinite(nll))
     if bad.size:
         reason = f"the loss at scored token {int(bad[0]) + 1} is {nll[bad[0]]}; try dtype float32 or bfloat16"
         return Failure(status="error", reason=reason)
-    return nll if predicted is None else Answers(nll=nll, predicted=predicted.to(torch.int32).cpu().numpy())
+    return nll if predicted is None else Answers(nll=nll, predicted=predicted.array())

@@ -31,6 +31,7 @@ from ropewalk.scoring.loop import (
     finish,
     require_known,
     score,
+    sent,
 )
 from ropewalk.scoring.modes import Held, continuing
 
@@ -247,7 +248,7 @@ def walked(
                 with continuing(held, start, row.answer_tokens + 1):
                     hidden_BSH = parts.body(ids.expand(len(schemes), -1), positions)
                 found = answers(parts, hidden_BSH[:, -row.answer_tokens - 1 :], asked[-row.answer_tokens :])
-                every = [(own[step.prompt], pending) for own, pending in zip(chunk, found, strict=True)]
+                every = [(own[step.prompt], sent(*each)) for own, each in zip(chunk, found, strict=True)]
                 if after:
                     after.keep([rows[index] for index, _ in every], held, [said for _, said in found], most)
                 yield [(index, pending) for index, pending in every if index in wanted]
