@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 import checkpoints
-from ropewalk.errors import ExperimentError
+from ropewalk.errors import ExperimentError, StoreError
+from ropewalk.execution import run as execution
 from ropewalk.experiment import presets, schema, suite
 from ropewalk.report import joint, write
 from ropewalk.stats.column import Column
@@ -84,6 +85,18 @@ def test_resume_verify_status_report_and_plan_take_a_suite(done, file, ropewalk,
     assert '<a href="first/report.html">first</a>' in (done / "suite.html").read_text()
 
 
+def test_a_run_that_only_its_writer_can_read_is_gone_on_with(done, ropewalk, monkeypatch):
+    """A commit cut short."""
+
+    def refused(run: Path) -> bool:
+        raise StoreError(f"{run}: its last commit was cut short")
+
+    monkeypatch.setattr(execution, "is_finished", refused)
+    said = ropewalk("resume", done)
+    assert said.code == 0, said.err
+    assert "cells in" in said.err
+
+
 def test_shards_of_a_suite_merge_into_the_suite(done, file, ropewalk, tmp_path):
     parts = [tmp_path / "one", tmp_path / "two"]
     for place, part in enumerate(parts, 1):
@@ -112,7 +125,9 @@ def test_a_model_that_cannot_be_loaded_leaves_the_others_as_they_are(asked, rope
     text = (tmp_path / "suite" / "suite.md").read_text()
     assert "| configuration | first | other | over models |" in text
     assert "- torn: " in text
-    assert ropewalk("resume", tmp_path / "suite").code == 1
+    said = ropewalk("resume", tmp_path / "suite")
+    assert said.code == 1
+    assert "other: every cell is measured, nothing is left to do" in said.err  # its model is not loaded for that
     (tmp_path / "suite.yaml").write_text(yaml.safe_dump(asked | {"models": [str(torn)]}))
     said = ropewalk("run", tmp_path / "suite.yaml", "--out", tmp_path / "alone")
     assert said.code == 2

@@ -63,7 +63,7 @@ def run_suite(suite: Suite, source: str, out: Path, exact: bool, chosen: dict[st
 
 
 def resume_suite(directory: Path, chosen: dict[str, Any]) -> None:
-    """Go on with every model's run, those that were not begun included."""
+    """Go on with every model's run that is not finished, those that were not begun included."""
     from ropewalk.execution.pace import Stopping
     from ropewalk.execution.shard import Shard
     from ropewalk.experiment import suite as suites
@@ -79,13 +79,34 @@ def resume_suite(directory: Path, chosen: dict[str, Any]) -> None:
     shard, until = suite.how.get("shard"), suite.how.get("until")
     chosen["shard"] = None if shard is None else Shard.parse(str(shard))
     chosen["until"] = None if until is None else Stopping(precision=until["precision"])
-    _go(suite, "", directory, bool(suite.how.get("exact")), chosen)
+    finished = frozenset() if until else frozenset(filter(lambda name: _finished(directory / name), suite.experiments))
+    _go(suite, "", directory, bool(suite.how.get("exact")), chosen, finished)
 
 
-def _go(suite: Suite, source: str, out: Path, exact: bool, chosen: dict[str, Any]) -> None:
+def _finished(run: Path) -> bool:
+    from ropewalk.execution.run import is_finished
+    from ropewalk.experiment.store import Store
+
+    try:
+        return Store.exists(run) and is_finished(run)
+    except StoreError:  # a commit that a kill cut short, which going on undoes, or what going on refuses
+        return False
+
+
+def _go(
+    suite: Suite,
+    source: str,
+    out: Path,
+    exact: bool,
+    chosen: dict[str, Any],
+    finished: frozenset[str] = frozenset(),
+) -> None:
     _say_absent(suite)
     failed, broken = False, list[ModelError]()
     for name, experiment in suite.experiments.items():
+        if name in finished:
+            err.print(f"{name}: every cell is measured, nothing is left to do", markup=False)
+            continue
         err.print(f"{name}:", markup=False)
         try:
             sweep_and_say(experiment, source, out / name, exact, **chosen)
