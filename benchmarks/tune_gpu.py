@@ -29,7 +29,7 @@ from ropewalk.models.geometry import geometry_of
 from ropewalk.models.size import size_of
 from ropewalk.scoring import split
 from ropewalk.scoring.memory import weight_bytes
-from ropewalk.tuning import descent, draws, loss, memory, named, parameters
+from ropewalk.tuning import draws, loss, memory, named, order, parameters
 from ropewalk.tuning.asked import Request
 from ropewalk.tuning.forward import opened
 from ropewalk.tuning.pairs import turning
@@ -154,7 +154,7 @@ def _cost(tunable: Any, geometry: Any, turns: Any, length: int, window: int) -> 
         torch.cuda.reset_peak_memory_stats()
     begun = time.monotonic()
     try:
-        with descent.repeatable():
+        with order.repeatable():
             loss.descend(tunable, begins, drawn, window, none, loss.Weights())  # ends with numbers, so it waits
     except torch.OutOfMemoryError as error:
         return found | {"seconds": None, "peak_bytes": None, "reason": str(error).split(". ")[0]}

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from tune_experiments import experiment
 
@@ -20,6 +21,7 @@ from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.files import write_whole
 from ropewalk.methods.tuned_file import read
 from ropewalk.tuning import descent, named
+from ropewalk.tuning import state as states
 from ropewalk.tuning.asked import Request, Way
 from ropewalk.tuning.bench import Bench, windows
 from ropewalk.tuning.lines import lines, promise
@@ -28,6 +30,7 @@ from ropewalk.tuning.result import Tuned, chosen
 from ropewalk.tuning.run import Found, tune
 from ropewalk.tuning.state import State
 
+MOMENTS = (".exp_avg", ".exp_avg_sq")
 REQUEST = Request(length=256, steps=3, repeats=2, seed=4, max_short_cost=1.0)
 
 
@@ -288,7 +291,32 @@ def test_too_few_documents_are_refused(asked: Any, tmp_path: Path) -> None:
         tune(few, Request(length=256, steps=1), tmp_path / "out")
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"seed": -1}, {"what": "all"}, {"budget_s": 0.0}])
+def test_a_result_that_may_come_out_otherwise_says_so(asked: Any, found: Found, out: Path, tmp_path: Path) -> None:
+    """In tune.json and tune.md; what a descent kept of it is not lost with the process that saw it."""
+    assert [each["unordered"] for each in found.result["seeds"]] == ["", ""]
+    assert "to the bit" not in "\n".join(lines(found.result))
+    shutil.copytree(out, again := tmp_path / "again")
+    size = len(found.scheme.rotation.inv_freq), found.scheme.gains
+    assert size[1] is not None
+    shapes = {"ln_lambda": (size[0],), "ln_attention_factor": (), "gains": size[1].log.shape}
+    like = {f"{name}{more}": torch.zeros(shape) for name, shape in shapes.items() for more in ("", *MOMENTS)}
+    kept = states.read(again, "seed-5.safetensors", like)
+    assert kept is not None
+    states.write(again, "seed-5.safetensors", dataclasses.replace(kept, unordered="put_ has no kernel"))
+    told = tune(asked, REQUEST, again).result
+    assert [each["unordered"] for each in told["seeds"]] == ["", "put_ has no kernel"]
+    assert json.loads((again / "tune.json").read_text())["seeds"][1]["unordered"] == "put_ has no kernel"
+    said = "- tuned seed 5 may not come out the same to the bit again: put\\_ has no kernel.\n"
+    assert said in (again / "tune.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"steps": 0}, {"steps": 4, "budget_s": 3.0}, {"seed": -1}, {"what": "all"}, {"budget_s": 0.0}),
+        *({"budget_s": math.inf}, *({"max_short_cost": each} for each in (math.nan, math.inf, -100.0))),
+    ],
+)
 def test_a_request_says_what_is_wrong(wrong: dict[str, Any]) -> None:
     with pytest.raises(ExperimentError, match=rf"tune: {next(iter(wrong))}="):
         Request(length=256, **wrong)

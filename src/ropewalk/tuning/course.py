@@ -29,6 +29,7 @@ from ropewalk.tuning.lines import lines
 from ropewalk.tuning.markdown import escaped
 from ropewalk.tuning.named import Candidate, best_of_each, first
 from ropewalk.tuning.objective import Outcome, score
+from ropewalk.tuning.order import say_before_products
 from ropewalk.tuning.result import TRUNCATE, TUNED, Tuned, chosen, result
 from ropewalk.tuning.scene import Scene
 from ropewalk.tuning.state import State
@@ -56,7 +57,7 @@ def begun(known: Asked, request: Request, out: Path, report: Progress) -> Course
     Raises:
         RopewalkError: a length that does not fit, weights that cannot be tuned, too few documents.
     """
-    descent.say_before_products()
+    say_before_products()
     prepared = prepare(known)
     memory.require(prepared.model.model, request.length)
     parts = split(prepared.model.model)

@@ -144,6 +144,8 @@ def seeds(found: Result) -> list[str]:
             f"{each['objective']:.4f} on the tuning set, A {each['attention_factor']:.4f}{gain}"
             f"{'; ' + each['stopped'] if each['stopped'] else ''}."
         )
+        if each["unordered"]:
+            said.append(f"{each['label']} may not come out the same to the bit again: {each['unordered']}.")
     return said if found["spread"] is None else [*said, _spread(found["spread"], len(found["seeds"]))]
 
 

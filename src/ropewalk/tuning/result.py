@@ -116,6 +116,7 @@ def _seed(found: Tuned, tuning: Tuning) -> dict[str, Any]:
         "of": found.state.steps,
         "wall_s": found.state.wall_s,
         "stopped": found.state.stopped,
+        "unordered": found.state.unordered,
         "attention_factor": scheme.far.attention_factor,
         "lambda": scheme.far.divisors(tuning.scene.prepared.asked.geometry),
         "largest_gain": None if gains is None else float(np.abs(gains.log).max()),
