@@ -187,7 +187,7 @@ def tune(
     length: int,
     out: str | Path,
     lengths: Sequence[int] = (),
-    methods: Mapping[str, Any] | Sequence[str] = ("yarn",),
+    methods: Methods = ("none",),
     documents: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
     steps: int | None = None,

@@ -332,9 +332,24 @@ def test_a_step_that_does_not_fit_is_a_sentence_and_the_steps_before_it_are_kept
 
     monkeypatch.setattr(descent, "descend", full)
     asked: dict[str, Any] = {"steps": 2, "budget_s": None, "told": lambda s, x: None}
-    with pytest.raises(
-        ModelError, match=r"^--length 256: a step .* the steps before it are kept, so free some"
-    ):
+    with pytest.raises(ModelError, match=r"^--length 256: a step .* the steps before it are kept, so free some"):
         descent.run(task, begin(model, tunable), **asked)
     assert descent.run(task, begin(model, tunable), **asked).done == 2
     assert len(taken) == 3
+
+
+def test_steps_of_another_torch_or_device_are_said(
+    task: descent.Task, model: Any, tunable: Tunable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may end in other bits; a descent that is over is what it was."""
+    asked: dict[str, Any] = {"steps": 2, "budget_s": None, "told": lambda s, x: None}
+    own = descent.run(task, begin(model, tunable), pause_s=0.0, **asked)
+    assert (own.done, own.unordered) == (1, "")
+    assert own.made_by.startswith("ropewalk ")
+    assert f"torch {torch.__version__}" in own.made_by
+    monkeypatch.setattr(descent, "made_by", lambda device: "torch 9 and a GPU")
+    said = f"some of its steps were taken by {own.made_by}, and others by torch 9 and a GPU"
+    assert descent.run(task, begin(model, tunable), **asked).unordered == said
+    monkeypatch.undo()
+    ended = descent.run(task, begin(model, tunable), **asked)
+    assert (ended.done, ended.unordered, ended.made_by) == (2, said, "torch 9 and a GPU")

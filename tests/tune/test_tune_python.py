@@ -17,13 +17,13 @@ def test_what_it_is_not_told_is_what_the_recipe_says(asked: Any, tmp_path: Path)
         length=256,
         lengths=[176],
         documents={"files": [str(Path(asked.model).parent / "*.txt")], "count": 6},
-        methods=["yarn"],
         dtype="float32",
         steps=1,
         out=tmp_path,
         progress=lambda what, done, total: told.append(what),
     )
     assert found.result["goal"]["retrieval"] == found.result["weights"]["retrieval"] > 0
+    assert {"linear", "yarn", "llama3", "longrope"} <= set(found.result["named"])
     assert set(found.result["judge"]["retrieval"]) == {"filler", "essay"}
     assert any(what.startswith("seed 0: loss") for what in told)
     assert found.file.is_file()

@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ from ropewalk.tuning import state as states
 from ropewalk.tuning.asked import Request, Way
 from ropewalk.tuning.bench import Bench, windows
 from ropewalk.tuning.lines import lines, promise
-from ropewalk.tuning.objective import Score
-from ropewalk.tuning.result import Tuned, chosen
+from ropewalk.tuning.objective import Goal, Score
+from ropewalk.tuning.result import Tuned, chosen, short_cost
 from ropewalk.tuning.run import Found, tune
 from ropewalk.tuning.state import State
 
@@ -232,12 +233,29 @@ def test_a_loss_that_is_no_number_is_said_with_what_was_kept(
         tune(asked, REQUEST, tmp_path)
 
 
+FREE = {"192": {"value": 1.02, "low": 1.01, "high": 1.03, "n": 3, "p": 0.1}}
+
+
 def test_the_promise_is_kept_broken_or_not_judged() -> None:
-    paid = {"192": {"value": 1.02, "low": 1.01, "high": 1.03, "n": 3, "p": 0.1}}
-    for bound, kept, said in ((0.05, True, "5 % is kept"), (0.01, False, "1 % is broken"), (0.05, None, "not judged")):
-        cost = {"bound": bound, "kept": kept, "perplexity": {} if kept is None else paid}
-        assert said in promise({"short_cost": cost})
-    free = promise({"short_cost": {"bound": None, "kept": None, "perplexity": paid}})
+    """And whether intervals of the judge's documents show it."""
+    tuning: Any = SimpleNamespace(scene=SimpleNamespace(window=200, goal=Goal(retrieval=0.0, max_short_cost=None)))
+    paid: dict[str, Any] = {"192": {"value": 1.02, "low": 1.01, "high": 1.03, "n": 3, "p": 0.1}}
+    judged: Any = SimpleNamespace(against=lambda label: {"perplexity": paid | {"256": paid["192"] | {"value": 9.0}}})
+
+    def said(bound: float | None) -> str:
+        tuning.scene.goal = Goal(retrieval=0.0, max_short_cost=bound)
+        return promise({"short_cost": short_cost(tuning, judged)})
+
+    assert said(0.05).endswith("at 192; max_short_cost 5 % is kept (established).")
+    assert said(0.025).endswith("max_short_cost 2.5 % is kept (not established).")
+    assert said(0.015).endswith("max_short_cost 1.5 % is broken (not established).")
+    assert said(0.005).endswith("max_short_cost 0.5 % is broken (established).")
+    paid["192"] |= {"low": None, "high": None}
+    assert said(0.05).endswith("kept (not established).")
+    assert said(0.005).endswith("broken (not established).")
+    tuning.scene.window = 100
+    assert said(0.05).endswith("not judged: give a length inside the window.")
+    free = promise({"short_cost": {"bound": None, "kept": None, "established": None, "perplexity": FREE}})
     assert free == "inside the window, against the unscaled model: +2.0 % [+1.0 %, +3.0 %] at 192."
 
 

@@ -18,7 +18,7 @@ from ropewalk.tuning.draws import Material, draw
 from ropewalk.tuning.forward import Tunable
 from ropewalk.tuning.loss import Loss, Weights, descend
 from ropewalk.tuning.memory import fitting
-from ropewalk.tuning.order import Order, repeatable
+from ropewalk.tuning.order import Order, made_by, repeatable
 from ropewalk.tuning.parameters import Parameters, rates
 from ropewalk.tuning.state import State
 
@@ -72,12 +72,12 @@ def run(
     After `pause_s` seconds no more are taken for now: called again, they go on. A loss that is no number ends the
     descent: what was good before it is kept, and `stopped` says so.
     """
-    begun = time.monotonic()
-    state = states.read(task.out, task.name, fresh := _fresh(parameters))
+    begun, fresh, maker = time.monotonic(), _fresh(parameters), made_by(parameters.ln_lambda.device)
+    state = _gone_on(states.read(task.out, task.name, fresh), maker)
     with repeatable("" if state is None else state.unordered) as order:
         if state is None:
             count = steps if steps is not None else _affordable(task, parameters, budget_s or 0.0, order)
-            state = State(steps=count, tensors=fresh)
+            state = State(steps=count, tensors=fresh, made_by=maker)
             states.write(task.out, task.name, state)
         _load(parameters, state)
         while not state.over:
@@ -87,6 +87,14 @@ def run(
             if time.monotonic() - begun > pause_s:
                 break
         return state
+
+
+def _gone_on(state: State | None, maker: str) -> State | None:
+    """A state whose next steps somebody takes: the same to the bit only if who took the others did."""
+    if state is None or state.over or state.made_by == maker:
+        return state
+    why = f"some of its steps were taken by {state.made_by}, and others by {maker}"
+    return replace(state, made_by=maker, unordered=state.unordered or why)
 
 
 def _affordable(task: Task, parameters: Parameters, budget_s: float, order: Order) -> int:

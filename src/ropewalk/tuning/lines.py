@@ -131,6 +131,8 @@ def promise(found: Result) -> str:
     if cost["bound"] is None:
         return f"inside the window, against the unscaled model: {paid}."
     told = {None: "not judged: give a length inside the window", True: "kept", False: "broken"}[cost["kept"]]
+    if cost["established"] is not None:
+        told += " (established)" if cost["established"] else " (not established)"
     return f"inside the window, against the unscaled model: {paid}; max_short_cost {100 * cost['bound']:g} % is {told}."
 
 

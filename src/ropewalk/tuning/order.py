@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+import transformers
+
+from ropewalk import __version__
 
 UNORDERED = " does not have a deterministic implementation"
 """What torch says behind the name of such a kernel."""
@@ -43,6 +46,13 @@ class Order:
         torch.use_deterministic_algorithms(True, warn_only=True)
         clear()
         return make()
+
+
+def made_by(device: torch.device) -> str:
+    """What the last bits of a step depend on beside what is asked, in words."""
+    cpu = f"{torch.get_num_threads()} threads of a CPU with {torch.backends.cpu.get_cpu_capability()}"
+    place = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+    return f"ropewalk {__version__}, torch {torch.__version__}, transformers {transformers.__version__} and {place}"
 
 
 def say_before_products() -> None:

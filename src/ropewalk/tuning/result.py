@@ -99,7 +99,7 @@ def result(
                 if verdict.column is not None
             },
         },
-        "short_cost": _short_cost(tuning, judged),
+        "short_cost": short_cost(tuning, judged),
         "optimism": _optimism(winner, {each.label: each for each in best.values()}[other], judged, other),
     }
 
@@ -117,6 +117,7 @@ def _seed(found: Tuned, tuning: Tuning) -> dict[str, Any]:
         "wall_s": found.state.wall_s,
         "stopped": found.state.stopped,
         "unordered": found.state.unordered,
+        "made_by": found.state.made_by,
         "attention_factor": scheme.far.attention_factor,
         "lambda": scheme.far.divisors(tuning.scene.prepared.asked.geometry),
         "largest_gain": None if gains is None else float(np.abs(gains.log).max()),
@@ -138,13 +139,22 @@ def _retrieval(judged: Verdict, named: Sequence[str]) -> dict[str, Any]:
     return {"rows": {label: judged.row(label)[name] for label in judged.labels}, "against_most": against}
 
 
-def _short_cost(tuning: Tuning, judged: Verdict) -> dict[str, Any]:
-    """What the window pays on the judge's documents, by length, and whether the promise about it is kept."""
+def short_cost(tuning: Tuning, judged: Verdict) -> dict[str, Any]:
+    """What the window pays on the judge's documents, by length, whether the promise about it is kept, and whether that
+    is established: by the whole of every interval, or of the one that breaks it."""
     bound = tuning.scene.goal.max_short_cost
     ratios = judged.against(NONE)["perplexity"]
     paid = {n: ratio for n, ratio in ratios.items() if int(n) <= tuning.scene.window}
-    kept = None if bound is None or not paid else all(each["value"] <= 1 + bound for each in paid.values())
-    return {"bound": bound, "kept": kept, "perplexity": paid}
+    if bound is None or not paid:
+        return {"bound": bound, "kept": None, "established": None, "perplexity": paid}
+    kept = all(each["value"] <= 1 + bound for each in paid.values())
+    ends = [each["high" if kept else "low"] for each in paid.values()]
+    sure = all(end is not None and end <= 1 + bound for end in ends) if kept else _any_above(ends, 1 + bound)
+    return {"bound": bound, "kept": kept, "established": sure, "perplexity": paid}
+
+
+def _any_above(ends: Sequence[float | None], bound: float) -> bool:
+    return any(end is not None and end > bound for end in ends)
 
 
 def _optimism(winner: Tuned, other: Candidate, judged: Verdict, label: str) -> dict[str, float]:

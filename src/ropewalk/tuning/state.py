@@ -29,6 +29,7 @@ class _Facts(BaseModel):
     wall_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     stopped: str
     unordered: str = "it was begun by a version of ropewalk that kept no record of it"
+    made_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,6 +43,7 @@ class State:
         wall_s: spent on them, in all sessions.
         stopped: why no more steps are taken; "" while they are.
         unordered: why the same steps may end in other bits; "" while nothing is known that makes them.
+        made_by: what took the last of them: packages and device; "" where that is not known.
     """
 
     steps: int
@@ -50,6 +52,7 @@ class State:
     wall_s: float = 0.0
     stopped: str = ""
     unordered: str = ""
+    made_by: str = ""
 
     @property
     def done(self) -> int:
