@@ -20,7 +20,10 @@ from tune_experiments import experiment
 
 from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.files import write_whole
+from ropewalk.methods import make_params, resolve
 from ropewalk.methods.tuned_file import read
+from ropewalk.model_spec import ModelSpec
+from ropewalk.models import read_geometry
 from ropewalk.tuning import descent, named
 from ropewalk.tuning import state as states
 from ropewalk.tuning.asked import Request, Way
@@ -328,10 +331,23 @@ def test_a_result_that_may_come_out_otherwise_says_so(asked: Any, found: Found, 
     assert said in (again / "tune.md").read_text()
 
 
+def test_a_named_method_that_could_not_be_measured_is_said(asked: Any, found: Found, out: Path, tmp_path: Path) -> None:
+    assert found.result["left_out"] == {}
+    shutil.copytree(out, again := tmp_path / "again")
+    geometry = read_geometry(ModelSpec(id=asked.model))
+    scheme = resolve(geometry, "abf", make_params("abf", {"rope_theta": 1e4 * (256 / 192) ** 2}), 256).scheme
+    named.keep(again, {scheme.fingerprint: "a single row of 256 tokens did not fit in memory"})
+    (label,) = (left := tune(asked, REQUEST, again).result["left_out"])
+    assert label.startswith("abf rope_theta=1777")
+    assert left[label] == "a single row of 256 tokens did not fit in memory"
+    assert f"is not judged: {left[label]}." in (again / "tune.md").read_text()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         *({"steps": 0}, {"steps": 4, "budget_s": 3.0}, {"seed": -1}, {"what": "all"}, {"budget_s": 0.0}),
+        {"repeats": 10**8},
         *({"budget_s": math.inf}, *({"max_short_cost": each} for each in (math.nan, math.inf, -100.0))),
     ],
 )

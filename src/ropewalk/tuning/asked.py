@@ -22,6 +22,7 @@ from ropewalk.tuning.parameters import WHATS
 from ropewalk.tuning.scene import Scene
 
 BUDGET_S = 120.0
+MOST_REPEATS = 1000
 REACH = 16
 """Of a tuning document, this many times the length is read: steps see stretches of it."""
 
@@ -74,6 +75,8 @@ class Request:
         for name, value in (*given, *(("near", each) for each in self.near)):
             if value is not None and not 0 < value < math.inf:
                 raise ExperimentError(f"tune: {name}={value} must be a number above 0; leave it out for the default.")
+        if self.repeats > MOST_REPEATS:
+            raise ExperimentError(f"tune: repeats={self.repeats} must be at most {MOST_REPEATS}; give fewer seeds.")
         if self.steps is not None and self.budget_s is not None:
             raise ExperimentError(f"tune: steps={self.steps} and budget_s={self.budget_s:g}: give one of them.")
         if self.max_short_cost is not None and not -100 < self.max_short_cost < math.inf:

@@ -76,8 +76,14 @@ def facts(found: Result) -> list[str]:
         promise(found),
         optimism(found),
         *seeds(found),
+        *(f"{label} has no losses on the tuning set and is not judged: {why}." for label, why in left_out(found)),
         sides(found),
     ]
+
+
+def left_out(found: Result) -> list[tuple[str, str]]:
+    """Configurations that were not judged, and why."""
+    return [(label, why.rstrip(".")) for label, why in found["left_out"].items()]
 
 
 def comparisons(found: Result) -> list[str]:
