@@ -194,6 +194,7 @@ def test_a_tuning_is_held_against_whole_schemes_of_its_file(
     of_branches = next(label for label in rows if label.startswith("rerope"))
     assert set(rows) == {"tuned", "truncate", "none", "linear factor=2", of_gains, of_branches}
     assert found.result["start"] == "linear factor=2"
+    assert "no metric of the file gives prompts" in (tmp_path / "tune.md").read_text()
     judged = {path.stem.partition("-")[0] for path in (tmp_path / "judged").glob("*.safetensors")}
     assert scheme[0].fingerprint in judged
     model = load(ModelSpec(id=asked.model), dtype="float32").model

@@ -118,6 +118,8 @@ def optimism(found: Result) -> str:
 def retrieval(found: Result) -> list[str]:
     """What was found of each kind of prompts, against the named method that found most at each length."""
     said, counted = list[str](), found["judge"]["counted"]
+    if counted is None:
+        return ["nothing kept or judged what is found in the context: no metric of the file gives prompts."]
     for prompts, each in found["judge"]["retrieval"].items():
         parts = [
             f"{points(own['value'])} at {n} (p {probability(own['p'])}, {own['label']})"

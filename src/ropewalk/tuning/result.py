@@ -147,14 +147,12 @@ def short_cost(tuning: Tuning, judged: Verdict) -> dict[str, Any]:
     paid = {n: ratio for n, ratio in ratios.items() if int(n) <= tuning.scene.window}
     if bound is None or not paid:
         return {"bound": bound, "kept": None, "established": None, "perplexity": paid}
-    kept = all(each["value"] <= 1 + bound for each in paid.values())
-    ends = [each["high" if kept else "low"] for each in paid.values()]
-    sure = all(end is not None and end <= 1 + bound for end in ends) if kept else _any_above(ends, 1 + bound)
+    limit = 1 + bound
+    if kept := all(each["value"] <= limit for each in paid.values()):
+        sure = all(each["high"] is not None and each["high"] <= limit for each in paid.values())
+    else:
+        sure = any(each["low"] is not None and each["low"] > limit for each in paid.values())
     return {"bound": bound, "kept": kept, "established": sure, "perplexity": paid}
-
-
-def _any_above(ends: Sequence[float | None], bound: float) -> bool:
-    return any(end is not None and end > bound for end in ends)
 
 
 def _optimism(winner: Tuned, other: Candidate, judged: Verdict, label: str) -> dict[str, float]:
