@@ -29,7 +29,7 @@ from ropewalk.models.geometry import geometry_of
 from ropewalk.models.size import size_of
 from ropewalk.scoring import split
 from ropewalk.scoring.memory import weight_bytes
-from ropewalk.tuning import descent, draws, loss, memory, named, parameters
+from ropewalk.tuning import draws, loss, memory, named, order, parameters
 from ropewalk.tuning.asked import Request
 from ropewalk.tuning.forward import opened
 from ropewalk.tuning.pairs import turning
@@ -38,12 +38,16 @@ from ropewalk.tuning.run import tune
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is made
 
 ABLATIONS: dict[str, dict[str, Any]] = {
+    "rotation-alone": {"what": "rotation"},
     "rotation": {"what": "rotation"},
     "head": {"what": "rotation+head"},
     "layer-and-pair": {"what": "rotation+pair"},
     "no-passkey": {"what": "rotation+head+pair", "weights": loss.Weights(retrieval=0.0)},
     "no-short": {"what": "rotation+head+pair", "weights": loss.Weights(short=0.0)},
 }
+STILL = {"rotation-alone": "ln_attention_factor"}
+"""What an ablation leaves where it begins."""
+RATES = parameters.RATES
 SHAPES = {
     "1B": {
         "hidden_size": 2048,
@@ -154,7 +158,7 @@ def _cost(tunable: Any, geometry: Any, turns: Any, length: int, window: int) -> 
         torch.cuda.reset_peak_memory_stats()
     begun = time.monotonic()
     try:
-        with descent.repeatable():
+        with order.repeatable():
             loss.descend(tunable, begins, drawn, window, none, loss.Weights())  # ends with numbers, so it waits
     except torch.OutOfMemoryError as error:
         return found | {"seconds": None, "peak_bytes": None, "reason": str(error).split(". ")[0]}
@@ -200,6 +204,7 @@ def main() -> None:
         if {"ablations", f"ablation-{name}"} & set(only):
             asked = experiment(model, _judged(window, 4 * window), trials, documents)
             request = Request(length=4 * window, seed=given.seed, **budget, **changed)
+            parameters.RATES = RATES | ({STILL[name]: 0.0} if name in STILL else {})
             tuned(given.work, given.results, f"ablation-{name}", str(4 * WINDOW), asked, request)
     if "costs" in only:
         given.results.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from ropewalk.execution.loggers import logger
 from ropewalk.experiment import schema
 from ropewalk.experiment.prepare import Progress, ask
 from ropewalk.methods import inlined, make_params, resolve
+from ropewalk.metrics import METRICS
 from ropewalk.models import LoadedModel, ModelSpec
 from ropewalk.models.in_memory import borrowed
 from ropewalk.notebook import Run
@@ -186,7 +187,7 @@ def tune(
     length: int,
     out: str | Path,
     lengths: Sequence[int] = (),
-    methods: Mapping[str, Any] | Sequence[str] = ("yarn",),
+    methods: Methods = ("none",),
     documents: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
     steps: int | None = None,
@@ -198,10 +199,13 @@ def tune(
     dtype: str = "auto",
     window: int | None = None,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Tuned:
     """Find a rotation and gains of the query by gradient descent, judged on documents that it never saw.
 
-    Args are those of `ropewalk tune`; `lengths` are judged beside `length`, `methods` beside the usual ones.
+    Args are those of `ropewalk tune`; `lengths` are judged beside `length`, `methods` beside the usual ones. `metrics`
+    left out are perplexity and what gives prompts: without any nothing keeps what a model finds in its context.
+    `progress` is called with what is done, steps done, steps in all; without it as in `sweep`.
 
     Raises:
         RopewalkError: one sentence naming the argument, its value and the remedy.
@@ -210,6 +214,9 @@ def tune(
     from ropewalk.tuning.run import tune as find
 
     judged = sorted({*lengths, length})
+    if metrics is None:
+        names = ("perplexity", *(name for name, metric in METRICS.items() if metric.probes is not None))
+        metrics = {name: dict[str, Any]() for name in names}
     experiment, loaded = _experiment("tune", model, methods, judged, documents, metrics, dtype, window, seed)
     asked = Request(
         length=length,
@@ -221,7 +228,8 @@ def tune(
         near=tuple(near),
         max_short_cost=max_short_cost,
     )
-    return find(experiment, asked, Path(out), loaded=loaded)
+    with watched(progress) as report:
+        return find(experiment, asked, Path(out), loaded=loaded, progress=report)
 
 
 def _experiment(

@@ -48,8 +48,10 @@ def progress(err: Console, unit: str = "tokens") -> Iterator[Report]:
             nonlocal last
             bar.update(task, description=what, completed=done, total=total or None)
             tenth = 10 * done // total if total else -1
-            if not err.is_terminal and tenth > last:
-                last = tenth
+            if err.is_terminal or tenth == last:
+                return
+            last = tenth  # a smaller one is that of what comes next
+            if tenth >= 0:
                 err.print(f"{what}: {done} of {total} {unit}", markup=False)
 
         yield report

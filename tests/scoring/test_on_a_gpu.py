@@ -96,7 +96,7 @@ def test_what_is_read_waits_for_nothing_that_was_begun_after_it():
 def test_gradients_of_a_tuning_come_out_the_same_to_the_bit():
     """In two models one after the other: attention's gradients are summed over 4096 keys, in one order."""
     from ropewalk.models.geometry import geometry_of
-    from ropewalk.tuning import descent, draws, loss, parameters
+    from ropewalk.tuning import draws, loss, order, parameters
     from ropewalk.tuning.forward import opened
     from ropewalk.tuning.pairs import turning
 
@@ -105,7 +105,7 @@ def test_gradients_of_a_tuning_come_out_the_same_to_the_bit():
     for _ in range(3):
         model = on_the_gpu("Llama").requires_grad_(False)
         parts, turns, none = split(model), turning(model), rotation(model)
-        with opened(model, parts, turns) as tunable, descent.repeatable():
+        with opened(model, parts, turns) as tunable, order.repeatable():
             shape = parameters.shape_of("rotation+head+pair", turns)
             begins = parameters.start(geometry_of(model.config), none, shape, torch.device("cuda"))
             loss.descend(tunable, begins, drawn, 1024, none, loss.Weights())

@@ -14,6 +14,7 @@ import torch
 from accelerate import dispatch_model
 
 import checkpoints
+from ropewalk.errors import ModelError
 from ropewalk.experiment.prepare import encoder
 from ropewalk.methods import make_params, resolve
 from ropewalk.metrics.passkey import METRIC, keys
@@ -288,7 +289,7 @@ def test_documents_come_once_before_any_comes_again(material: draws.Material) ->
     assert [sorted(seen[i : i + 3]) for i in (0, 3, 6)] == [[0, 1, 2]] * 3
 
 
-def test_what_sums_in_any_order_is_said_and_goes_on(
+def test_what_sums_in_any_order_is_said_kept_and_goes_on(
     task: descent.Task, model: Any, tunable: Tunable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A kernel that torch refuses where sums are to be repeatable; its gradients are kept out of the second try."""
@@ -300,17 +301,55 @@ def test_what_sums_in_any_order_is_said_and_goes_on(
         torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))  # what else has no such kernel on a CPU
         return found
 
-    monkeypatch.setattr(descent, "descend", own)
-    expected = begin(model, tunable)
-    with descent.repeatable():
-        task.gradient(expected, 0)
-        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    def ended(name: str, steps: int, pause_s: float = math.inf) -> tuple[parameters.Parameters, state.State]:
+        at = begin(model, tunable)
+        own_task = dataclasses.replace(task, name=name)
+        return at, descent.run(own_task, at, steps=steps, budget_s=None, told=lambda s, x: None, pause_s=pause_s)
+
+    expected, plain = ended("ordered", 2)
+    assert plain.unordered == ""
     monkeypatch.setattr(descent, "descend", unordered)
-    found = begin(model, tunable)
-    with descent.repeatable():
-        task.gradient(found, 0)
-        task.gradient(begin(model, tunable), 0)
-    assert strict == [True, False, False]
-    assert "put_ has no kernel that sums in one order" in caplog.text
-    assert all(torch.equal(tensor.grad, found.named()[name].grad) for name, tensor in expected.named().items())
+    assert ended("other", 2, pause_s=0.0)[1].unordered == "put_ has no kernel that sums in one order"
+    found, end = ended("other", 2)
+    assert strict == [True, False, False]  # nor does it try again what it has tried
+    assert caplog.text.count("put_ has no kernel that sums in one order") == 1
+    assert all(torch.equal(tensor, found.named()[name]) for name, tensor in expected.named().items())
     assert not torch.are_deterministic_algorithms_enabled()
+    monkeypatch.setattr(descent, "descend", own)
+    assert ended("other", 2)[1].unordered == end.unordered == "put_ has no kernel that sums in one order"
+
+
+def test_a_step_that_does_not_fit_is_a_sentence_and_the_steps_before_it_are_kept(
+    task: descent.Task, model: Any, tunable: Tunable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, taken = loss.descend, list[int]()
+
+    def full(*args: Any) -> loss.Loss:
+        taken.append(0)
+        if len(taken) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return own(*args)
+
+    monkeypatch.setattr(descent, "descend", full)
+    asked: dict[str, Any] = {"steps": 2, "budget_s": None, "told": lambda s, x: None}
+    with pytest.raises(ModelError, match=r"^--length 256: a step .* the steps before it are kept, so free some"):
+        descent.run(task, begin(model, tunable), **asked)
+    assert descent.run(task, begin(model, tunable), **asked).done == 2
+    assert len(taken) == 3
+
+
+def test_steps_of_another_torch_or_device_are_said(
+    task: descent.Task, model: Any, tunable: Tunable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may end in other bits; a descent that is over is what it was."""
+    asked: dict[str, Any] = {"steps": 2, "budget_s": None, "told": lambda s, x: None}
+    own = descent.run(task, begin(model, tunable), pause_s=0.0, **asked)
+    assert (own.done, own.unordered) == (1, "")
+    assert own.made_by.startswith("ropewalk ")
+    assert f"torch {torch.__version__}" in own.made_by
+    monkeypatch.setattr(descent, "made_by", lambda device: "torch 9 and a GPU")
+    said = f"some of its steps were taken by {own.made_by}, and others by torch 9 and a GPU"
+    assert descent.run(task, begin(model, tunable), **asked).unordered == said
+    monkeypatch.undo()
+    ended = descent.run(task, begin(model, tunable), **asked)
+    assert (ended.done, ended.unordered, ended.made_by) == (2, said, "torch 9 and a GPU")

@@ -30,6 +30,7 @@ STATES: tuple[tuple[dict[str, Any], str], ...] = (
     ({}, json.dumps(FACTS | {"steps": 0})),
     ({}, json.dumps(FACTS | {"wall_s": None})),
     ({}, json.dumps(FACTS | {"stopped": [1]})),
+    ({}, json.dumps(FACTS | {"unordered": None})),
     ({"losses": torch.zeros(3)}, json.dumps(FACTS)),
     ({"losses": torch.zeros(4, 3, dtype=torch.float64)}, json.dumps(FACTS)),
     ({"losses": torch.zeros(1, 3, dtype=torch.int64)}, json.dumps(FACTS)),
@@ -50,11 +51,19 @@ def test_a_state_of_another_kind(tensors: Any, facts: str, tmp_path: Path) -> No
 
 def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert state.read(tmp_path, "s", LIKE) is None
-    state.write(tmp_path, "s", state.State(steps=3, tensors=LIKE, losses=np.ones((2, 3)), wall_s=2.5))
+    state.write(tmp_path, "s", state.State(steps=3, tensors=LIKE, losses=np.ones((2, 3)), wall_s=2.5, unordered="so"))
     found = state.read(tmp_path, "s", LIKE)
     assert found is not None
-    assert (found.steps, found.done, found.wall_s, found.stopped) == (3, 2, 2.5, "")
+    assert (found.steps, found.done, found.wall_s, found.stopped, found.unordered) == (3, 2, 2.5, "", "so")
     assert found.tensors.keys() == LIKE.keys()
+
+
+def test_of_a_state_of_earlier_it_is_not_known_how_it_was_summed(tmp_path: Path) -> None:
+    tensors = LIKE | {"losses": torch.zeros(1, 3, dtype=torch.float64)}
+    (tmp_path / "s").write_bytes(safetensors.torch.save(tensors, {"state": json.dumps(FACTS)}))
+    found = state.read(tmp_path, "s", LIKE)
+    assert found is not None
+    assert found.unordered == "it was begun by a version of ropewalk that kept no record of it"
 
 
 SCHEME = Scheme(rotation=Rotation(inv_freq=np.ones(2)))

@@ -127,7 +127,7 @@ def test_of_several_near_the_tuning_set_chooses(asked: Any, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"near": (64, 0)}, "tune: near=0 must be more than 0; leave it out for the default."),
+        ({"near": (64, 0)}, "tune: near=0 must be a number above 0; leave it out for the default."),
         ({"near": (64, 64)}, "tune: near=[64, 64] names a number of tokens twice; give each once."),
     ],
 )

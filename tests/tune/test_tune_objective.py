@@ -14,6 +14,7 @@ from ropewalk.corpus.documents import local_document
 from ropewalk.errors import ExperimentError
 from ropewalk.metrics.passkey import keys
 from ropewalk.rope import Rotation
+from ropewalk.scheme import Scheme
 from ropewalk.tuning.named import Candidate, first
 from ropewalk.tuning.objective import PENALTY, Goal, Outcome, Score, score
 from ropewalk.tuning.result import rivals
@@ -101,7 +102,7 @@ class TestSplit:
 
 def candidate(label: str, long: float, retrieval: float | None, excess: float = 0.0) -> Candidate:
     found = Score(objective=long, long=long, short_cost=0.0, retrieval=retrieval, excess=excess)
-    return Candidate(label=label, rotation=Rotation(inv_freq=np.ones(2)), outcome=PLAIN, score=found)
+    return Candidate(label=label, scheme=Scheme(rotation=Rotation(inv_freq=np.ones(2))), outcome=PLAIN, score=found)
 
 
 def test_the_winner_is_held_against_the_best_of_the_tuning_set_and_of_its_probes() -> None:

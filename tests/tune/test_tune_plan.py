@@ -13,21 +13,30 @@ import torch
 from ropewalk.cli.arguments import seconds
 from ropewalk.errors import ExperimentError, ModelError
 from ropewalk.model_spec import ModelSpec
+from ropewalk.models import load
 from ropewalk.models.size import ModelSize, read_size
 from ropewalk.scoring.memory import weight_bytes
-from ropewalk.tuning import memory
+from ropewalk.tuning import loss, memory
 from ropewalk.tuning.asked import Request
 from ropewalk.tuning.plan import lines, plan
 
 REQUEST = Request(length=256, budget_s=100.0, repeats=2)
 
 
-def test_it_counts_steps_and_tokens(asked: Any) -> None:
-    """At a clock on which everything takes 2 s."""
+def test_it_counts_steps_and_tokens(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a clock on which everything takes 2 s; steps are probed with the kernels that they are taken with."""
     ticks: Iterator[int] = iter(range(0, 1000, 2))
+    own, strict = loss.descend, list[bool]()
+
+    def descend(*args: Any) -> loss.Loss:
+        strict.append(torch.are_deterministic_algorithms_enabled())
+        return own(*args)
+
+    monkeypatch.setattr("ropewalk.tuning.plan.descend", descend)
     found = plan(asked, REQUEST, clock=lambda: float(next(ticks)))
     assert (found.what, found.documents, found.step_s) == ("rotation+head+pair", (3, 3), 2.0)
     assert found.steps == 48  # 97 % of 100 s
+    assert strict == [True, True]
     assert found.pass_s == pytest.approx(found.pass_tokens * 2.0 / 256)
     least = 12 * 3 * 256 + 14 * (3 * 256 + 2 * 2 * (176 + 256))  # of a dozen configurations and rows
     assert least < found.pass_tokens < 4 * least
@@ -61,9 +70,24 @@ def test_a_length_that_does_not_fit_is_refused_with_one_that_does(asked: Any, mo
     size = dataclasses.replace(read_size(ModelSpec(id=asked.model), "float32"), device="cuda")
     room = weight_bytes(size) + memory.step_bytes(size, 8192)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (room, room))
-    memory.require_size(size, 8192)
+    memory.require_size(size, 8192, None)
     with pytest.raises(ModelError, match=r"--length 9000: a step .* the longest length that fits is 8192"):
-        memory.require_size(size, 9000)
+        memory.require_size(size, 9000, None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    memory.require_size(size, 9000, "auto")  # what one holds too little for, two hold
+
+
+def test_on_a_cpu_too_a_length_that_does_not_fit_is_refused(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the weights are there, and beside them."""
+    size = read_size(ModelSpec(id=asked.model), "float32")
+    room = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": weight_bytes(size) + memory.step_bytes(size, 2048)}
+    monkeypatch.setattr("ropewalk.tuning.memory.os.sysconf", room.__getitem__)
+    with pytest.raises(ModelError, match=r"--length 3000: a step .* the longest length that fits is 2048"):
+        memory.require_size(size, 3000, None)
+    model = load(ModelSpec(id=asked.model), dtype="float32", device="cpu").model
+    memory.require(model, 2048)
+    with pytest.raises(ModelError, match=r"--length 3000: a step .* the longest length that fits is 2048"):
+        memory.require(model, 3000)
 
 
 def test_a_model_over_several_gpus_is_not_held_against_the_first(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,25 +9,32 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from tune_experiments import experiment
 
 from ropewalk.errors import ExperimentError, ModelError, StoreError
 from ropewalk.files import write_whole
+from ropewalk.methods import make_params, resolve
 from ropewalk.methods.tuned_file import read
+from ropewalk.model_spec import ModelSpec
+from ropewalk.models import read_geometry
 from ropewalk.tuning import descent, named
+from ropewalk.tuning import state as states
 from ropewalk.tuning.asked import Request, Way
 from ropewalk.tuning.bench import Bench, windows
 from ropewalk.tuning.lines import lines, promise
-from ropewalk.tuning.objective import Score
-from ropewalk.tuning.result import Tuned, chosen
+from ropewalk.tuning.objective import Goal, Score
+from ropewalk.tuning.result import Tuned, chosen, short_cost
 from ropewalk.tuning.run import Found, tune
 from ropewalk.tuning.state import State
 
+MOMENTS = (".exp_avg", ".exp_avg_sq")
 REQUEST = Request(length=256, steps=3, repeats=2, seed=4, max_short_cost=1.0)
 
 
@@ -229,12 +236,29 @@ def test_a_loss_that_is_no_number_is_said_with_what_was_kept(
         tune(asked, REQUEST, tmp_path)
 
 
+FREE = {"192": {"value": 1.02, "low": 1.01, "high": 1.03, "n": 3, "p": 0.1}}
+
+
 def test_the_promise_is_kept_broken_or_not_judged() -> None:
-    paid = {"192": {"value": 1.02, "low": 1.01, "high": 1.03, "n": 3, "p": 0.1}}
-    for bound, kept, said in ((0.05, True, "5 % is kept"), (0.01, False, "1 % is broken"), (0.05, None, "not judged")):
-        cost = {"bound": bound, "kept": kept, "perplexity": {} if kept is None else paid}
-        assert said in promise({"short_cost": cost})
-    free = promise({"short_cost": {"bound": None, "kept": None, "perplexity": paid}})
+    """And whether intervals of the judge's documents show it."""
+    tuning: Any = SimpleNamespace(scene=SimpleNamespace(window=200, goal=Goal(retrieval=0.0, max_short_cost=None)))
+    paid: dict[str, Any] = {"192": {"value": 1.02, "low": 1.01, "high": 1.03, "n": 3, "p": 0.1}}
+    judged: Any = SimpleNamespace(against=lambda label: {"perplexity": paid | {"256": paid["192"] | {"value": 9.0}}})
+
+    def said(bound: float | None) -> str:
+        tuning.scene.goal = Goal(retrieval=0.0, max_short_cost=bound)
+        return promise({"short_cost": short_cost(tuning, judged)})
+
+    assert said(0.05).endswith("at 192; max_short_cost 5 % is kept (established).")
+    assert said(0.025).endswith("max_short_cost 2.5 % is kept (not established).")
+    assert said(0.015).endswith("max_short_cost 1.5 % is broken (not established).")
+    assert said(0.005).endswith("max_short_cost 0.5 % is broken (established).")
+    paid["192"] |= {"low": None, "high": None}
+    assert said(0.05).endswith("kept (not established).")
+    assert said(0.005).endswith("broken (not established).")
+    tuning.scene.window = 100
+    assert said(0.05).endswith("not judged: give a length inside the window.")
+    free = promise({"short_cost": {"bound": None, "kept": None, "established": None, "perplexity": FREE}})
     assert free == "inside the window, against the unscaled model: +2.0 % [+1.0 %, +3.0 %] at 192."
 
 
@@ -288,7 +312,45 @@ def test_too_few_documents_are_refused(asked: Any, tmp_path: Path) -> None:
         tune(few, Request(length=256, steps=1), tmp_path / "out")
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"seed": -1}, {"what": "all"}, {"budget_s": 0.0}])
+def test_a_result_that_may_come_out_otherwise_says_so(asked: Any, found: Found, out: Path, tmp_path: Path) -> None:
+    """In tune.json and tune.md; what a descent kept of it is not lost with the process that saw it."""
+    assert [each["unordered"] for each in found.result["seeds"]] == ["", ""]
+    assert "to the bit" not in "\n".join(lines(found.result))
+    shutil.copytree(out, again := tmp_path / "again")
+    size = len(found.scheme.rotation.inv_freq), found.scheme.gains
+    assert size[1] is not None
+    shapes = {"ln_lambda": (size[0],), "ln_attention_factor": (), "gains": size[1].log.shape}
+    like = {f"{name}{more}": torch.zeros(shape) for name, shape in shapes.items() for more in ("", *MOMENTS)}
+    kept = states.read(again, "seed-5.safetensors", like)
+    assert kept is not None
+    states.write(again, "seed-5.safetensors", dataclasses.replace(kept, unordered="put_ has no kernel"))
+    told = tune(asked, REQUEST, again).result
+    assert [each["unordered"] for each in told["seeds"]] == ["", "put_ has no kernel"]
+    assert json.loads((again / "tune.json").read_text())["seeds"][1]["unordered"] == "put_ has no kernel"
+    said = "- tuned seed 5 may not come out the same to the bit again: put\\_ has no kernel.\n"
+    assert said in (again / "tune.md").read_text()
+
+
+def test_a_named_method_that_could_not_be_measured_is_said(asked: Any, found: Found, out: Path, tmp_path: Path) -> None:
+    assert found.result["left_out"] == {}
+    shutil.copytree(out, again := tmp_path / "again")
+    geometry = read_geometry(ModelSpec(id=asked.model))
+    scheme = resolve(geometry, "abf", make_params("abf", {"rope_theta": 1e4 * (256 / 192) ** 2}), 256).scheme
+    named.keep(again, {scheme.fingerprint: "a single row of 256 tokens did not fit in memory"})
+    (label,) = (left := tune(asked, REQUEST, again).result["left_out"])
+    assert label.startswith("abf rope_theta=1777")
+    assert left[label] == "a single row of 256 tokens did not fit in memory"
+    assert f"is not judged: {left[label]}." in (again / "tune.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"steps": 0}, {"steps": 4, "budget_s": 3.0}, {"seed": -1}, {"what": "all"}, {"budget_s": 0.0}),
+        {"repeats": 10**8},
+        *({"budget_s": math.inf}, *({"max_short_cost": each} for each in (math.nan, math.inf, -100.0))),
+    ],
+)
 def test_a_request_says_what_is_wrong(wrong: dict[str, Any]) -> None:
     with pytest.raises(ExperimentError, match=rf"tune: {next(iter(wrong))}="):
         Request(length=256, **wrong)

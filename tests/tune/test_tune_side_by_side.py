@@ -50,7 +50,7 @@ def content(out: Path) -> dict[str, Any]:
 def plain(result: Any) -> Any:
     """A result without the time that it took, and the commit of a checkout that is worked on."""
     without = {name: value for name, value in result.items() if name not in ("winner", "seeds", "versions")}
-    return without | {"seeds": [{**each, "wall_s": 0} for each in result["seeds"]]}
+    return without | {"seeds": [{**each, "wall_s": 0, "made_by": ""} for each in result["seeds"]]}
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,10 @@ from ropewalk.execution.run import sweep
 from ropewalk.experiment.prepare import ask
 from ropewalk.experiment.verify import verify_rows
 from ropewalk.export.command import Options, run
+from ropewalk.files import sha256
 from ropewalk.methods import inlined, make_params, resolve
 from ropewalk.methods.near_far import near_far
+from ropewalk.methods.tuned_file import read
 from ropewalk.models import ModelSpec, load
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.load import read_geometry
@@ -26,8 +28,11 @@ from ropewalk.report import points, study
 from ropewalk.report.content import content
 from ropewalk.report.recommend import judged_block, recommend
 from ropewalk.scheme import Gains, Positions, Scheme
+from ropewalk.stats.findings import findings
 from ropewalk.tuning import winner
+from ropewalk.tuning.asked import Request
 from ropewalk.tuning.pairs import turning
+from ropewalk.tuning.run import tune
 
 SEARCHED = {"schema": 1, "rope_theta": 1e4, "lambda": [1, 1, 1, 1.5, 2, 2, 2, 2], "attention_factor": 1.1, "note": "x"}
 """What a search wrote, when there was one."""
@@ -35,14 +40,15 @@ SEARCHED = {"schema": 1, "rope_theta": 1e4, "lambda": [1, 1, 1, 1.5, 2, 2, 2, 2]
 
 @pytest.fixture(scope="module")
 def scheme(asked: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scheme, Path]:
-    """yarn's rotation with gains of 0.5, and its file."""
+    """yarn's rotation with gains of 0.5, and its file, which says that it saw the last text."""
     model = load(ModelSpec(id=asked.model), dtype="float32").model
     geometry, turns = geometry_of(model.config), turning(model)
     gains = np.random.default_rng(5).normal(0, 0.5, (turns.depth, turns.heads, geometry.rotary_dim // 2))
     rotation = resolve(geometry, "yarn", make_params("yarn", {"factor": 2}), 256).rotation
     found = Scheme(rotation=rotation, gains=Gains(log=gains.astype(np.float32)))
     path = tmp_path_factory.mktemp("tuned-file") / winner.FILE
-    path.write_bytes(winner.content(found, geometry, turns, {"length": 256}))
+    seen = sha256((Path(asked.model).parent / "5.txt").read_bytes())
+    path.write_bytes(winner.content(found, geometry, turns, {"length": 256, "tuned_on": [seen, "0" * 64]}))
     return found, path
 
 
@@ -110,6 +116,15 @@ def test_a_report_maps_gains_by_layer_and_head(directory: Path, scheme: tuple[Sc
     assert [figure.title for figure in section.figures] == [label]
 
 
+def test_a_report_says_which_of_its_documents_were_tuned_on(asked: Any, directory: Path) -> None:
+    run = study.read(directory).run
+    label = next(row.label for row in run.rows if row.label.startswith("tuned"))
+    (said,) = (each for each in findings(run) if each.kind == "tuned_on_these")
+    text = f"{Path(asked.model).parent / '5.txt'}), which flatters its losses; measure on others before you choose it."
+    assert said.sentence == f"{label} was tuned on 1 of the 6 documents that are measured here ({text}"
+    assert said.severity == "warning"
+
+
 def test_far_gains_are_measured_verified_and_drawn(asked: Any, scheme: tuple[Scheme, Path], tmp_path: Path) -> None:
     """As those of all distances are; a changed one is noticed, and the report maps them."""
     model = load(ModelSpec(id=asked.model), dtype="float32").model
@@ -164,3 +179,27 @@ def test_its_run_exports_it(directory: Path, tmp_path: Path, monkeypatch: pytest
     _, notes = run(str(directory), "hf", params={}, length=256, options=options)
     assert any("tensors hold the gains" in note for note in notes)
     assert any(f"exported of measured (stored in {directory})" in note for note in notes)
+
+
+def test_a_tuning_is_held_against_whole_schemes_of_its_file(
+    asked: Any, scheme: tuple[Scheme, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With their gains and branches; a descent begins at what only turns."""
+    monkeypatch.setattr("ropewalk.tuning.named.usual", lambda geometry, length: {"linear": [{"factor": 2.0}]})
+    methods = {"tuned": {"file": str(scheme[1])}, "rerope": {"neighbor_window": 32}}
+    raw = experiment(Path(asked.model).parent, methods=methods, metrics={"perplexity": {}})
+    found = tune(raw, Request(length=256, steps=1), tmp_path)
+    rows = {row["label"]: row["perplexity"] for row in found.result["judge"]["rows"]}
+    of_gains = next(label for label in rows if label.startswith("tuned file="))
+    of_branches = next(label for label in rows if label.startswith("rerope"))
+    assert set(rows) == {"tuned", "truncate", "none", "linear factor=2", of_gains, of_branches}
+    assert found.result["start"] == "linear factor=2"
+    assert "no metric of the file gives prompts" in (tmp_path / "tune.md").read_text()
+    judged = {path.stem.partition("-")[0] for path in (tmp_path / "judged").glob("*.safetensors")}
+    assert scheme[0].fingerprint in judged
+    model = load(ModelSpec(id=asked.model), dtype="float32").model
+    own = resolve(geometry_of(model.config), "rerope", make_params("rerope", {"neighbor_window": 32}), 256)
+    assert own.scheme.fingerprint in judged
+    assert len({values["256"] for values in rows.values()}) == len(rows)
+    seen = [sha256(Path(name).read_bytes()) for name in found.result["split"]["search"]]
+    assert list(read(found.file).tuned_on) == seen

@@ -91,6 +91,9 @@ def test_another_model_is_refused(file: Path) -> None:
         ({"inv_freq": "not base64"}, "cannot be"),
         ({"attention_factor": "much"}, "cannot be"),
         ({"extra": 1}, "as keys"),
+        ({"tuned_on": ["emma"]}, "tuned_on names no SHA-256 of documents"),
+        ({"tuned_on": 64 * "a"}, "tuned_on names no SHA-256 of documents"),
+        ({"tuned_on": 7}, "cannot be"),
     ],
 )
 def test_content_that_cannot_be_is_refused(change: dict[str, Any], said: str, file: Path) -> None:

@@ -70,7 +70,7 @@ class Tune(_Section):
 
     probes: Annotated[int, Field(ge=1, le=1000)] = 5
     """Prompts per length that named methods and seeds are chosen by, where a metric of the file gives some."""
-    max_short_cost: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    max_short_cost: Annotated[float, Field(gt=-100, allow_inf_nan=False)] | None = None
     """Largest loss of perplexity inside the window against `none`, per cent; `--max-short-cost` goes before it."""
 
 

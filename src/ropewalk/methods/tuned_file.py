@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -31,7 +32,7 @@ MAX_FILE_BYTES = 100_000_000
 MAX_HEADER_BYTES = 1_000_000
 DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8"}
 KEYS = ("schema", "rope_theta", "length", "inv_freq", "attention_factor", "pairs", "gains")
-NEAR = "near"
+NEAR, TUNED_ON = "near", "tuned_on"
 BUILTIN = "builtin"
 """In place of a path: the scheme that was tuned on the built-in model strand (docs/strand/MODEL_CARD.md)."""
 BUILTIN_FILE = Path(str(files("ropewalk") / "data" / "tuned" / "strand.safetensors"))
@@ -49,6 +50,7 @@ class Tuning:
         gains: of the query; None where only the rotation was tuned.
         pairs: the pair of each dimension of a head, -1 where it has none: where weights hold the gains.
         near: tokens nearer than which attention is as trained; None where rotation and gains are for all.
+        tuned_on: SHA-256 of the documents that it was found on, where the file says it.
     """
 
     rope_theta: float
@@ -57,6 +59,7 @@ class Tuning:
     gains: Gains | None
     pairs: tuple[int, ...]
     near: int | None = None
+    tuned_on: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """The content as JSON values, to the bit."""
@@ -71,8 +74,9 @@ class Tuning:
             list(self.pairs),
             gains,
         )
-        near: dict[str, Any] = {} if self.near is None else {NEAR: self.near}
-        return dict(zip(KEYS, values, strict=True)) | near
+        more: dict[str, Any] = {} if self.near is None else {NEAR: self.near}
+        more |= {TUNED_ON: list(self.tuned_on)} if self.tuned_on else {}
+        return dict(zip(KEYS, values, strict=True)) | more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +128,7 @@ def _parsed(data: bytes) -> Tuning:
         pairs=arrays["pairs"].tolist(),
         gains=None if gains is None else Gains(log=gains),
         near=note.get(NEAR),
+        tuned_on=note.get(TUNED_ON, ()),
     )
 
 
@@ -139,7 +144,7 @@ def content(raw: Mapping[Any, Any], place: str) -> Tuning:
     Raises:
         MethodError: a key that is missing or unknown, another schema, or a value that cannot be.
     """
-    if set(raw) - {NEAR} != set(KEYS):
+    if set(raw) - {NEAR, TUNED_ON} != set(KEYS):
         raise MethodError(
             f"tuned: {short(place)} has {short(sorted(map(str, raw)))} as keys, and {', '.join(KEYS)} are needed; "
             f"{REMEDY}."
@@ -163,6 +168,7 @@ def _made(
     pairs: list[int],
     gains: Gains | None,
     near: object = None,
+    tuned_on: Sequence[object] = (),
 ) -> Tuning:
     """The content once checked, with inv_freq `[rotary_dim/2]` in radians per token. Raises ValueError."""
     if schema != SCHEMA or isinstance(schema, bool):
@@ -173,6 +179,9 @@ def _made(
         raise ValueError(f"length {length!r} is no number of tokens")
     if near is not None and (not isinstance(near, int) or isinstance(near, bool) or near < 1):
         raise ValueError(f"near {near!r} is no number of tokens")
+    documents = tuple(each for each in tuned_on if isinstance(each, str) and re.fullmatch("[0-9a-f]{64}", each))
+    if len(documents) < len(tuned_on) or isinstance(tuned_on, str):
+        raise ValueError("tuned_on names no SHA-256 of documents")
     rotation = Rotation(inv_freq=inv_freq, attention_factor=attention_factor)
     count = rotation.inv_freq.size
     if sorted(pairs)[-2 * count :] != sorted([*range(count), *range(count)]) or not all(p >= -1 for p in pairs):
@@ -180,5 +189,11 @@ def _made(
     if gains is not None and gains.log.shape[2] != count:
         raise ValueError(f"gains of {gains.log.shape[2]} pairs beside {count} of the rotation")
     return Tuning(
-        rope_theta=float(rope_theta), length=length, rotation=rotation, gains=gains, pairs=tuple(pairs), near=near
+        rope_theta=float(rope_theta),
+        length=length,
+        rotation=rotation,
+        gains=gains,
+        pairs=tuple(pairs),
+        near=near,
+        tuned_on=documents,
     )

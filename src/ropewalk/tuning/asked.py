@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from ropewalk.tuning.parameters import WHATS
 from ropewalk.tuning.scene import Scene
 
 BUDGET_S = 120.0
+MOST_REPEATS = 1000
 REACH = 16
 """Of a tuning document, this many times the length is read: steps see stretches of it."""
 
@@ -71,8 +73,16 @@ class Request:
     def __post_init__(self) -> None:
         given = [(name, getattr(self, name)) for name in ("steps", "repeats", "budget_s")]
         for name, value in (*given, *(("near", each) for each in self.near)):
-            if value is not None and not value > 0:
-                raise ExperimentError(f"tune: {name}={value} must be more than 0; leave it out for the default.")
+            if value is not None and not 0 < value < math.inf:
+                raise ExperimentError(f"tune: {name}={value} must be a number above 0; leave it out for the default.")
+        if self.repeats > MOST_REPEATS:
+            raise ExperimentError(f"tune: repeats={self.repeats} must be at most {MOST_REPEATS}; give fewer seeds.")
+        if self.steps is not None and self.budget_s is not None:
+            raise ExperimentError(f"tune: steps={self.steps} and budget_s={self.budget_s:g}: give one of them.")
+        if self.max_short_cost is not None and not -100 < self.max_short_cost < math.inf:
+            raise ExperimentError(
+                f"tune: max_short_cost={self.max_short_cost:g} must be per cent above -100; leave it out for no bound."
+            )
         if self.seed < 0:
             raise ExperimentError(f"tune: seed={self.seed} must be 0 or more; leave it out for 0.")
         if self.what is not None and self.what not in WHATS:

@@ -29,8 +29,10 @@ from ropewalk.tuning.lines import lines
 from ropewalk.tuning.markdown import escaped
 from ropewalk.tuning.named import Candidate, best_of_each, first
 from ropewalk.tuning.objective import Outcome, score
+from ropewalk.tuning.order import say_before_products
 from ropewalk.tuning.result import TRUNCATE, TUNED, Tuned, chosen, result
 from ropewalk.tuning.scene import Scene
+from ropewalk.tuning.split import unique
 from ropewalk.tuning.state import State
 
 Methods = Mapping[Configuration, Candidate]
@@ -56,7 +58,7 @@ def begun(known: Asked, request: Request, out: Path, report: Progress) -> Course
     Raises:
         RopewalkError: a length that does not fit, weights that cannot be tuned, too few documents.
     """
-    descent.say_before_products()
+    say_before_products()
     prepared = prepare(known)
     memory.require(prepared.model.model, request.length)
     parts = split(prepared.model.model)
@@ -103,7 +105,7 @@ class Course:
         with opened(tuning.scene.prepared.model.model, self.parts, tuning.turns, way.near) as model:
             begins = parameters.start(
                 geometry,
-                start(methods).rotation,
+                start(methods).scheme.rotation,
                 parameters.shape_of(tuning.what, tuning.turns),
                 self.parts.head.weight.device,
             )
@@ -111,7 +113,7 @@ class Course:
                 model=model,
                 material=tuning.material,
                 weights=request.weights,
-                none=next(each.rotation for each in methods.values() if each.label == NONE),
+                none=next(each.scheme.rotation for each in methods.values() if each.label == NONE),
                 what=tuning.what,
                 seed=way.seed,
                 out=self.out,
@@ -178,7 +180,8 @@ class Course:
                 prompts: judging.verdict(scene, kept, judged_rows)
                 for prompts, (scene, kept) in self.judges(quick).items()
             }
-        told = result(self.tuning, methods, start(methods), found, judged) | {"versions": dict(versions())}
+        told = result(self.tuning, methods, start(methods), found, judged)
+        told |= {"left_out": named.left_out(self.tuning.scene, self.out), "versions": dict(versions())}
         self._write(chosen(found), told)
         return Found(directory=self.out, scheme=chosen(found).scheme, result=told)
 
@@ -193,6 +196,7 @@ class Course:
             "what": tuning.what,
             "seed": won.way.seed,
             "steps": won.state.done,
+            "tuned_on": unique(scene.prepared.tokens[i].document.sha256 for i in scene.parts.search),
         }
         content = winner.content(won.scheme, scene.prepared.asked.geometry, tuning.turns, facts)
         with writing(out):
@@ -202,13 +206,13 @@ class Course:
 
 
 def start(methods: Methods) -> Candidate:
-    """Where descents begin: the best named method."""
-    return first([each for each in methods.values() if each.label != NONE])
+    """Where descents begin: the best named method that only turns."""
+    return first([each for each in methods.values() if each.label != NONE and each.scheme.only_rotates])
 
 
 def rows(tuning: Tuning, methods: Methods, found: Sequence[Tuned]) -> dict[str, Scheme]:
     """Of the verdict: what won, every descent where there are several, `truncate`, and each method at its best."""
-    best = {each.label: Scheme(rotation=each.rotation) for each in best_of_each(dict(methods)).values()}
+    best = {each.label: each.scheme for each in best_of_each(dict(methods)).values()}
     seeds = {each.label: each.scheme for each in found} if len(found) > 1 else {}
     truncated = Scheme(rotation=best[NONE].rotation, context=max(2, tuning.scene.window // 2))
     return {TUNED: chosen(found).scheme} | seeds | {TRUNCATE: truncated} | best

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
-import os
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +17,8 @@ from ropewalk.tuning import state as states
 from ropewalk.tuning.draws import Material, draw
 from ropewalk.tuning.forward import Tunable
 from ropewalk.tuning.loss import Loss, Weights, descend
+from ropewalk.tuning.memory import fitting
+from ropewalk.tuning.order import Order, made_by, repeatable
 from ropewalk.tuning.parameters import Parameters, rates
 from ropewalk.tuning.state import State
 
@@ -31,11 +29,6 @@ PROBES = 3
 prepared in it."""
 SPARE = 0.97
 """Of a budget is given to steps: some take longer than those that were timed."""
-
-UNORDERED = "does not have a deterministic implementation"
-"""What torch says of such a kernel."""
-
-_LOG = logging.getLogger(__name__)
 
 Told = Callable[[State, Loss], None]
 
@@ -60,20 +53,8 @@ class Task:
     name: str
 
     def gradient(self, parameters: Parameters, step: int) -> Loss:
-        """Of one step, into the parameters, which have none yet."""
+        """Of one step, into the parameters."""
         drawn = draw(self.material, self.seed, step)
-        try:
-            return descend(self.model, parameters, drawn, self.material.window, self.none, self.weights)
-        except RuntimeError as error:
-            if UNORDERED not in str(error):
-                raise
-            said = f"{error}".split(UNORDERED)[0].strip()
-        _LOG.warning(
-            "%s: %s has no kernel that sums in one order, so the same tuning will not come out the same to the bit",
-            *(type(self.model.model).__name__, said),
-        )
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        _clear(parameters)
         return descend(self.model, parameters, drawn, self.material.window, self.none, self.weights)
 
 
@@ -91,16 +72,16 @@ def run(
     After `pause_s` seconds no more are taken for now: called again, they go on. A loss that is no number ends the
     descent: what was good before it is kept, and `stopped` says so.
     """
-    begun = time.monotonic()
-    with repeatable():
-        state = states.read(task.out, task.name, fresh := _fresh(parameters))
+    begun, fresh, maker = time.monotonic(), _fresh(parameters), made_by(parameters.ln_lambda.device)
+    state = _gone_on(states.read(task.out, task.name, fresh), maker)
+    with repeatable("" if state is None else state.unordered) as order:
         if state is None:
-            count = steps if steps is not None else _affordable(task, parameters, budget_s or 0.0)
-            state = State(steps=count, tensors=fresh)
+            count = steps if steps is not None else _affordable(task, parameters, budget_s or 0.0, order)
+            state = State(steps=count, tensors=fresh, made_by=maker)
             states.write(task.out, task.name, state)
         _load(parameters, state)
         while not state.over:
-            state, loss = _step(task, parameters, state)
+            state, loss = _step(task, parameters, state, order)
             states.write(task.out, task.name, state)
             told(state, loss)
             if time.monotonic() - begun > pause_s:
@@ -108,20 +89,29 @@ def run(
         return state
 
 
-def _affordable(task: Task, parameters: Parameters, budget_s: float) -> int:
+def _gone_on(state: State | None, maker: str) -> State | None:
+    """A state whose next steps somebody takes: the same to the bit only if who took the others did."""
+    if state is None or state.over or state.made_by == maker:
+        return state
+    why = f"some of its steps were taken by {state.made_by}, and others by {maker}"
+    return replace(state, made_by=maker, unordered=state.unordered or why)
+
+
+def _affordable(task: Task, parameters: Parameters, budget_s: float, order: Order) -> int:
     """How many steps the budget holds, from the time that a few take; the clock decides once, and never again."""
     times = []
     for step in range(PROBES):
         begun = time.monotonic()
-        task.gradient(parameters, step)
-        _clear(parameters)
+        _gradient(task, parameters, step, order)
+        parameters.clear()
         times.append(time.monotonic() - begun)
     return affordable(budget_s - sum(times), float(np.mean(times[1:])))
 
 
-def _clear(parameters: Parameters) -> None:
-    for tensor in parameters.named().values():
-        tensor.grad = None
+def _gradient(task: Task, parameters: Parameters, step: int, order: Order) -> Loss:
+    """Of one step, into parameters that have none yet."""
+    with fitting(task.material.length):
+        return order.made(lambda: task.gradient(parameters, step), parameters.clear)
 
 
 def affordable(budget_s: float, step_s: float) -> int:
@@ -129,9 +119,10 @@ def affordable(budget_s: float, step_s: float) -> int:
     return max(1, math.floor(SPARE * budget_s / step_s))
 
 
-def _step(task: Task, parameters: Parameters, state: State) -> tuple[State, Loss]:
+def _step(task: Task, parameters: Parameters, state: State, order: Order) -> tuple[State, Loss]:
     begun, step = time.monotonic(), state.done
-    loss = task.gradient(parameters, step)
+    loss = _gradient(task, parameters, step, order)
+    state = replace(state, unordered=state.unordered or order.broken)
     total = loss.total(task.weights)
     slopes = [tensor.grad for tensor in parameters.named().values()]
     norm = torch.nn.utils.get_total_norm([each for each in slopes if each is not None])
@@ -179,25 +170,3 @@ def _fresh(parameters: Parameters) -> dict[str, Tensor]:
 def _load(parameters: Parameters, state: State) -> None:
     for name, tensor in parameters.named().items():
         tensor.copy_(state.tensors[name])
-
-
-def say_before_products() -> None:
-    """Ask of CUDA's products that they sum in one order; it reads this when it makes the first."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
-
-@contextlib.contextmanager
-def repeatable() -> Iterator[None]:
-    """Kernels that sum in one order: gradients on a GPU then come out the same again. What has none raises.
-
-    To be warned in place of that would not do: flash attention then takes the other kernel.
-    """
-    say_before_products()
-    before, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*deterministic.*")  # once it is said, of every step
-            yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warns)

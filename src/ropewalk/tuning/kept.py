@@ -67,7 +67,8 @@ class KeptBench:
                 if not any(isinstance(each, Failure) for each in known.values()):
                     write_whole(self.out, name, json.dumps([_plain(*each) for each in known.items()]).encode())
             found.append(known)
-            self.told(f"judging {self.prompts}", done + 1, len(schemes))
+            if self.bench.trials:
+                self.told(f"judging {self.prompts}", done + 1, len(schemes))
         return found
 
     def _losses(self, name: str, document: int) -> NDArray[np.float32] | None:

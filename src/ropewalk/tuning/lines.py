@@ -76,8 +76,14 @@ def facts(found: Result) -> list[str]:
         promise(found),
         optimism(found),
         *seeds(found),
+        *(f"{label} has no losses on the tuning set and is not judged: {why}." for label, why in left_out(found)),
         sides(found),
     ]
+
+
+def left_out(found: Result) -> list[tuple[str, str]]:
+    """Configurations that were not judged, and why."""
+    return [(label, why.rstrip(".")) for label, why in found["left_out"].items()]
 
 
 def comparisons(found: Result) -> list[str]:
@@ -112,6 +118,8 @@ def optimism(found: Result) -> str:
 def retrieval(found: Result) -> list[str]:
     """What was found of each kind of prompts, against the named method that found most at each length."""
     said, counted = list[str](), found["judge"]["counted"]
+    if counted is None:
+        return ["nothing kept or judged what is found in the context: no metric of the file gives prompts."]
     for prompts, each in found["judge"]["retrieval"].items():
         parts = [
             f"{points(own['value'])} at {n} (p {probability(own['p'])}, {own['label']})"
@@ -131,6 +139,8 @@ def promise(found: Result) -> str:
     if cost["bound"] is None:
         return f"inside the window, against the unscaled model: {paid}."
     told = {None: "not judged: give a length inside the window", True: "kept", False: "broken"}[cost["kept"]]
+    if cost["established"] is not None:
+        told += " (established)" if cost["established"] else " (not established)"
     return f"inside the window, against the unscaled model: {paid}; max_short_cost {100 * cost['bound']:g} % is {told}."
 
 
@@ -144,6 +154,8 @@ def seeds(found: Result) -> list[str]:
             f"{each['objective']:.4f} on the tuning set, A {each['attention_factor']:.4f}{gain}"
             f"{'; ' + each['stopped'] if each['stopped'] else ''}."
         )
+        if each["unordered"]:
+            said.append(f"{each['label']} may not come out the same to the bit again: {each['unordered']}.")
     return said if found["spread"] is None else [*said, _spread(found["spread"], len(found["seeds"]))]
 
 

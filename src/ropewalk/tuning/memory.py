@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from ropewalk.errors import ModelError
 from ropewalk.experiment.memory import amount
+from ropewalk.models.placement import SPREADS, torch_device
 from ropewalk.models.size import ModelSize, size_of
+from ropewalk.models.spread import gpus_of
+from ropewalk.scoring.foreign_errors import is_out_of_memory
 from ropewalk.scoring.head import CHUNK_BYTES
 from ropewalk.scoring.memory import weight_bytes
 
@@ -37,28 +43,51 @@ def step_bytes(size: ModelSize, length: int) -> int:
 
 
 def require(model: Any, length: int) -> None:
-    """Refuse a length that does not fit on a GPU.
+    """Refuse a length that does not fit beside the weights.
 
     Raises:
         ModelError: with the longest that does.
     """
-    device = model.get_output_embeddings().weight.device
-    if device.type != "cuda" or getattr(model, "hf_device_map", None) is not None:
-        return
-    _refuse(size_of(model, model.dtype, device.type), length, torch.cuda.mem_get_info(device)[0])
+    device = model.get_output_embeddings().weight.device.type
+    size, gpus = size_of(model, model.dtype, device), gpus_of(model)
+    _refuse(size, length, sum(torch.cuda.mem_get_info(gpu)[0] for gpu in gpus) if gpus else _rest(size))
 
 
-def require_size(size: ModelSize, length: int) -> None:
-    """The same before the weights are on the GPU. Raises ModelError."""
+def require_size(size: ModelSize, length: int, device_map: str | None) -> None:
+    """The same before the weights are where `device_map` will put them. Raises ModelError."""
     if size.device == "cuda":
-        _refuse(size, length, torch.cuda.mem_get_info()[0] - weight_bytes(size))
+        several = device_map in SPREADS
+        gpus = range(torch.cuda.device_count()) if several else [torch_device(None, device_map)]
+        _refuse(size, length, sum(torch.cuda.mem_get_info(gpu)[0] for gpu in gpus) - weight_bytes(size))
+    else:
+        _refuse(size, length, _rest(size))
+
+
+@contextlib.contextmanager
+def fitting(length: int) -> Iterator[None]:
+    """Steps of a length, which the estimate let pass. Raises ModelError where one does not fit after all."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"--length {length}: a step of tuning did not fit into the memory that was free; the steps before it are "
+            "kept, so free some and give the same command again, or a shorter --length."
+        ) from None
+
+
+def _rest(size: ModelSize) -> int:
+    """All memory of the machine but the weights: what other programs hold now they may give back."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") - weight_bytes(size)
 
 
 def _refuse(size: ModelSize, length: int, free: int) -> None:
     if step_bytes(size, length) <= free:
         return
     fits = next((n for n in range(length // GRAIN * GRAIN, 0, -GRAIN) if step_bytes(size, n) <= free), 0)
+    remedy = f"the longest length that fits is {fits}" if fits else "take a smaller model, or a machine with more"
     raise ModelError(
         f"--length {length}: a step of tuning takes {amount(step_bytes(size, length))} beside the weights, "
-        f"and {amount(max(0, free))} are free for it; the longest length that fits is {fits}."
+        f"and {amount(max(0, free))} are free for it; {remedy}."
     )

@@ -5,6 +5,7 @@ What each descent ended at is kept beside them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from ropewalk.errors import MethodError, StoreError
 from ropewalk.experiment.plan import Configuration, configurations
 from ropewalk.files import read_inside, write_whole
 from ropewalk.methods import resolve
-from ropewalk.rope import RopeGeometry, Rotation
+from ropewalk.rope import RopeGeometry
 from ropewalk.scheme import Scheme
 from ropewalk.tuning.bench import Bench
 from ropewalk.tuning.objective import Outcome, Score, score
@@ -35,7 +36,7 @@ class Candidate:
     """A named method at some parameters, and its score on the tuning set."""
 
     label: str
-    rotation: Rotation
+    scheme: Scheme
     outcome: Outcome
     score: Score
 
@@ -54,21 +55,21 @@ def usual(geometry: RopeGeometry, length: int) -> dict[str, list[dict[str, Any]]
     return grids | {"abf": [{"rope_theta": theta * f} for f in (s, s**1.5, s**2)]}
 
 
-def asked_for(methods: dict[str, Any], geometry: RopeGeometry, length: int) -> dict[Configuration, Rotation]:
-    """The file's configurations and the usual ones, each with its rotation for `length`, `none` first.
+def asked_for(methods: dict[str, Any], geometry: RopeGeometry, length: int) -> dict[Configuration, Scheme]:
+    """The file's configurations and the usual ones, each with its scheme for `length`, `none` first.
 
-    A usual one that this geometry refuses is left out; one of the file's was refused before.
+    A usual one that this geometry refuses is left out.
+
+    Raises:
+        RopewalkError: this geometry refuses one of the file's.
     """
-    found: dict[Configuration, Rotation] = {}
-    seen: set[str] = set()
-    for configuration in (*configurations(methods), *configurations(usual(geometry, length))):
-        if configuration.label in seen:
-            continue
-        seen.add(configuration.label)
-        try:
-            found[configuration] = resolve(geometry, configuration.method, configuration.params, length).rotation
-        except MethodError:
-            continue
+    own = tuple(configurations(methods))
+    found = {each: resolve(geometry, each.method, each.params, length).scheme for each in own}
+    seen = {each.label for each in own}
+    for configuration in configurations(usual(geometry, length)):
+        if configuration.label not in seen:
+            with contextlib.suppress(MethodError):
+                found[configuration] = resolve(geometry, configuration.method, configuration.params, length).scheme
     return found
 
 
@@ -88,10 +89,10 @@ def first(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def groups(scene: Scene, known: Known) -> list[list[Scheme]]:
-    """Named rotations that are not known yet, as they go through the model together."""
+    """Named schemes that are not known yet, as they go through the model together."""
     experiment, geometry = scene.prepared.asked.experiment, scene.prepared.asked.geometry
     wanted = asked_for(experiment.methods, geometry, scene.length).values()
-    left = {rotation.fingerprint: Scheme(rotation=rotation) for rotation in wanted if rotation.fingerprint not in known}
+    left = {scheme.fingerprint: scheme for scheme in wanted if scheme.fingerprint not in known}
     schemes = list(left.values())
     return [schemes[start : start + GROUP] for start in range(0, len(schemes), GROUP)]
 
@@ -115,6 +116,14 @@ def measured(
     return _scored(scene, asked_for(experiment.methods, geometry, scene.length), read(out))
 
 
+def left_out(scene: Scene, out: Path) -> dict[str, str]:
+    """Configurations that have no losses on the tuning set and so are not judged, and why."""
+    known, asked = read(out), scene.prepared.asked
+    wanted = asked_for(asked.experiment.methods, asked.geometry, scene.length)
+    found = {each.label: known[scheme.fingerprint] for each, scheme in wanted.items()}
+    return {label: why for label, why in found.items() if isinstance(why, str)}
+
+
 def ended(scene: Scene, bench: Callable[[], Bench], out: Path, scheme: Scheme) -> Outcome | str:
     """What a descent ended at does on the tuning set; measured if it is not in the file."""
     if (known := read(out).get(scheme.fingerprint)) is not None:
@@ -125,21 +134,19 @@ def ended(scene: Scene, bench: Callable[[], Bench], out: Path, scheme: Scheme) -
     return outcome
 
 
-def _scored(scene: Scene, wanted: dict[Configuration, Rotation], known: Known) -> dict[Configuration, Candidate]:
+def _scored(scene: Scene, wanted: dict[Configuration, Scheme], known: Known) -> dict[Configuration, Candidate]:
     found: dict[Configuration, Candidate] = {}
-    none = next(rotation for each, rotation in wanted.items() if each.label == "none")
+    none = next(scheme for each, scheme in wanted.items() if each.label == "none")
     unscaled = known[none.fingerprint]
     if isinstance(unscaled, str):
         raise StoreError(
             f"tune: the model as it ships has no losses on the tuning set ({unscaled}); give a shorter --length."
         )
-    for configuration, rotation in wanted.items():
-        outcome = known[rotation.fingerprint]
+    for configuration, scheme in wanted.items():
+        outcome = known[scheme.fingerprint]
         if isinstance(outcome, Outcome):
             scored = score(outcome, unscaled, scene.goal)
-            found[configuration] = Candidate(
-                label=configuration.label, rotation=rotation, outcome=outcome, score=scored
-            )
+            found[configuration] = Candidate(label=configuration.label, scheme=scheme, outcome=outcome, score=scored)
     return found
 
 

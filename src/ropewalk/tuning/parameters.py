@@ -67,6 +67,11 @@ class Parameters:
         """No pair may turn faster than it was trained to."""
         self.ln_lambda.clamp_(min=0.0)
 
+    def clear(self) -> None:
+        """Drop the gradients."""
+        for tensor in self.named().values():
+            tensor.grad = None
+
     @torch.no_grad()
     def rotation(self, geometry: RopeGeometry) -> Rotation:
         """The rotation, in float64."""

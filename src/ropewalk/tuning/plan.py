@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -13,7 +14,6 @@ from ropewalk.experiment.prepare import Prepared, Progress, prepare
 from ropewalk.experiment.schema import Experiment
 from ropewalk.methods.none import shipped
 from ropewalk.models import LoadedModel
-from ropewalk.models.placement import SPREADS
 from ropewalk.models.size import read_size, size_of_loaded
 from ropewalk.scoring import split
 from ropewalk.scoring.memory import weight_bytes
@@ -22,6 +22,7 @@ from ropewalk.tuning.asked import Request, Tuning
 from ropewalk.tuning.draws import draw
 from ropewalk.tuning.forward import opened
 from ropewalk.tuning.loss import descend
+from ropewalk.tuning.order import repeatable, say_before_products
 
 Clock = Callable[[], float]
 
@@ -75,9 +76,12 @@ def plan(
     """
     known = asked.checked(experiment, request, loaded)
     size = read_size(known.spec, known.experiment.dtype) if loaded is None else size_of_loaded(loaded)
-    if known.spec.device_map not in SPREADS:
-        memory.require_size(size, request.length)
+    if loaded is None:
+        memory.require_size(size, request.length, known.spec.device_map)
+    else:
+        memory.require(loaded.model, request.length)
     report("loading the model", 0, 0)
+    say_before_products()
     prepared = prepare(known)
     tuning = asked.tuning(prepared, request)
     step_s, pass_s = _probed(tuning, prepared, report, clock)
@@ -103,12 +107,15 @@ def _probed(tuning: Tuning, prepared: Prepared, report: Progress, clock: Clock) 
     parts, none = split(model), shipped(prepared.asked.geometry, request.length)
     device = parts.head.weight.device
     begins = parameters.start(geometry, none, parameters.shape_of(tuning.what, tuning.turns), device)
+    drawn, window = draw(tuning.material, request.seed, 0), tuning.material.window
     with opened(model, parts, tuning.turns, request.ways[0].near) as tunable:
-        drawn, ends = draw(tuning.material, request.seed, 0), [clock()]
-        for done in range(2):
-            report("probing steps", done, 2)
-            descend(tunable, begins, drawn, tuning.material.window, none, request.weights)  # waits for its numbers
-            ends.append(clock())
+        ends = [clock()]
+        with repeatable() as order, memory.fitting(request.length):  # as its steps will be
+            for done in range(2):
+                report("probing steps", done, 2)
+                step = partial(descend, tunable, begins, drawn, window, none, request.weights)
+                order.made(step, begins.clear)  # waits for its numbers
+                ends.append(clock())
         tunable.unscaled_nll(torch.from_numpy(drawn.text).long().to(device), none)
         return ends[-1] - ends[-2], clock() - ends[-1]
 

@@ -99,7 +99,7 @@ def result(
                 if verdict.column is not None
             },
         },
-        "short_cost": _short_cost(tuning, judged),
+        "short_cost": short_cost(tuning, judged),
         "optimism": _optimism(winner, {each.label: each for each in best.values()}[other], judged, other),
     }
 
@@ -116,6 +116,8 @@ def _seed(found: Tuned, tuning: Tuning) -> dict[str, Any]:
         "of": found.state.steps,
         "wall_s": found.state.wall_s,
         "stopped": found.state.stopped,
+        "unordered": found.state.unordered,
+        "made_by": found.state.made_by,
         "attention_factor": scheme.far.attention_factor,
         "lambda": scheme.far.divisors(tuning.scene.prepared.asked.geometry),
         "largest_gain": None if gains is None else float(np.abs(gains.log).max()),
@@ -137,13 +139,20 @@ def _retrieval(judged: Verdict, named: Sequence[str]) -> dict[str, Any]:
     return {"rows": {label: judged.row(label)[name] for label in judged.labels}, "against_most": against}
 
 
-def _short_cost(tuning: Tuning, judged: Verdict) -> dict[str, Any]:
-    """What the window pays on the judge's documents, by length, and whether the promise about it is kept."""
+def short_cost(tuning: Tuning, judged: Verdict) -> dict[str, Any]:
+    """What the window pays on the judge's documents, by length, whether the promise about it is kept, and whether that
+    is established: by the whole of every interval, or of the one that breaks it."""
     bound = tuning.scene.goal.max_short_cost
     ratios = judged.against(NONE)["perplexity"]
     paid = {n: ratio for n, ratio in ratios.items() if int(n) <= tuning.scene.window}
-    kept = None if bound is None or not paid else all(each["value"] <= 1 + bound for each in paid.values())
-    return {"bound": bound, "kept": kept, "perplexity": paid}
+    if bound is None or not paid:
+        return {"bound": bound, "kept": None, "established": None, "perplexity": paid}
+    limit = 1 + bound
+    if kept := all(each["value"] <= limit for each in paid.values()):
+        sure = all(each["high"] is not None and each["high"] <= limit for each in paid.values())
+    else:
+        sure = any(each["low"] is not None and each["low"] > limit for each in paid.values())
+    return {"bound": bound, "kept": kept, "established": sure, "perplexity": paid}
 
 
 def _optimism(winner: Tuned, other: Candidate, judged: Verdict, label: str) -> dict[str, float]:

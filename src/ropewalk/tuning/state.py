@@ -28,6 +28,8 @@ class _Facts(BaseModel):
     steps: Annotated[int, Field(ge=1)]
     wall_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     stopped: str
+    unordered: str = "it was begun by a version of ropewalk that kept no record of it"
+    made_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,6 +42,8 @@ class State:
         losses: float64 `[steps done, 3]`: beyond, excess, answer.
         wall_s: spent on them, in all sessions.
         stopped: why no more steps are taken; "" while they are.
+        unordered: why the same steps may end in other bits; "" while nothing is known that makes them.
+        made_by: what took the last of them: packages and device; "" where that is not known.
     """
 
     steps: int
@@ -47,6 +51,8 @@ class State:
     losses: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
     wall_s: float = 0.0
     stopped: str = ""
+    unordered: str = ""
+    made_by: str = ""
 
     @property
     def done(self) -> int:
@@ -60,7 +66,7 @@ class State:
 
 def write(out: Path, name: str, state: State) -> None:
     """Write it whole."""
-    facts = {"steps": state.steps, "wall_s": state.wall_s, "stopped": state.stopped}
+    facts = {name: getattr(state, name) for name in _Facts.model_fields}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
     tensors["losses"] = torch.from_numpy(state.losses)
     write_whole(out, name, safetensors.torch.save(tensors, {"state": json.dumps(facts)}))

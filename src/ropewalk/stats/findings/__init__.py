@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ropewalk.stats.findings import fragile, grid, groups, planning, quality, retrieval, stopping, windows
+from ropewalk.stats.findings import fragile, grid, groups, planning, quality, retrieval, seen, stopping, windows
 from ropewalk.stats.findings.finding import Finding, Severity
 from ropewalk.stats.measured import Measured
 
@@ -15,6 +15,7 @@ __all__ = ["FINDERS", "Finding", "Severity", "findings"]
 
 FINDERS: tuple[Callable[[Measured], list[Finding]], ...] = (
     quality.dropping_the_context,
+    seen.tuned_on,
     stopping.stopped,
     grid.inside_window,
     grid.unlearned,
