@@ -21,7 +21,8 @@ from ropewalk.stats.column import Column
 from ropewalk.tasks import TASKS, Draft, Layout, depths
 from ropewalk.tasks.frame import Frame, chat_frame
 
-PROTOCOL = "tasks@1"
+PROTOCOL = "tasks@2"
+"""Before 2 no question asked for a date."""
 LINE = ("\n",)
 """A base model goes on after its answer; what comes after the line is no part of it."""
 
