@@ -98,7 +98,8 @@ def _lost(study: Study, answer: Recommendation, said: str) -> str:
     kept = _kept(study)
     holds = f", which can hold {kept.count} of the {kept.n}" if kept and against else ""
     beside = f" {against}{holds}" if against else ""
-    finds = f" ({_of(choice.found.value, choice.found.n)}{_cost(choice)})" if choice.found else ""
+    row = study.run.retrieval and study.run.row(choice.label, study.run.retrieval.name, answer.judged_at)
+    finds = f" ({_of(row.value, row.n)}{_cost(choice)})" if row and not math.isnan(row.value) else ""
     return f"By next-token loss alone {choice.label} is best{finds if choice.label != said else ''}{beside}."
 
 
