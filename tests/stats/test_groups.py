@@ -112,6 +112,24 @@ def test_tasks_that_say_nothing_are_named():
     assert "with 8 samples each (nor do all together)" in few[0].sentence
 
 
+def test_a_loss_alone_says_what_is_hopeless_and_names_every_task():
+    """Grids feed answers in: a right one of which each token has a quarter at most, ln 4 = 1.386 nats, is not there."""
+    names = [f"task{i}" for i in range(6)]
+    losses = {
+        label: {"easy": (0.5, 4, 4), "near": (1.38, 4, 4)} | dict.fromkeys(names, (1.39, 4, 4))
+        for label in ("none", "yarn")
+    }
+    (only,) = found.hopeless(run({}, losses))
+    assert only.evidence["metric"] == "answer_nll"
+    assert list(only.evidence["groups"]) == names
+    assert only.evidence["at_least"] == pytest.approx(np.log(4), abs=1e-12)
+    assert only.sentence.startswith(
+        "Nats per token of the right answer: even inside its window of 256 the unscaled model gives each token of the "
+        "right answer at most 25 % (geometric mean) in task0, task1, task2, task3, task4, task5; "
+    )
+    assert only.severity == "warning"
+
+
 def test_the_page_shows_every_task_what_is_lost_first_and_each_profile():
     one = run()
     loss, score = sections(one, {"yarn": "yarn"}, styles(["none", "yarn"]))
