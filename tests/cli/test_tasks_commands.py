@@ -120,6 +120,14 @@ def test_bad_input_is_refused_before_a_model_is_loaded_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_two_dialects_of_a_protocol_are_never_in_one_experiment(refused, written, tmp_path, unloaded):
+    """RULER's own scores beside ours would be read as the same."""
+    said = refused("run", written(metrics=ruled(tmp_path) | {"tasks": {}}), "--out", tmp_path / "out")
+    assert "metrics.tasks and metrics.ruler are two dialects of RULER" in said
+    assert said.endswith("write an experiment of its own for each.")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_a_run_records_of_files_is_read_with_the_experiment(tmp_path):
     missing = FILE | {"metrics": {"ruler": {"files": str(tmp_path / "nowhere")}}}
     with pytest.raises(schema.ExperimentError, match=r"metrics\.ruler\.files"):

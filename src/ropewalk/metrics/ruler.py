@@ -156,4 +156,5 @@ METRIC = Metric(
     read=read,
     same=same,
     show=show,
+    dialect="RULER",
 )

@@ -217,4 +217,5 @@ METRIC = Metric(
     facts=facts,
     check=check,
     show=show,
+    dialect="RULER",
 )
