@@ -73,6 +73,61 @@ def test_files_of_another_tokenizer_are_found(ropewalk, tmp_path, unloaded):
     assert "0 of 1 files fit" in bad.out
 
 
+RULED = {"index": 0, "input": "hello there", "outputs": ["Anne", "Ann"]}
+
+
+def ruled(folder, lengths=(256, 1024), **changes):
+    """Files of one line for each length, the last one with changes."""
+    for length in lengths:
+        path = folder / "ruler" / str(length) / "qa_1" / "validation.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(RULED | (changes if length == lengths[-1] else {})))
+    return {"ruler": {"files": str(folder / "ruler")}}
+
+
+def test_prompts_of_files_are_shown_too(ropewalk, written, tmp_path, unloaded):
+    (shown,) = json.loads(ropewalk("plan", written(metrics=ruled(tmp_path)), "--show", "--json").out)
+    assert (shown["task"], shown["prompt"], shown["answer"]) == ("qa_1", "hello there", "Anne, Ann")
+    assert (shown["new_tokens"], shown["depth"]) == (32, None)
+    assert shown["tokens"] > 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"lengths": [64]}, "lengths: 64 tokens are too few for the task single_noise, which takes"),
+        (
+            {"metrics": {"tasks": {"tasks": ["qestion"]}}},
+            "metrics.tasks.tasks=['qestion']: no task is called 'qestion'; did you mean 'question'",
+        ),
+        ({"metrics": {"tasks": {"template": "chat"}}}, "metrics.tasks.template=chat: this model's tokenizer has no"),
+        ({"length": 99}, "metrics.ruler.files: "),
+        ({"input": "hello there " * 900}, "metrics.ruler.files: "),
+    ],
+    ids=["too short", "unknown", "no template", "another tokenizer", "another length"],
+)
+def test_bad_input_is_refused_before_a_model_is_loaded_and_leaves_nothing(
+    refused, written, tmp_path, unloaded, changes, why
+):
+    """Files are looked at for all lengths, not the first alone."""
+    if "lengths" not in changes and "metrics" not in changes:
+        changes = {"metrics": ruled(tmp_path, **changes)}
+    said = refused("run", written(**changes), "--out", tmp_path / "out")
+    assert why in said
+    if "ruler" in why:
+        assert "1024" in said
+        assert "was prepared with another tokenizer" in said or "more than the 1024 of its folder" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_dialects_of_a_protocol_are_never_in_one_experiment(refused, written, tmp_path, unloaded):
+    """RULER's own scores beside ours would be read as the same."""
+    said = refused("run", written(metrics=ruled(tmp_path) | {"tasks": {}}), "--out", tmp_path / "out")
+    assert "metrics.tasks and metrics.ruler are two dialects of RULER" in said
+    assert said.endswith("write an experiment of its own for each.")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_a_run_records_of_files_is_read_with_the_experiment(tmp_path):
     missing = FILE | {"metrics": {"ruler": {"files": str(tmp_path / "nowhere")}}}
     with pytest.raises(schema.ExperimentError, match=r"metrics\.ruler\.files"):

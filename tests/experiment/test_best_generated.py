@@ -121,6 +121,7 @@ def test_the_report_has_both_readings_each_of_those_it_was_read_for(whole):
     assert keeping(said) == generated(Run.open(whole))
     assert "Where it disagrees with nats per token of the right answer" in said
     assert "not measured yet" not in text
+    assert "nothing asks what is found" not in text
 
 
 def keeping(section: str) -> set[str]:

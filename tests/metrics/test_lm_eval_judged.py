@@ -65,6 +65,21 @@ def test_prompts_are_the_items_of_their_task(options: LmEval) -> None:
     ]
 
 
+def test_the_first_item_of_each_task_is_shown_with_a_right_answer(options: LmEval) -> None:
+    assert METRIC.show is not None
+    material = of_words()
+    shown = METRIC.show(options, material, LENGTH, lambda ids: f"{len(ids)} tokens")
+    assert [(each.task, each.answer, each.depth) for each in shown] == [
+        ("choice", "is", None),
+        ("prose", "rope walk", None),
+        ("bytes", "rope", None),
+        ("says", "x", None),
+    ]
+    assert [each.new_tokens for each in shown] == [1, 2, 1, 7]
+    assert [each.tokens for each in shown] == [len(material.encode(text)) for text in ("the rope", "a", "a", "a rope")]
+    assert [each.prompt for each in shown] == [f"{each.tokens} tokens" for each in shown]
+
+
 def said(text: str, **facts: Any) -> float:
     known = {"task": "says", "document": 3, "stop": ["\n", "."], "references": ["long rope"]} | facts
     unit = OfPrompt(unit="0", facts=known, answer=None, predicted=[], nll=None, text=text)

@@ -96,6 +96,32 @@ def test_thoughts_are_no_answer_and_count_inside_the_length(material):
     assert answered(" Velgard") == " Velgard"
 
 
+def test_a_thought_that_does_not_end_is_no_answer(material):
+    """What a model considers is in its thoughts; whoever runs out of tokens there has answered nothing."""
+    assert answered("<think>it may be Velgard, or") == ""
+    assert answered("it may be Velgard, or", thinks=True) == ""
+    options = Tasks(tasks=["question"], samples=1, generate="all", thinking_tokens=200)
+    opened = dataclasses.replace(material, chat=lambda text: f"{chat(text)}<think>\n")
+    _, prompt = METRIC.prompts(options, opened, LENGTH)
+    right = f" {prompt.facts['references'][0]}"
+    for text, value in ((f"maybe{right}", 0.0), (f"maybe not{right}</think>{right}", 1.0)):
+        assert METRIC.sample(GENERATED, options, (), unit(prompt.facts, text=text)).numerator == value
+
+
+def test_a_thought_that_a_template_begins_is_ended_before_the_answer_begins(material, words):
+    opened = dataclasses.replace(material, chat=lambda text: f"{chat(text)}<think>\n")
+    forced, generated = METRIC.prompts(Tasks(tasks=["question"], samples=1, generate="all"), opened, LENGTH)
+    text = words.decode(forced.request.ids[: -forced.request.answer_tokens])
+    assert "<assistant><think>\n</think>\n\n" in text
+    assert words.decode(generated.request.ids) == text
+    assert "thinks" not in generated.facts
+    thinking = Tasks(tasks=["question"], samples=1, generate="all", thinking_tokens=100)
+    assert words.decode(METRIC.prompts(thinking, opened, LENGTH)[1].request.ids).endswith("<assistant><think>\n")
+    closed = dataclasses.replace(material, chat=lambda text: f"{chat(text)}<think>\n\n</think>\n\n")
+    (prompt,) = METRIC.prompts(Tasks(tasks=["question"], samples=1), closed, LENGTH)
+    assert words.decode(prompt.request.ids).count("</think>") == 1
+
+
 def test_the_template_is_taken_where_there_is_one(material, words):
     talking = dataclasses.replace(material, chat=chat)
     for template, one, begins in (("auto", talking, "<user>"), ("none", talking, "Rem"), ("auto", material, "Rem")):

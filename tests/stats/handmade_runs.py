@@ -20,27 +20,30 @@ def run_of(
     tail: Cells | None = None,
     passkey: Cells | None = None,
     longppl: Cells | None = None,
+    answer_nll: Cells | None = None,
+    generated: Cells | None = None,
     failed: Mapping[tuple[str, int, str], tuple[str, str]] | None = None,
     fingerprints: Mapping[tuple[str, int], str] | None = None,
     model: Mapping[str, Any] | None = None,
     geometry: Mapping[str, Any] | None = None,
     experiment: Mapping[str, Any] | None = None,
 ) -> Measured:
-    """A run from mean nll per document (or 0/1 per trial) by (label, length); labels begin with their method."""
+    """A run from mean nll per document (or a number per trial) by (label, length); labels begin with their method."""
     rows: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
-    for metric, cells in (("tail", tail), ("longppl", longppl), ("passkey", passkey)):
+    every = {"tail": tail, "longppl": longppl, "passkey": passkey, "answer_nll": answer_nll, "generated": generated}
+    for metric, cells in every.items():
+        weight = TOKENS if COLUMNS[metric].is_ratio else 1.0
         for (label, length), values in (cells or {}).items():
             known = {"label": label, "method": label.split()[0], "length": length, "metric": metric}
             mean = float(np.mean(values))
             row = known | {"asked": {}, "params": {}, "n": len(values), "status": "ok", "reason": None}
-            row |= {"value": mean if metric == "passkey" else math.exp(mean) if mean < 700 else math.inf}
+            row |= {"value": mean if weight == 1.0 else math.exp(mean) if mean < 700 else math.inf}
             row |= {"ci_low": math.nan, "ci_high": math.nan}
             row["fingerprint"] = (fingerprints or {}).get((label, length), f"{label} {length}")
             if (metric, length, label) in (failed or {}):
                 row |= dict(zip(("status", "reason"), failed[(metric, length, label)], strict=True)) | {"value": None}
             rows.append(row)
-            weight = 1.0 if metric == "passkey" else TOKENS
             samples += [
                 known | {"unit": f"{metric} {i}", "numerator": v * weight, "denominator": weight, "depth": math.nan}
                 for i, v in enumerate(values)

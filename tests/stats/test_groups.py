@@ -26,13 +26,17 @@ SCORES = {
 }
 
 
-def run(scores=SCORES, losses=None, order=1):
-    """The mean of a task is the number above; half of the samples lie a little over, half under, all by name."""
+def run(scores=SCORES, losses=None, order=1, alike=()):
+    """Metrics `alike` say what `generated` does.
+
+    The mean of a task is the number above; half of the samples lie a little over, half under, all by name."""
     losses = losses or {
         label: {task: tuple(1 - v for v in values) for task, values in tasks.items()} for label, tasks in scores.items()
     }
     rows, samples = [], []
-    every = [("answer_nll", *own) for own in losses.items()] + [("generated", *own) for own in scores.items()]
+    every = [("answer_nll", *own) for own in losses.items()] + [
+        (metric, *own) for metric in ("generated", *alike) for own in scores.items()
+    ]
     for metric, label, tasks in every:
         for place, length in enumerate((256, 512, 1024)):
             name = {"label": label, "method": label, "length": length, "metric": metric}
@@ -112,6 +116,24 @@ def test_tasks_that_say_nothing_are_named():
     assert "with 8 samples each (nor do all together)" in few[0].sentence
 
 
+def test_a_loss_alone_says_what_is_hopeless_and_names_every_task():
+    """Grids feed answers in: a right one of which each token has a quarter at most, ln 4 = 1.386 nats, is not there."""
+    names = [f"task{i}" for i in range(6)]
+    losses = {
+        label: {"easy": (0.5, 4, 4), "near": (1.38, 4, 4)} | dict.fromkeys(names, (1.39, 4, 4))
+        for label in ("none", "yarn")
+    }
+    (only,) = found.hopeless(run({}, losses))
+    assert only.evidence["metric"] == "answer_nll"
+    assert list(only.evidence["groups"]) == names
+    assert only.evidence["at_least"] == pytest.approx(np.log(4), abs=1e-12)
+    assert only.sentence.startswith(
+        "Nats per token of the right answer: even inside its window of 256 the unscaled model gives each token of the "
+        "right answer at most 25 % (geometric mean) in task0, task1, task2, task3, task4, task5; "
+    )
+    assert only.severity == "warning"
+
+
 def test_the_page_shows_every_task_what_is_lost_first_and_each_profile():
     one = run()
     loss, score = sections(one, {"yarn": "yarn"}, styles(["none", "yarn"]))
@@ -128,6 +150,13 @@ def test_the_page_shows_every_task_what_is_lost_first_and_each_profile():
     )
     assert "Where it disagrees" in score.tables[-1].title
     assert "Where it disagrees" not in loss.tables[-1].title
+
+
+def test_no_column_of_tasks_is_left_out_of_the_page():
+    every = run(alike=("lm_eval", "lm_eval_norm", "lm_eval_said", "ruler"))
+    anchors = [section.anchor for section in sections(every, {"yarn": "yarn"}, styles(["none", "yarn"]))]
+    assert anchors == [f"groups-{place}" for place in range(len(every.grouped))]
+    assert len(anchors) == 6
 
 
 def test_a_choice_can_be_by_either_reading():

@@ -191,9 +191,23 @@ def test_invented_names_are_in_no_book():
     names = vocabularies.coined("0", 0, 500, vocabularies.PEOPLE) + vocabularies.coined(
         "0", 500, 500, vocabularies.PLACES
     )
-    assert len(set(names)) == 1000
+    names += vocabularies.coined("0", 0, 500, vocabularies.MONTHS)
+    assert len(set(names)) == 1500
     assert not books & set(names)
     assert not set(coined_words("y")) & set(vocabulary())
+
+
+def test_questions_ask_for_places_and_for_days_of_no_calendar():
+    drafts = [TASKS["question"].draft(3, place, 0.5, 640) for place in range(24)]
+    days = [draft for draft in drafts if "On which day" in draft.question]
+    assert 0 < len(days) < len(drafts)
+    for draft in days:
+        (day,) = draft.references
+        assert re.fullmatch(r"\d{1,2} [A-Z][a-z]+(tide|uary|ember)", day)
+        others = {needle.text.split(" on ")[1][:-1] for needle in draft.needles}
+        assert len(others) == 4  # rivals have other days, of other months
+        assert len({other.split()[1] for other in others}) == 4
+        assert draft.answer == f" {day}"
 
 
 def test_streams_are_nested_and_seeded():

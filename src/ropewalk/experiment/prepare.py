@@ -147,8 +147,10 @@ def prepare(asked: Asked, *, exact: bool = False) -> Prepared:
     tokenizer = read_tokenizer(asked.spec) if loaded is None else loaded.tokenizer
     tokens = _tokens(asked, tokenizer)
     for metric, options in experiment.asked():
-        if metric.prompts is not None:  # too short, or no chat template
-            metric.prompts(options, material(tokenizer, tokens[0], experiment.seed), experiment.lengths[0])
+        if metric.prompts is not None:  # too short, or no chat template; files may be wrong at any length
+            made = material(tokenizer, tokens[0], experiment.seed)
+            for length in experiment.lengths if metric.read is not None else experiment.lengths[:1]:
+                metric.prompts(options, made, length)
         if metric.fits is not None and (wrong := metric.fits(options, tokens[0].bos)):
             raise ExperimentError(f"{wrong}.")
     model = loaded or load(

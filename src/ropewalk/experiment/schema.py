@@ -124,8 +124,15 @@ class Experiment(_Section):
         return {name: inline(name, grid) for name, grid in methods.items()}
 
     @model_validator(mode="after")
-    def _fit_lengths(self) -> Experiment:
+    def _fit_together(self) -> Experiment:
+        dialects: dict[str, str] = {}
         for metric, options in self.asked():
+            other = dialects.setdefault(metric.dialect or metric.name, metric.name)
+            if other != metric.name:
+                raise ValueError(
+                    f"metrics.{other} and metrics.{metric.name} are two dialects of {metric.dialect}, whose numbers "
+                    "must not stand beside each other; write an experiment of its own for each"
+                )
             wrong = metric.check and metric.check(options, self.lengths[0])
             if wrong:
                 raise ValueError(wrong)

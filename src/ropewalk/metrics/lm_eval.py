@@ -7,14 +7,14 @@ over sums of words, bytes or answers, as lm-eval adds them up.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from ropewalk.errors import ExperimentError
-from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample
+from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample, Shown
 from ropewalk.metrics.readings import Reading
 from ropewalk.metrics.requests import Forced, Generated
 from ropewalk.stats.column import Column
@@ -192,6 +192,26 @@ def _require(item: Item, answer: int, length: int) -> None:
         )
 
 
+def show(options: LmEval, material: Material, length: int, decode: Callable[[Sequence[int]], str]) -> list[Shown]:
+    """The first item of each task with a right answer, as a model would see it. Raises as `prompts` does."""
+    return [_shown(own[0], material, length, decode) for own in _items(options)]
+
+
+def _shown(item: Item, material: Material, length: int, decode: Callable[[Sequence[int]], str]) -> Shown:
+    pair = item.pairs[item.gold[0] if item.gold else 0]
+    request = _request(item, pair, material, length)
+    fed = 0 if isinstance(request, Generated) else request.answer_tokens
+    ids = request.ids.tolist()
+    return Shown(
+        task=item.task,
+        prompt=decode(ids[: len(ids) - fed]),
+        answer=(item.references[0] if isinstance(request, Generated) else pair[1]).strip(),
+        tokens=len(ids) - fed,
+        new_tokens=item.new_tokens or fed,
+        depth=None,
+    )
+
+
 def sample(column: Column, options: LmEval, readings: Sequence[Reading], unit: OfPrompt) -> Sample | Remark:
     """The log-likelihood of a choice, or whether what was said is a reference: what `gather` decides by."""
     value = _likelihood(unit) if unit.nll is not None else float(_found(unit))
@@ -272,4 +292,5 @@ METRIC = Metric(
     facts=facts,
     read=read,
     same=same,
+    show=show,
 )

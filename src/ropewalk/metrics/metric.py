@@ -177,6 +177,8 @@ class Metric:
             is read: a run that somebody else recorded opens none. Raises ExperimentError.
         show: (options, material, length, tokens to text) to prompts for people. Raises as `prompts` does.
         probes: what tuning can ask of its kind; None if its answers are not forced.
+        dialect: the protocol that it is one dialect of: two of one are never asked for together, as a number of one
+            beside a number of the other would be read as the same.
         held: (options, a prompt's facts, its length, tokens) to whether what it asks for stands in so many of its last
             tokens; None of it: not known.
     """
@@ -197,4 +199,5 @@ class Metric:
     read: Callable[[Any, Sequence[int]], Any] | None = None
     show: Callable[[Any, Material, int, Callable[[Sequence[int]], str]], Sequence[Shown]] | None = None
     probes: Probes | None = None
+    dialect: str | None = None
     held: Callable[[Any, Mapping[str, Any], int, int], bool | None] | None = None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from ropewalk.errors import ExperimentError
-from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample
+from ropewalk.metrics.metric import Material, Metric, OfPrompt, Options, Prompt, Prompts, Remark, Sample, Shown
 from ropewalk.metrics.readings import Reading
 from ropewalk.metrics.requests import Generated
 from ropewalk.stats.column import Column
@@ -117,6 +117,22 @@ def _prompt(line: Line, file: File, held: Held, material: Material) -> Prompt:
     return Prompt(request=request, facts={**_file(held), **known})
 
 
+def show(options: Ruler, material: Material, length: int, decode: Callable[[Sequence[int]], str]) -> list[Shown]:
+    """The first prompt of each file of a length, as a model would see it. Raises as `prompts` does."""
+    first = {str(each.facts["task"]): each for each in reversed(prompts(options, material, length))}
+    return [
+        Shown(
+            task=held.task,
+            prompt=decode(first[held.task].request.ids.tolist()),
+            answer=", ".join(first[held.task].facts["references"]),
+            tokens=len(first[held.task].request.ids),
+            new_tokens=ruler_files.new_tokens(held.task),
+            depth=None,
+        )
+        for held in options.at(length)
+    ]
+
+
 def sample(column: Column, options: Ruler, readings: Sequence[Reading], unit: OfPrompt) -> Sample | Remark:
     """The score of one answer."""
     task = str(unit.facts["task"])
@@ -139,4 +155,6 @@ METRIC = Metric(
     facts=facts,
     read=read,
     same=same,
+    show=show,
+    dialect="RULER",
 )

@@ -19,16 +19,15 @@ from ropewalk.metrics.readings import Reading
 from ropewalk.metrics.requests import Forced, Generated
 from ropewalk.stats.column import Column
 from ropewalk.tasks import TASKS, Draft, Layout, depths
-from ropewalk.tasks.frame import Frame, chat_frame
+from ropewalk.tasks.frame import THINKS, THOUGHT, Frame, chat_frame
 
-PROTOCOL = "tasks@1"
+PROTOCOL = "tasks@2"
+"""Before 2 no question asked for a date."""
 LINE = ("\n",)
 """A base model goes on after its answer; what comes after the line is no part of it."""
 
 PLANNED_TOKENS = 32
 """New tokens of an answer, for a plan that knows no tokenizer."""
-
-THOUGHT = "</think>"
 
 ANSWER_NLL = Column(
     name="answer_nll", title="nats per token of the right answer", pooling="mean", unit="sample", at_length=True
@@ -131,7 +130,7 @@ def prompts(options: Tasks, material: Material, length: int) -> list[Prompt]:
         if options.generate != "none":
             laid = speaks.lay(task, draft, length)
             request = Generated(ids=laid.ids, new_tokens=laid.new_tokens, stop=stop)
-            generated.append(Prompt(request=request, facts=known))
+            generated.append(Prompt(request=request, facts={**known, "thinks": True} if silent.thinks else known))
     return forced + generated
 
 
@@ -173,8 +172,8 @@ def _frames(options: Tasks, material: Material) -> tuple[Frame, Frame]:
         raise ExperimentError(
             "metrics.tasks.template=chat: this model's tokenizer has no chat template; use template: none."
         )
-    frame = chat_frame(material.chat, f"metrics.tasks.template={options.template}")
-    return frame, Frame(before=frame.before, after=frame.after, prefixed=not options.thinking_tokens)
+    place = f"metrics.tasks.template={options.template}"
+    return chat_frame(material.chat, place), chat_frame(material.chat, place, prefixed=not options.thinking_tokens)
 
 
 def sample(column: Column, options: Tasks, readings: Sequence[Reading], unit: OfPrompt) -> Sample | Remark:
@@ -182,16 +181,20 @@ def sample(column: Column, options: Tasks, readings: Sequence[Reading], unit: Of
     if unit.nll is not None:
         value = float(np.mean(np.asarray(unit.nll, dtype=np.float64)))
     else:
-        value = TASKS[unit.facts["task"]].judge(unit.facts["references"], answered(unit.text))
+        said = answered(unit.text, thinks=bool(unit.facts.get("thinks")))
+        value = TASKS[unit.facts["task"]].judge(unit.facts["references"], said)
     named = f"{unit.facts['task']} {unit.facts['sample']}"
     return Sample(
         unit=named, numerator=value, denominator=1.0, depth=unit.facts["depth"], group=str(unit.facts["task"])
     )
 
 
-def answered(said: str) -> str:
-    """What was said after the last thought."""
-    return said.rsplit(THOUGHT, 1)[-1]
+def answered(said: str, *, thinks: bool = False) -> str:
+    """What was said after the last thought; nothing after one that the tokens did not suffice to end, begun by the
+    prompt if it `thinks`."""
+    if THOUGHT in said:
+        return said.rsplit(THOUGHT, 1)[-1]
+    return "" if thinks or THINKS in said else said
 
 
 def check(options: Tasks, shortest: int) -> str | None:
@@ -214,4 +217,5 @@ METRIC = Metric(
     facts=facts,
     check=check,
     show=show,
+    dialect="RULER",
 )

@@ -20,14 +20,14 @@ from ropewalk.stats.groups import ABSOLUTE, KEPT, Reach, absolute, disagreements
 from ropewalk.stats.measured import NONE, TRUNCATE, Measured
 
 ANCHOR = "groups"
-MOST = 4
-"""Sections of this kind whose pictures are looked after."""
+MOST = 8
+"""Sections of this kind whose pictures are removed where a report lacks them."""
 HEIGHT = 130
 
 
 def sections(run: Measured, leading: Mapping[str, str], styles: Mapping[str, Style]) -> list[Section]:
     """One section per column; none for a run without groups."""
-    return [_section(run, column, place, leading, styles) for place, column in enumerate(run.grouped[:MOST])]
+    return [_section(run, column, place, leading, styles) for place, column in enumerate(run.grouped)]
 
 
 def _section(

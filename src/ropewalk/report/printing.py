@@ -25,7 +25,7 @@ def recommendation_json(answer: Recommendation, command: str | None, missing: in
         "judged_at": answer.judged_at,
         "cells_missing": missing,
         "metric": answer.column.name,
-        "retrieval": None if answer.retrieval is None else answer.retrieval.name,
+        "retrieval": None if answer.second is None else answer.second.name,
         "max_short_cost_percent": answer.bound_percent,
         "choice": _candidate(answer.choice),
         "tied": [_candidate(c) for c in answer.tied],

@@ -14,7 +14,7 @@ from ropewalk.metrics import columns
 from ropewalk.report.costs import Cost, short_costs, why_no_cost
 from ropewalk.stats.best import BestSet, best_set
 from ropewalk.stats.blocks import Block
-from ropewalk.stats.column import Column
+from ropewalk.stats.column import Column, by_weight
 from ropewalk.stats.findings.quality import Direction, against_dropping, deciding_block, direction
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.measured import NONE, TRUNCATE, Measured
@@ -22,7 +22,7 @@ from ropewalk.stats.paired import Paired
 
 LOSSES, BOTH = "perplexity", "both"
 """What decides: the weightiest loss that was measured (LOSSES), how prompts are answered (by a column's name), or that
-loss and then, among those that it cannot tell apart, what is found (BOTH)."""
+loss and then, among those that it cannot tell apart, how prompts are answered (BOTH)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Candidate:
         value: in the unit of the results table (perplexity, bits per byte, a share), with its interval.
         against_none, against_truncate: paired on the same documents; None where that was not measured.
         cost: at lengths inside the window; None where unknown.
-        found: share found at the judged length; None where not measured.
+        found: how prompts of the judged length are answered, by the answer's `second`; None where not measured.
     """
 
     label: str
@@ -54,11 +54,11 @@ class Recommendation:
         target: what was asked for, tokens.
         judged_at: the shortest measured length at or beyond it.
         column: what decided.
-        retrieval: what says how much is found; None if nothing in the run does.
-        choice: the best value within the bounds, among those tied that no other finds more than.
+        second: what says how prompts are answered, and decides among what the metric ties; None if nothing does.
+        choice: the best value within the bounds, among those tied that no other is shown to answer better than.
         tied: all others that cannot be told apart from it, best first.
-        outdone: those tied in the metric that were shown to find less than another of them, best first, each
-            with its p (exact McNemar, Holm over the pairs of the tied).
+        outdone: those tied in the metric that were shown to answer worse than another of them, best first, each
+            with its p (exact McNemar of shares, else paired t; Holm over the pairs of the tied).
         best: the procedure's result over the configurations within the bounds, before retrieval.
         too_costly: better values at the judged length, but beyond the bound, best first.
         too_few_found: better values at the judged length, but less found than `min_found`, best first.
@@ -75,7 +75,7 @@ class Recommendation:
     target: int
     judged_at: int
     column: Column
-    retrieval: Column | None
+    second: Column | None
     choice: Candidate
     tied: tuple[Candidate, ...]
     outdone: tuple[tuple[Candidate, float], ...]
@@ -105,7 +105,8 @@ def recommend(
     min_found: float | None = None,
 ) -> Recommendation:
     """The best value at the target among the configurations within the bounds; with `by="both"`, of those that the
-    value cannot tell apart, the best of those that no other is shown to find more than.
+    value cannot tell apart, the best of those that no other is shown to answer better than. With `min_found`, what is
+    found decides that as well.
 
     Raises:
         ExperimentError: nothing that decides was measured at or beyond the target, or what a bound needs was not.
@@ -114,14 +115,16 @@ def recommend(
     length = block.lengths[0]
     costs = short_costs(run, length)
     cheap = _within(run, block, costs, bound_percent)
+    second = _second(run, block) if min_found is None else _shares(run)
     allowed = _finding(run, cheap, min_found)
     best = best_set(allowed)
     assert best.winner is not None
-    gone = _outdone(run, allowed.only(best.members)) if by == BOTH else {}
+    found = _of(run, second, length)
+    gone = _outdone(allowed.only(best.members), found) if by == BOTH else {}
     label, *tied = [name for name in best.members if name not in gone]
 
     def candidates(labels: Sequence[str]) -> tuple[Candidate, ...]:
-        return tuple(_candidate(run, block, name, costs) for name in labels)
+        return tuple(_candidate(run, block, found, name, costs) for name in labels)
 
     losses = dict(zip(block.labels, block.losses_C.tolist(), strict=True))
     ahead = [name for name in _ranked(block) if losses[name] < losses[label]]
@@ -130,10 +133,12 @@ def recommend(
         target=target,
         judged_at=length,
         column=block.column,
-        retrieval=run.retrieval,
-        choice=_candidate(run, block, label, costs),
+        second=second,
+        choice=_candidate(run, block, found, label, costs),
         tied=candidates(tied),
-        outdone=tuple((_candidate(run, block, name, costs), gone[name]) for name in best.members if name in gone),
+        outdone=tuple(
+            (_candidate(run, block, found, name, costs), gone[name]) for name in best.members if name in gone
+        ),
         best=best,
         too_costly=candidates([name for name in ahead if name not in cheap.labels]),
         too_few_found=candidates([name for name in ahead if name in cheap.labels and name not in allowed.labels]),
@@ -147,15 +152,24 @@ def recommend(
     )
 
 
-def _outdone(run: Measured, tied: Block) -> dict[str, float]:
-    """Those of the tied that are shown to find less than another of them, each with its p."""
-    found = _retrieved(run, tied.lengths[0])
+def _second(run: Measured, block: Block) -> Column | None:
+    """How prompts of the length are answered, beside what decides: tasks before shares of one kind of prompt."""
+    answered = (c for c in by_weight(run.columns.values()) if c.answered and c != block.column)
+    return next((c for c in answered if _of(run, c, block.lengths[0]) is not None), run.retrieval)
+
+
+def _shares(run: Measured) -> Column | None:
+    """What counts what is found."""
+    return run.retrieval or next((c for c in run.columns.values() if c.answered and c.higher_is_better), None)
+
+
+def _outdone(tied: Block, found: Block | None) -> dict[str, float]:
+    """Those of the tied that are shown to answer worse than another of them, each with its p."""
     return {} if found is None or tied.counts else dict(best_set(found.only(tied.labels)).excluded)
 
 
-def _retrieved(run: Measured, length: int) -> Block | None:
-    """What is found at a length."""
-    return None if run.retrieval is None else run.block(run.retrieval.name, length)
+def _of(run: Measured, column: Column | None, length: int) -> Block | None:
+    return None if column is None else run.block(column.name, length)
 
 
 def _same_rotation(run: Measured, label: str, length: int) -> set[str]:
@@ -229,7 +243,7 @@ def _finding(run: Measured, block: Block, least: float | None) -> Block:
     if not 0 <= least <= 1:
         raise ExperimentError(f"min-found {least}: must be a share from 0 to 1, for example 0.9.")
     length = block.lengths[0]
-    found = _retrieved(run, length)
+    found = _of(run, _shares(run), length)
     if found is None or not found.labels:
         raise ExperimentError(
             f"min-found {least:g}: nothing that counts what is found was measured at {length}; leave it out."
@@ -262,11 +276,9 @@ def _within(run: Measured, block: Block, costs: Mapping[str, Cost], bound_percen
     return block.only(kept)
 
 
-def _candidate(run: Measured, block: Block, label: str, costs: Mapping[str, Cost]) -> Candidate:
-    length = block.lengths[0]
+def _candidate(run: Measured, block: Block, found: Block | None, label: str, costs: Mapping[str, Cost]) -> Candidate:
     row = next(r for r in run.rows if r.label == label)
-    whole = run.blocks.get((block.metric, length))
-    found = _retrieved(run, length)
+    whole = run.blocks.get((block.metric, block.lengths[0]))
     return Candidate(
         label=label,
         method=row.method,

@@ -39,7 +39,7 @@ def sections(study: Study, block: Block | None, leading: Mapping[str, str], draw
     """
     return [
         *_losses(study, block, leading, drawn),
-        _retrieval(study, leading),
+        *([_retrieval(study, leading)] if study.run.retrieval or not study.run.grouped else []),
         *by_group.sections(study.run, leading, drawn),
         *_choice(study, block, leading, drawn),
         _wavelengths(study, block, leading, drawn),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ropewalk.report.recommend import Candidate, Recommendation
+from ropewalk.report.recommend import LOSSES, Candidate, Recommendation
 from ropewalk.stats.best import ASSUMING
 from ropewalk.stats.column import Column
 from ropewalk.stats.findings.finding import listed, percent, shown
@@ -96,14 +96,15 @@ def deploying(answer: Recommendation) -> str:
 
 
 def preferred(answer: Recommendation) -> str:
-    """What retrieval decided: `chosen over llama3 factor=4 for its answers (100 % against 45 %)`; empty if nothing."""
-    column = answer.retrieval
+    """What answers decided: `chosen over llama3 factor=4 for its answers (100 % against 45 %)`; empty if nothing."""
+    column = answer.second
     if not answer.outdone or column is None:
         return ""
     (first, _), *rest = answer.outdone
     own, other = (shown(column, c.found.value) for c in (answer.choice, first) if c.found is not None)
     more = f" and {len(rest)} more" if rest else ""
-    return f"chosen over {first.label}{more} for its {column.items} ({own} against {other})"
+    unit = "" if column.counts else f" {column.title}"
+    return f"chosen over {first.label}{more} for its {column.items} ({own} against {other}{unit})"
 
 
 def confidence(answer: Recommendation) -> str:
@@ -124,13 +125,14 @@ def confidence(answer: Recommendation) -> str:
         many = len(best.excluded) > 1
         rest = f"Each of the {len(best.excluded)} others" if many else f"The other, {best.excluded[0][0]},"
         said.append(f"{rest} is worse, at most 5 % chance of any error, {ASSUMING} ({answer.column.units(best.n)}).")
-    if answer.outdone and answer.retrieval is not None:
+    if answer.outdone and answer.second is not None:
         names, worst = [c.label for c, _ in answer.outdone], probability(max(p for _, p in answer.outdone))
-        one = len(names) == 1
+        one, second = len(names) == 1, answer.second
+        less = f"{'finds' if one else 'find'} fewer {second.items}" if second.counts else f"worse in {second.title}"
         said.append(
-            f"{listed(names)} {'is' if one else 'are'} not told apart in {answer.column.title}, and "
-            f"{'finds' if one else 'find'} fewer {answer.retrieval.items}, "
-            f"p {worst if worst.startswith('<') else f'= {worst}'} (exact McNemar, Holm)."
+            f"{listed(names)} {'is' if one else 'are'} not told apart in {answer.column.title}, and {less}, "
+            f"p {worst if worst.startswith('<') else f'= {worst}'} "
+            f"({'exact McNemar' if second.counts else 'paired t'}, Holm)."
         )
     if answer.same:
         said.append(f"{listed(answer.same)} {'is' if len(answer.same) == 1 else 'are'} the same measurement.")
@@ -163,9 +165,11 @@ def facts(answer: Recommendation) -> dict[str, str]:
     if choice.against_truncate is not None:
         found["Against dropping the context"] = change(choice.against_truncate.interval) + _SHOWN[answer.dropping]
     found["Cost at short lengths"] = cost(choice) if not answer.no_cost else f"unknown: {answer.no_cost}"
-    if choice.found is not None and answer.retrieval is not None and answer.retrieval != column:
-        found[f"{answer.retrieval.items.capitalize()} found at {answer.judged_at:,}"] = (
-            f"{measure(answer.retrieval, choice.found)} ({answer.retrieval.units(choice.found.n)})"
+    second = answer.second
+    if choice.found is not None and second is not None and second != column:
+        term = f"{second.items} found" if second.counts else second.title
+        found[f"{term.capitalize()} at {answer.judged_at:,}"] = (
+            f"{measure(second, choice.found)} ({second.units(choice.found.n)})"
         )
     return found
 
@@ -184,27 +188,28 @@ def would_change(answer: Recommendation) -> list[str]:
             f"If cost at short lengths decides among the tied: {best.label} ({cost(best)}; "
             f"{answer.column.title} {measure(answer.column, best.value)})."
         )
-    finders = [c for c in answer.tied if c.found and choice.found and c.found.value > choice.found.value]
-    retrieval = answer.retrieval
-    if finders and retrieval is not None and retrieval != answer.column:
-        best = max(finders, key=lambda c: c.found.value if c.found else 0.0)
-        assert best.found is not None
-        said.append(f"If retrieval decides: {best.label} finds {measure(retrieval, best.found)} of {retrieval.items}.")
+    finder, second = _finder(answer), answer.second
+    if finder is not None and second is not None and finder.found is not None:
+        value = measure(second, finder.found)
+        said.append(
+            f"If retrieval decides: {finder.label} finds {value} of {second.items}."
+            if second.counts
+            else f"If {second.title} decides: {finder.label} ({value})."
+        )
     if answer.too_costly:
         named = ", ".join(f"{c.label} ({cost(c)})" for c in answer.too_costly[:3])
         said.append(
             f"A larger bound than {answer.bound_percent:g} % at short lengths, or more documents, would allow {named}."
         )
-    if answer.too_few_found and retrieval is not None:
+    if answer.too_few_found and second is not None:
         named = ", ".join(
-            f"{c.label} ({measure(retrieval, c.found) if c.found else MISSING})" for c in answer.too_few_found[:3]
+            f"{c.label} ({measure(second, c.found) if c.found else MISSING})" for c in answer.too_few_found[:3]
         )
-        said.append(f"Fewer {retrieval.items} than {100 * (answer.min_found or 0):g} % would allow {named}.")
+        said.append(f"Fewer {second.items} than {100 * (answer.min_found or 0):g} % would allow {named}.")
     if answer.outdone:
-        best = answer.outdone[0][0]
+        best, by = answer.outdone[0][0], answer.column.name if answer.column.answered else LOSSES
         said.append(
-            f"If {answer.column.title} alone decides (--by perplexity): {best.label} "
-            f"({measure(answer.column, best.value)})."
+            f"If {answer.column.title} alone decides (--by {by}): {best.label} ({measure(answer.column, best.value)})."
         )
     if answer.rotates:
         said.append(
@@ -214,3 +219,13 @@ def would_change(answer: Recommendation) -> list[str]:
     if len(answer.tied) > len(answer.same) or answer.best.n == 1:
         said.append(f"More {answer.column.unit}s may separate those that tie.")
     return said
+
+
+def _finder(answer: Recommendation) -> Candidate | None:
+    """Which of the tied answers better than the choice, the best of them; None if none does."""
+    second, own = answer.second, answer.choice.found
+    if second is None or second == answer.column or own is None:
+        return None
+    sign = 1 if second.higher_is_better else -1
+    ahead = [(sign * c.found.value, c) for c in answer.tied if c.found and sign * c.found.value > sign * own.value]
+    return max(ahead, key=lambda pair: pair[0])[1] if ahead else None

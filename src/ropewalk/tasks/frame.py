@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from ropewalk.errors import ExperimentError
 
 MARK = "\u2402"
+THINKS, THOUGHT = "<think>", "</think>"
+"""Around what a model says to itself, as templates and models of most families have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,15 +20,17 @@ class Frame:
         before: comes before the instruction; a chat template brings its own BOS.
         after: comes between the question and the beginning of the answer.
         prefixed: whether the answer's beginning is given; not to models that think first.
+        thinks: whether a thought is begun.
     """
 
     before: str = ""
     after: str = "\n"
     prefixed: bool = True
+    thinks: bool = False
 
 
 def chat_frame(render: Callable[[str], str], place: str, *, prefixed: bool = True) -> Frame:
-    """The frame of a chat template.
+    """The frame of a chat template; a thought that it begins is ended before the answer's beginning, if that is given.
 
     Args:
         render: the template's text for one user message, up to where the assistant begins to speak.
@@ -47,4 +51,8 @@ def chat_frame(render: Callable[[str], str], place: str, *, prefixed: bool = Tru
             f"{place}: this tokenizer's chat template has no generation prompt, so the assistant would never begin to "
             "speak; use template: none, or a tokenizer whose template has one."
         )
-    return Frame(before=before, after=more[0], prefixed=prefixed)
+    begun = more[0].rpartition(THINKS)
+    thinks = bool(begun[1]) and THOUGHT not in begun[2]
+    if thinks and prefixed:
+        return Frame(before=before, after=f"{more[0].rstrip()}\n{THOUGHT}\n\n")
+    return Frame(before=before, after=more[0], prefixed=prefixed, thinks=thinks)

@@ -1,4 +1,4 @@
-"""Words, and names of people and places that exist nowhere; pure."""
+"""Words, and names of people, places and months that exist nowhere; pure."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ VOWELS = ["a", "e", "i", "o", "u", "ae", "ia", "or"]
 MIDDLES = ["lb", "ldr", "mv", "nd", "rgh", "rv", "sk", "st", "vr", "zn"]
 PEOPLE = ["an", "ek", "in", "os", "ul", "wyn"]
 PLACES = ["moor", "gard", "holt", "stead", "mere", "wick"]
+MONTHS = ["tide", "uary", "ember"]
 
 
 def key(number: int, adjectives: Sequence[str]) -> str:
