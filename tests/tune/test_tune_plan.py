@@ -90,14 +90,6 @@ def test_on_a_cpu_too_a_length_that_does_not_fit_is_refused(asked: Any, monkeypa
         memory.require(model, 3000)
 
 
-def test_a_model_over_several_gpus_is_not_held_against_the_first(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once it is loaded, its step is not either (`memory.require`)."""
-    monkeypatch.setattr(memory, "require_size", lambda size, length: pytest.fail("asked of one GPU"))
-    spread = asked.model_copy(update={"model": {"id": asked.model, "device_map": "auto"}})
-    ticks: Iterator[int] = iter(range(1000))
-    assert plan(spread, REQUEST, clock=lambda: float(next(ticks))).documents == (3, 3)
-
-
 def test_a_budget_is_a_number_with_a_unit() -> None:
     assert [seconds(text) for text in ("90s", "5m", "1h")] == [90.0, 300.0, 3600.0]
     for text in ("5", "m", "0m", "-1m", "5 m", "5d"):
