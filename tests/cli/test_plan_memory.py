@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
 import pytest
+import torch
 
 from ropewalk.cli import parse_bytes
 from ropewalk.errors import ExperimentError
 from ropewalk.experiment import memory, schema
 from ropewalk.experiment.prepare import ask
 from ropewalk.models.size import size_of_loaded
-from ropewalk.scoring.memory import LIBRARIES_BYTES, peak_bytes
+from ropewalk.scoring.memory import LIBRARIES_BYTES, peak_bytes, weight_bytes
 
 
 def asked(experiment, loaded=None, **changes):
@@ -41,6 +43,17 @@ def test_shared_prompts_keep_keys_and_values(experiment):
     exact = memory.of(asked(experiment, metrics={"passkey": {}}, lengths=[32768]))
     generated = memory.of(asked(experiment, metrics={"passkey": {"protocol": "yarn"}}, lengths=[32768]))
     assert exact.pass_bytes - generated.pass_bytes == 32768 * 4 * 2 * 2 * 16  # float32, K and V, layers, head width
+
+
+def test_a_model_over_several_gpus_has_a_part_of_its_weights_on_each(experiment, loaded, monkeypatch):
+    size = dataclasses.replace(size_of_loaded(loaded), device="cuda", parameters=10**9)
+    monkeypatch.setattr(memory, "read_size", lambda spec, dtype: size)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (weight_bytes(size), weight_bytes(size)))
+    one = asked(experiment)
+    assert memory.of(one).rows == 1  # nothing is left beside the weights
+    spread = asked(experiment, model={"id": one.spec.id, "device_map": "auto"})
+    assert memory.of(spread).rows > 1
 
 
 def test_half_the_dtype_is_half_the_weights(experiment):

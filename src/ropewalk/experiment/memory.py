@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ropewalk.experiment.prepare import Asked
 from ropewalk.experiment.schema import MAX_LENGTH
+from ropewalk.models.placement import SPREADS
 from ropewalk.models.size import ModelSize, read_size, size_of_loaded
 from ropewalk.scoring.budget import planned_rows
 from ropewalk.scoring.memory import LIBRARIES_BYTES, pass_bytes, peak_bytes, weight_bytes
@@ -42,7 +43,7 @@ def of(asked: Asked, given: int | None = None) -> Memory:
     size = read_size(asked.spec, asked.experiment.dtype) if loaded is None else size_of_loaded(loaded)
     shared = any(not each.prompts.new_tokens for each in asked.plan.prompts)
     length = asked.experiment.lengths[-1]
-    rows = planned_rows(size, length)
+    rows = planned_rows(size, length, spread=asked.spec.device_map in SPREADS)
     return Memory(
         weights_bytes=weight_bytes(size),
         rows=rows,

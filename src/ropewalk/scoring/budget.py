@@ -53,10 +53,13 @@ def _cpu_tokens(size: ModelSize) -> int:
     return CPU_BATCH_BYTES // (size.hidden * size.element_bytes)
 
 
-def planned_rows(size: ModelSize, longest: int) -> int:
-    """The same before the weights are loaded."""
-    free = torch.cuda.mem_get_info()[0] - weight_bytes(size) if size.device == "cuda" else 0
-    return batch_rows(size, longest, free)
+def planned_rows(size: ModelSize, longest: int, *, spread: bool = False) -> int:
+    """The same before the weights are loaded, onto one GPU or `spread` over all that show."""
+    if size.device != "cuda":
+        return batch_rows(size, longest, 0)
+    gpus = torch.cuda.device_count() if spread else 1
+    free = min(torch.cuda.mem_get_info(each)[0] for each in range(gpus)) - weight_bytes(size) // gpus
+    return batch_rows(size, longest, free, gpus)
 
 
 def pays_to_compile(model: Any, tokens: int) -> bool:
