@@ -22,6 +22,7 @@ from ropewalk.experiment.verify import verify_rows
 from ropewalk.report import study
 from ropewalk.report.content import content
 from ropewalk.report.markdown import markdown
+from ropewalk.report.page import page
 
 ASKED = {
     "model": "strand",
@@ -129,3 +130,11 @@ def keeping(section: str) -> set[str]:
     table = section.split("How far each configuration keeps up")[1].strip().split("\n\n")[0]
     rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
     return set(rows[2:])
+
+
+def test_the_page_says_which_line_of_its_small_charts_is_whose(whole):
+    drawn = page(content(study.of(RunData.read(whole))))
+    for place in range(2):
+        section = drawn.split(f'<section id="groups-{place}">')[1].split("</section>")[0]
+        keys = section.split('<div class="small">')[0]
+        assert [f'data-method="{name}"' in keys for name in ("none", "linear", "yarn")] == [True, place == 0, True]

@@ -42,7 +42,7 @@ class Held(Options):
 
 
 class Ruler(Options):
-    """RULER's own samples."""
+    """RULER's own samples, in an experiment of their own: never beside another dialect of RULER."""
 
     files: Annotated[str, Field(min_length=1)]
     """A folder with one folder per length, each holding what RULER's prepare.py wrote for this tokenizer."""
