@@ -50,7 +50,8 @@ class Order:
 
 def made_by(device: torch.device) -> str:
     """What the last bits of a step depend on beside what is asked, in words."""
-    cpu = f"{torch.get_num_threads()} threads of a CPU with {torch.backends.cpu.get_cpu_capability()}"
+    threads = torch.get_num_threads()
+    cpu = f"{threads} thread{'s' * (threads > 1)} of a CPU with {torch.backends.cpu.get_cpu_capability()}"
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     return f"ropewalk {__version__}, torch {torch.__version__}, transformers {transformers.__version__} and {place}"
 
