@@ -49,6 +49,8 @@ def apart(column: Column, interval: Interval) -> str:
     """A paired comparison in the unit of its metric: change of a perplexity, difference of bits or of shares."""
     if column.is_ratio:
         return change(interval)
+    if interval.low == interval.high == 0:
+        return "identical"
     scale, unit = (100.0, " points") if column.counts else (1.0, "")
     ends = ""
     if interval.low is not None and interval.high is not None:
