@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,11 @@ import numpy as np
 import pytest
 import torch
 from accelerate import dispatch_model
+from descents import LENGTH, WINDOW, begin, rotation_of
 
 import checkpoints
 from ropewalk.errors import ModelError
-from ropewalk.experiment.prepare import encoder
-from ropewalk.methods import make_params, resolve
-from ropewalk.metrics.passkey import METRIC, keys
+from ropewalk.metrics.passkey import keys
 from ropewalk.models import patched
 from ropewalk.models.geometry import geometry_of
 from ropewalk.models.spread import lighten
@@ -28,57 +26,7 @@ from ropewalk.tuning.attention import NAME
 from ropewalk.tuning.forward import Tunable, mean_nll, opened
 from ropewalk.tuning.pairs import turning
 
-WINDOW, LENGTH, STEPS = 128, 256, 6
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return checkpoints.llama()
-
-
-@pytest.fixture(scope="module")
-def tunable(model: Any) -> Iterator[Tunable]:
-    parts, turns = split(model), turning(model)
-    with opened(model, parts, turns) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def material() -> draws.Material:
-    words = checkpoints.tokenizer()
-    texts = [np.array(words(checkpoints.prose(seed))["input_ids"], dtype=np.int32) for seed in range(3)]
-    return draws.Material(
-        documents=texts,
-        bos_id=0,
-        encode=encoder(words),
-        wording=METRIC.probes.wording,
-        banned=frozenset(),
-        window=WINDOW,
-        length=LENGTH,
-    )
-
-
-def rotation_of(model: Any, method: str, **params: Any) -> Any:
-    return resolve(geometry_of(model.config), method, make_params(method, params), LENGTH).rotation
-
-
-@pytest.fixture
-def task(model: Any, tunable: Tunable, material: draws.Material, tmp_path: Path) -> descent.Task:
-    return descent.Task(
-        model=tunable,
-        material=material,
-        weights=loss.Weights(),
-        none=rotation_of(model, "none"),
-        what="rotation+head+pair",
-        seed=3,
-        out=tmp_path,
-        name="seed.safetensors",
-    )
-
-
-def begin(model: Any, tunable: Tunable, what: str = "rotation+head+pair") -> parameters.Parameters:
-    shape = parameters.shape_of(what, tunable.turns)
-    return parameters.start(geometry_of(model.config), rotation_of(model, "yarn", factor=2), shape, torch.device("cpu"))
+STEPS = 6
 
 
 def test_few_steps_are_larger_ones_and_no_more_than_three_times() -> None:

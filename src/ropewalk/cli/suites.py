@@ -119,8 +119,8 @@ def _go(
         raise broken[0]
     if chosen.get("shard") is None:
         _write(out)
-        for command, what in ((["report", str(out)], "every model's page and the joint one"),):
-            err.print(f"next: {shlex.join(['ropewalk', *command])}  # {what}", markup=False)
+        command = shlex.join(["ropewalk", "report", str(out)])
+        err.print(f"next: {command}  # every model's page and the joint one", markup=False)
     if failed or broken:
         raise typer.Exit(1)
 
