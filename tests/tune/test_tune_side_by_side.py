@@ -156,6 +156,7 @@ def test_a_stretch_that_kills_two_workers_ends_the_command_and_the_same_goes_on(
     with pytest.raises(ModelError, match=r"^tune: 2 workers died over it, .* SIGKILL; what was done is kept, and the"):
         tune(asked, REQUEST, tmp_path / "out", fleet=TWO)
     assert not (tmp_path / "out" / "tune.json").exists()
+    (tmp_path / "out" / f".seed-5.safetensors.{16 * 'a'}.tmp").write_bytes(b"half")  # as a kill in a write leaves it
     assert content(tune(asked, REQUEST, tmp_path / "out").directory) == content(alone.directory)
 
 
@@ -183,6 +184,9 @@ def test_two_processes_one_of_them_killed_find_what_one_process_finds(
         while not list(tmp_path.glob("out/seed-*.safetensors")):
             time.sleep(0.01)
         killed.append(context.active_children()[0].pid)
+        (tmp_path / "out" / f".seed-5.safetensors.{16 * 'a'}.tmp").write_bytes(
+            b"half"
+        )  # as a kill in a write leaves it
         os.kill(killed[0], signal.SIGKILL)
 
     thread = threading.Thread(target=kill, daemon=True)

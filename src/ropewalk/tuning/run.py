@@ -22,11 +22,12 @@ from ropewalk.execution.lock import locked
 from ropewalk.experiment.guards import require_empty, writing
 from ropewalk.experiment.prepare import Progress
 from ropewalk.experiment.schema import Experiment
-from ropewalk.files import read_inside, write_whole
+from ropewalk.files import read_inside, remove_asides, write_whole
 from ropewalk.models import LoadedModel
 from ropewalk.tuning import asked
 from ropewalk.tuning.asked import Request
 from ropewalk.tuning.course import Found, begun, json_bytes
+from ropewalk.tuning.kept import FOLDER
 from ropewalk.tuning.side_by_side import alone, crew, resolved
 
 IDENTITY = "identity.json"
@@ -70,10 +71,13 @@ def tune(
         course = begun(known, request, out, report)
         with locked(out):
             _begin(out, course.identity)
+            remove_asides(out, (FOLDER,))
             return course.finished()
     with crew(known, request, out, fleet) as several, locked(out):
         _begin(out, several.first())
-        return several.finished(report)
+        found = several.finished(report)
+        remove_asides(out, (FOLDER,))  # of workers that died, and of earlier kills
+        return found
 
 
 def _begin(out: Path, identity: Mapping[str, Any]) -> None:
