@@ -150,7 +150,7 @@ def _cost(tunable: Any, geometry: Any, turns: Any, length: int, window: int) -> 
     device, none = tunable.parts.head.weight.device, shipped(geometry, length)
     begins = parameters.start(geometry, none, parameters.shape_of("rotation+head+pair", turns), device)
     text = (torch.arange(length) * 7919 % VOCABULARY).int().numpy()
-    drawn = draws.Draw(text=text, prompt=draws.Prompt(ids=text, answer_tokens=5))
+    drawn = draws.Draw(text=draws.whole(text, window), prompt=draws.Prompt(ids=text, answer_tokens=5))
     size, cuda = size_of(tunable.model, torch.bfloat16, device.type), device.type == "cuda"
     found = {"estimated_bytes": weight_bytes(size) + memory.step_bytes(size, length)}
     if cuda:

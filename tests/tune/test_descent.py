@@ -206,17 +206,17 @@ def test_the_model_is_as_it_was_afterwards() -> None:
 def test_steps_are_drawn_from_seed_and_number_alone(material: draws.Material) -> None:
     banned = dataclasses.replace(material, banned=frozenset(keys(20, LENGTH, 0)))
     one, again, other = (draws.draw(banned, seed, 4) for seed in (0, 0, 1))
-    assert np.array_equal(one.text, again.text)
+    assert np.array_equal(one.text.ids, again.text.ids)
     assert one.prompt is not None
     assert again.prompt is not None
     assert np.array_equal(one.prompt.ids, again.prompt.ids)
-    assert not np.array_equal(one.text, other.text)
+    assert not np.array_equal(one.text.ids, other.text.ids)
     words = checkpoints.tokenizer()
     lengths, real = [], 0
     for step in range(60):
         drawn = draws.draw(banned, 0, step)
-        assert len(drawn.text) == LENGTH
-        assert drawn.text[0] == 0
+        assert len(drawn.text.ids) == LENGTH
+        assert drawn.text.ids[0] == 0
         assert drawn.prompt is not None
         lengths.append(len(drawn.prompt.ids))
         text = words.decode(drawn.prompt.ids)
@@ -233,7 +233,7 @@ def test_steps_are_drawn_from_seed_and_number_alone(material: draws.Material) ->
 
 def test_documents_come_once_before_any_comes_again(material: draws.Material) -> None:
     one = dataclasses.replace(material, documents=tuple(np.full(300, i, dtype=np.int32) for i in range(3)), bos_id=None)
-    seen = [int(draws.draw(one, 0, step).text[0]) for step in range(9)]
+    seen = [int(draws.draw(one, 0, step).text.ids[0]) for step in range(9)]
     assert [sorted(seen[i : i + 3]) for i in (0, 3, 6)] == [[0, 1, 2]] * 3
 
 

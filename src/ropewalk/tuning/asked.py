@@ -14,6 +14,8 @@ from ropewalk.experiment.prepare import Asked, Prepared, encoder
 from ropewalk.experiment.schema import Experiment
 from ropewalk.models import LoadedModel
 from ropewalk.models.query import by_head, query_places
+from ropewalk.scoring.attention import NAME as WHOLE
+from ropewalk.scoring.attention import name_for
 from ropewalk.tuning import scene as scenes
 from ropewalk.tuning.draws import Material
 from ropewalk.tuning.loss import Weights
@@ -23,6 +25,9 @@ from ropewalk.tuning.scene import Scene
 
 BUDGET_S = 120.0
 MOST_REPEATS = 1000
+PIECES_FROM = 4
+"""Windows. Up to there a step of all of a text is affordable, and what it finds is measured (docs/results/tune.md)."""
+
 REACH = 16
 """Of a tuning document, this many times the length is read: steps see stretches of it."""
 
@@ -209,7 +214,15 @@ def _material(scene: Scene, request: Request) -> Material:
         banned=frozenset(banned),
         window=scene.window,
         length=request.length,
+        pieces=_in_pieces(scene, request),
     )
+
+
+def _in_pieces(scene: Scene, request: Request) -> bool:
+    """Whether a text is so long that steps are fed parts of it. A mask or a near distance, which go by how many tokens
+    stand between two, would be another then."""
+    far = request.length > PIECES_FROM * scene.window
+    return far and not request.near and name_for(scene.prepared.model.model.config) == WHOLE
 
 
 def judges(tuning: Tuning) -> dict[str, Scene]:
@@ -224,4 +237,5 @@ def judges(tuning: Tuning) -> dict[str, Scene]:
 def identity(tuning: Tuning) -> dict[str, Any]:
     """What makes two tunings the same."""
     request = asdict(tuning.request)
-    return scenes.identity(tuning.scene) | {"tune": request | {"what": tuning.what}}
+    steps = {"steps": "pieces"} if tuning.material.pieces else {}
+    return scenes.identity(tuning.scene) | {"tune": request | {"what": tuning.what}} | steps

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ropewalk.rope import Rotation
 from ropewalk.tuning import state as states
-from ropewalk.tuning.draws import Material, draw
+from ropewalk.tuning.draws import Material, draw, probes
 from ropewalk.tuning.forward import Tunable
 from ropewalk.tuning.loss import Loss, Weights, descend
 from ropewalk.tuning.memory import fitting
@@ -24,9 +24,6 @@ from ropewalk.tuning.state import State
 
 WARM_UP = 5
 CLIP = 1.0
-PROBES = 3
-"""Steps that are timed, and not taken, where there is a budget of seconds; the first is not counted, as kernels are
-prepared in it."""
 SPARE = 0.97
 """Of a budget is given to steps: some take longer than those that were timed."""
 
@@ -98,14 +95,18 @@ def _gone_on(state: State | None, maker: str) -> State | None:
 
 
 def _affordable(task: Task, parameters: Parameters, budget_s: float, order: Order) -> int:
-    """How many steps the budget holds, from the time that a few take; the clock decides once, and never again."""
-    times = []
-    for step in range(PROBES):
-        begun = time.monotonic()
-        _gradient(task, parameters, step, order)
-        parameters.clear()
-        times.append(time.monotonic() - begun)
-    return affordable(budget_s - sum(times), float(np.mean(times[1:])))
+    """How many steps the budget holds, from the time that a few take, which are not kept; the first of a kind is not
+    counted, as kernels are prepared in it. The clock decides once, and never again."""
+    spent, mean, many = 0.0, 0.0, 0
+    for weight, steps in probes(task.material):
+        times = []
+        for step in steps:
+            begun = time.monotonic()
+            _gradient(task, parameters, step, order)
+            parameters.clear()
+            times.append(time.monotonic() - begun)
+        spent, mean, many = spent + sum(times), mean + weight * float(np.mean(times[1:])), many + weight
+    return affordable(budget_s - spent, mean / many)
 
 
 def _gradient(task: Task, parameters: Parameters, step: int, order: Order) -> Loss:
@@ -153,7 +154,7 @@ def _moved(task: Task, parameters: Parameters, state: State, shrink: float) -> d
         second = state.tensors[f"{name}.exp_avg_sq"].to(tensor.device).lerp(slope * slope, 1 - BETAS[1])
         toward = first / (1 - BETAS[0] ** (step + 1))
         width = (second / (1 - BETAS[1] ** (step + 1))).sqrt() + EPSILON
-        tensor -= rates(task.what, state.steps)[name] * share * toward / width
+        tensor -= rates(task.what, state.steps, pieces=task.material.pieces)[name] * share * toward / width
         kept |= {f"{name}.exp_avg": first, f"{name}.exp_avg_sq": second}
     parameters.clamp()
     return kept | {name: tensor.detach().clone() for name, tensor in parameters.named().items()}

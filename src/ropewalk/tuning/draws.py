@@ -1,13 +1,16 @@
 """What a step of tuning sees: a stretch of a document, and a probe; drawn from seed and step alone, so that a
 step is the same whenever it is done; pure.
 
-Shapes: N tokens of the length that is tuned for.
+Of long texts most steps are fed the first window and pieces of the rest, each token at the place where it stands, as in
+PoSE (arXiv:2309.10400): a step of 65536 tokens at a window of 8192 then feeds 16384, and several fit where one did.
+
+Shapes: N tokens of the length that is tuned for, K that are fed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +23,49 @@ Ids = NDArray[np.int32]
 LENGTHS = 48
 """Different lengths of probes between window and N: each new shape costs a kernel its preparation."""
 
-EPOCHS = 1_000_000_007
-"""Keeps the shuffling of documents apart from what steps draw."""
+EPOCHS, PLACES = 1_000_000_007, 1_000_000_009
+"""Keep the shuffling of documents, and the places of pieces, apart from what steps draw."""
+
+WHOLE = 8
+"""Every so many steps feed all of a text, where the others feed pieces: how many keys there are is seen there alone."""
+
+PIECES, BLIND = 2, 4
+"""Of the rest of a text, a window's worth together; and the part of each, at its beginning, that has too little before
+it to be scored: one in so many."""
+
+EDGE = 48
+"""Tokens of a probe that are fed around its needle, and at both of its ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Text:
+    """A stretch of a document.
+
+    Attributes:
+        ids: int32 `[N]`.
+        read: slices of what is fed: beyond the window, losses of the tokens after these count.
+        places: of those that are fed, int32 `[K]`; the first window is among them, the last token is not. None feeds
+            all.
+    """
+
+    ids: Ids
+    read: tuple[slice, ...]
+    places: Ids | None = None
+
+    @property
+    def targets(self) -> Ids:
+        """The token after each that is fed, int32 `[K]`; `[N - 1]` if all are."""
+        return self.ids[1:] if self.places is None else self.ids[self.places + 1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prompt:
-    """Token ids int32 `[T]` of a probe, its answer's tokens last."""
+    """Token ids int32 `[T]` of a probe, its answer's tokens last, and the places of those that are fed, int32 `[K]`;
+    None feeds all."""
 
     ids: Ids
     answer_tokens: int
+    places: Ids | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,6 +80,7 @@ class Material:
         banned: keys that judge, and are not drawn.
         window: trained, tokens.
         length: N.
+        pieces: whether most steps are fed a part of the text.
     """
 
     documents: Sequence[Ids]
@@ -53,6 +90,7 @@ class Material:
     banned: frozenset[str]
     window: int
     length: int
+    pieces: bool = False
 
     @property
     def bos(self) -> list[int]:
@@ -63,19 +101,68 @@ class Material:
 class Draw:
     """One step's: a stretch of N tokens, and a probe."""
 
-    text: Ids
+    text: Text
     prompt: Prompt | None
+
+
+def probes(material: Material) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """Steps to be timed, kind by kind, each kind with how many of its steps come to one of the other."""
+    return ((1, (0, WHOLE)), (WHOLE - 1, (1, 2))) if material.pieces else ((1, (0, 1, 2)),)
 
 
 def draw(material: Material, seed: int, step: int) -> Draw:
     """Step `step` of a seed. Each document comes once before any comes again."""
+    drawn = _whole(material, seed, step)
+    if not material.pieces or step % WHOLE == 0:
+        return drawn
+    rng, prompt = np.random.default_rng([seed, PLACES, step]), drawn.prompt
+    text = _in_pieces(drawn.text.ids, material.window, rng)
+    return Draw(text=text, prompt=None if prompt is None else _around(prompt, 2 * material.window, rng))
+
+
+def whole(ids: Ids, window: int) -> Text:
+    """All of a text `[N]` is fed."""
+    return Text(ids=ids, read=(slice(window - 1, len(ids) - 1),))
+
+
+def _in_pieces(ids: Ids, window: int, rng: np.random.Generator) -> Text:
+    """The first window, and pieces of the rest that do not overlap."""
+    size = window // PIECES
+    gaps = np.sort(rng.integers(0, len(ids) - 1 - window - PIECES * size + 1, PIECES))
+    starts = window + gaps + size * np.arange(PIECES)
+    places = np.concatenate([np.arange(window), *(np.arange(start, start + size) for start in starts)])
+    ends = [window + size * (i + 1) for i in range(PIECES)]
+    return Text(
+        ids=ids,
+        read=tuple(slice(end - size + size // BLIND, end) for end in ends),
+        places=places.astype(np.int32),
+    )
+
+
+def _around(prompt: Prompt, room: int, rng: np.random.Generator) -> Prompt:
+    """Its ends and its needle, wherever its answer stands, and pieces of the rest until `room` tokens are fed."""
+    ids, count = prompt.ids, prompt.answer_tokens
+    if len(ids) <= room:
+        return prompt
+    fed = np.zeros(len(ids), dtype=bool)
+    fed[:EDGE] = fed[-2 * EDGE - count :] = True
+    same = np.lib.stride_tricks.sliding_window_view(ids[:-count], count) == ids[-count:]
+    for place in np.flatnonzero(same.all(axis=1)):
+        fed[max(0, place - EDGE) : place + EDGE] = True
+    while fed.sum() < room:
+        start = int(rng.integers(len(ids)))
+        fed[start : start + EDGE] = True
+    return replace(prompt, places=np.flatnonzero(fed).astype(np.int32))
+
+
+def _whole(material: Material, seed: int, step: int) -> Draw:
     rng = np.random.default_rng([seed, step])
     epoch, place = divmod(step, len(material.documents))
     order = np.random.default_rng([seed, EPOCHS, epoch]).permutation(len(material.documents))
     room = material.length - len(material.bos)
     text = _stretch(material.documents[order[place]], room, rng)
     prompt = None if material.wording is None else _prompt(material, material.wording, rng)
-    return Draw(text=np.array([*material.bos, *text], dtype=np.int32), prompt=prompt)
+    return Draw(text=whole(np.array([*material.bos, *text], dtype=np.int32), material.window), prompt=prompt)
 
 
 def _stretch(ids: Ids, room: int, rng: np.random.Generator) -> Ids:

@@ -55,9 +55,10 @@ class Tunable:
     spread_PD: Tensor
     near: int | None = None
 
-    def hidden(self, ids_T: Tensor) -> Tensor:
-        """Last hidden states `[T, H]`, of one text, under what is in force."""
-        return self.parts.body(ids_T[None])[0]
+    def hidden(self, ids_T: Tensor, places_T: Tensor | None = None) -> Tensor:
+        """Last hidden states `[T, H]`, of one text, under what is in force; its tokens stand at 0, 1, ..., or at
+        `places_T`."""
+        return self.parts.body(ids_T[None], None if places_T is None else places_T[None])[0]
 
     @contextmanager
     def under(self, parameters: Parameters) -> Iterator[None]:

@@ -8,6 +8,7 @@ from typing import Any
 from ropewalk.report.wording import change, number, points, probability
 from ropewalk.stats.findings.finding import share
 from ropewalk.stats.intervals import Interval
+from ropewalk.tuning.draws import WHOLE
 from ropewalk.tuning.markdown import aligned
 
 Result = Mapping[str, Any]
@@ -147,10 +148,11 @@ def promise(found: Result) -> str:
 def seeds(found: Result) -> list[str]:
     """Every seed's steps, time, and what is remarkable of it; how far apart they are."""
     said: list[str] = []
+    fed = f" (one in {WHOLE} of all of its text, the others of pieces)" if found["pieces"] else ""
     for each in found["seeds"]:
         gain = "" if each["largest_gain"] is None else f", gains up to {each['largest_gain']:.3f}"
         said.append(
-            f"{each['label']}: {each['steps']} steps from {found['start']} in {each['wall_s']:.0f} s, objective "
+            f"{each['label']}: {each['steps']} steps{fed} from {found['start']} in {each['wall_s']:.0f} s, objective "
             f"{each['objective']:.4f} on the tuning set, A {each['attention_factor']:.4f}{gain}"
             f"{'; ' + each['stopped'] if each['stopped'] else ''}."
         )

@@ -38,22 +38,36 @@ class Loss:
 def descend(model: Tunable, parameters: Parameters, drawn: Draw, window: int, none: Rotation, weights: Weights) -> Loss:
     """The loss; adds its gradient to those of the parameters. Document and probe go one after the other, so that
     memory holds one of them."""
-    device = model.parts.head.weight.device
-    text = _ids(drawn.text, device)
-    unscaled = model.unscaled_nll(text[:window], none)
+    device, text = model.parts.head.weight.device, drawn.text
+    ids, targets = _ids(text.ids, device), _ids(text.targets, device)
+    unscaled = model.unscaled_nll(ids[:window], none)
     with model.under(parameters):
-        hidden = model.hidden(text)
-        inside = mean_nll(model.parts.head, hidden[: window - 1], text[1:window])
-        beyond = mean_nll(model.parts.head, hidden[window - 1 : -1], text[window:])
+        hidden = _hidden(model, ids, text.places)
+        inside = mean_nll(model.parts.head, hidden[: window - 1], targets[: window - 1])
+        beyond = mean_nll(model.parts.head, _read(hidden, text.read), _read(targets, text.read))
         (beyond + weights.short * torch.relu(inside - unscaled)).backward()
     answer = 0.0
     if drawn.prompt is not None and weights.retrieval > 0:
         count, ids = drawn.prompt.answer_tokens, _ids(drawn.prompt.ids, device)
         with model.under(parameters):
-            loss = mean_nll(model.parts.head, model.hidden(ids)[-count - 1 : -1], ids[-count:])
+            hidden = _hidden(model, ids, drawn.prompt.places)
+            loss = mean_nll(model.parts.head, hidden[-count - 1 : -1], ids[-count:])
             (weights.retrieval * loss).backward()
         answer = float(loss.detach())
     return Loss(beyond=float(beyond.detach()), excess=float(inside.detach()) - unscaled, answer=answer)
+
+
+def _hidden(model: Tunable, ids_T: Tensor, places: Ids | None) -> Tensor:
+    """Of the tokens at `places` `[K]`, `[K, H]`; of all of them `[T, H]` if there are none."""
+    if places is None:
+        return model.hidden(ids_T)
+    places_K = _ids(places, ids_T.device)
+    return model.hidden(ids_T[places_K], places_K)
+
+
+def _read(each_T: Tensor, slices: tuple[slice, ...]) -> Tensor:
+    """What slices of `[T]` or `[T, H]` hold, one after the other, `[N]` or `[N, H]`."""
+    return each_T[slices[0]] if len(slices) == 1 else torch.cat([each_T[each] for each in slices])
 
 
 def _ids(ids: Ids, device: torch.device) -> Tensor:

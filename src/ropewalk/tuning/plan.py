@@ -19,7 +19,7 @@ from ropewalk.scoring import split
 from ropewalk.scoring.memory import weight_bytes
 from ropewalk.tuning import asked, descent, memory, named, parameters
 from ropewalk.tuning.asked import Request, Tuning
-from ropewalk.tuning.draws import draw
+from ropewalk.tuning.draws import WHOLE, draw, probes
 from ropewalk.tuning.forward import opened
 from ropewalk.tuning.loss import descend
 from ropewalk.tuning.order import repeatable, say_before_products
@@ -34,7 +34,8 @@ class Plan:
     documents: tuned on, and judged on.
     weights_bytes, step_bytes: in memory.
     device: "cpu" or "cuda".
-    step_s: of one step, probed.
+    step_s: of one step, probed; of the mean one, where some are fed pieces alone.
+    pieces: most steps are fed a part of their text.
     steps: of each descent, as many as the budget holds.
     descents: how many.
     pass_tokens: that named methods and judgement feed beside the descents.
@@ -48,6 +49,7 @@ class Plan:
     step_bytes: int
     device: str
     step_s: float
+    pieces: bool
     steps: int
     descents: int
     pass_tokens: int
@@ -93,6 +95,7 @@ def plan(
         step_bytes=memory.step_bytes(size, request.length),
         device=size.device,
         step_s=step_s,
+        pieces=tuning.material.pieces,
         steps=request.steps or descent.affordable(request.seconds, step_s),
         descents=len(request.ways),
         pass_tokens=tokens,
@@ -102,22 +105,26 @@ def plan(
 
 
 def _probed(tuning: Tuning, prepared: Prepared, report: Progress, clock: Clock) -> tuple[float, float]:
-    """Seconds of the second of two steps, and of a pass of the same text."""
+    """Seconds of the second of two steps of each kind, on average, and of a pass of the whole text."""
     model, geometry, request = prepared.model.model, prepared.asked.geometry, tuning.request
     parts, none = split(model), shipped(prepared.asked.geometry, request.length)
     device = parts.head.weight.device
     begins = parameters.start(geometry, none, parameters.shape_of(tuning.what, tuning.turns), device)
     drawn, window = draw(tuning.material, request.seed, 0), tuning.material.window
     with opened(model, parts, tuning.turns, request.ways[0].near) as tunable:
-        ends = [clock()]
+        kinds, seconds, begun = probes(tuning.material), 0.0, 0.0
         with repeatable() as order, memory.fitting(request.length):  # as its steps will be
-            for done in range(2):
-                report("probing steps", done, 2)
-                step = partial(descend, tunable, begins, drawn, window, none, request.weights)
-                order.made(step, begins.clear)  # waits for its numbers
-                ends.append(clock())
-        tunable.unscaled_nll(torch.from_numpy(drawn.text).long().to(device), none)
-        return ends[-1] - ends[-2], clock() - ends[-1]
+            for kind, (weight, steps) in enumerate(kinds):
+                drawn = draw(tuning.material, request.seed, steps[0])
+                for done in range(2):
+                    report("probing steps", 2 * kind + done, 2 * len(kinds))
+                    begun = clock()
+                    step = partial(descend, tunable, begins, drawn, window, none, request.weights)
+                    order.made(step, begins.clear)  # waits for its numbers
+                seconds += weight * (clock() - begun)
+        text, begun = torch.from_numpy(draw(tuning.material, request.seed, 0).text.ids).long().to(device), clock()
+        tunable.unscaled_nll(text, none)
+        return seconds / sum(weight for weight, _ in kinds), clock() - begun
 
 
 def _tokens(tuning: Tuning) -> int:
@@ -137,10 +144,11 @@ def lines(found: Plan, request: Request) -> list[str]:
     """The plan in sentences."""
     tuned, judged = found.documents
     needed = found.weights_bytes + found.step_bytes
+    kinds = f"; one in {WHOLE} is fed all of its text, the others pieces" if found.pieces else ""
     return [
         f"{found.what} for {request.length} tokens, tuned on {tuned} documents and judged on {judged} others.",
         f"Memory: {amount(needed)} on {found.device}, {amount(found.weights_bytes)} of them weights.",
-        f"A step takes {found.step_s:.3g} s (probed): {found.steps} steps of {found.descents} "
+        f"A step takes {found.step_s:.3g} s (probed{kinds}): {found.steps} steps of {found.descents} "
         f"{'descent' if found.descents == 1 else 'descents'} take {found.descents * found.steps * found.step_s:.0f} s.",
         f"Named methods and judgement feed {found.pass_tokens / 1e6:.1f} M tokens, at most {found.pass_s:.0f} s; "
         f"{found.seconds:.0f} s in all{f', by {found.workers} workers' if found.workers > 1 else ''}.",

@@ -79,6 +79,7 @@ def result(
         "length": scene.length,
         "window": scene.window,
         "what": tuning.what,
+        "pieces": tuning.material.pieces,
         "weights": asdict(tuning.request.weights),
         "goal": asdict(scene.goal),
         "split": scene.parts.plain([tokens.document for tokens in scene.prepared.tokens]),

@@ -1,0 +1,137 @@
+"""Of long texts most steps are fed parts, at the places where they stand."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from descents import LENGTH, WINDOW, begin, rotation_of
+from tune_experiments import experiment
+
+import checkpoints
+from ropewalk.experiment.prepare import prepare
+from ropewalk.tuning import asked as asking
+from ropewalk.tuning import descent, draws, loss, parameters
+from ropewalk.tuning.asked import Request
+from ropewalk.tuning.forward import Tunable, mean_nll
+from ropewalk.tuning.plan import lines, plan
+from ropewalk.tuning.run import tune
+
+
+@pytest.fixture
+def long(material: draws.Material) -> draws.Material:
+    return dataclasses.replace(material, window=WINDOW // 2, pieces=True)
+
+
+def test_a_part_is_the_first_window_and_pieces_beyond_it(long: draws.Material) -> None:
+    window, seen = long.window, set[int]()
+    for step in range(1, 60):
+        drawn, whole = draws.draw(long, 3, step), draws.draw(dataclasses.replace(long, pieces=False), 3, step)
+        assert np.array_equal(drawn.text.ids, whole.text.ids)
+        places = drawn.text.places
+        if step % draws.WHOLE == 0:
+            assert places is None
+            assert drawn.text.read == (slice(window - 1, LENGTH - 1),)
+            continue
+        assert len(places) == 2 * window
+        assert np.array_equal(places[:window], np.arange(window))
+        assert (np.diff(places) > 0).all()
+        assert places[-1] <= LENGTH - 2  # each has a token after it
+        assert np.array_equal(drawn.text.targets, drawn.text.ids[places + 1])
+        for each in drawn.text.read:
+            own = places[each]
+            assert len(own) == window // draws.PIECES * (draws.BLIND - 1) // draws.BLIND
+            assert (np.diff(own) == 1).all()  # inside one piece
+            assert own[0] >= window + window // draws.PIECES // draws.BLIND
+        seen |= set(places.tolist())
+    assert len(seen) > 0.95 * (LENGTH - 1)  # over the steps all of a text is seen
+
+
+def test_of_a_probe_its_ends_and_its_needle_are_fed(long: draws.Material) -> None:
+    fed = 0
+    for step in range(1, 60):
+        prompt = draws.draw(dataclasses.replace(long, window=WINDOW // 4), 3, step).prompt
+        assert prompt is not None
+        if prompt.places is None:
+            assert step % draws.WHOLE == 0 or len(prompt.ids) <= WINDOW // 2
+            continue
+        answer, ids = prompt.ids[-prompt.answer_tokens :], prompt.ids[prompt.places]
+        count = sum(np.array_equal(ids[i : i + len(answer)], answer) for i in range(len(ids) - len(answer) + 1))
+        assert count == 3  # twice in the needle, and the answer
+        assert prompt.places[0] == 0
+        assert np.array_equal(
+            prompt.places[-prompt.answer_tokens - 20 :], np.arange(len(prompt.ids))[-prompt.answer_tokens - 20 :]
+        )
+        assert len(prompt.places) < len(prompt.ids)
+        fed += 1
+    assert fed > 20
+
+
+def test_its_loss_is_that_of_the_tokens_where_they_stand(
+    model: Any,
+    tunable: Tunable,
+    long: draws.Material,
+) -> None:
+    """Against a forward pass of the model's own with the same position ids, float32."""
+    drawn, found = draws.draw(long, 3, 1), begin(model, tunable)
+    none = rotation_of(model, "none")
+    told = loss.descend(tunable, found, dataclasses.replace(drawn, prompt=None), long.window, none, loss.Weights())
+    places = torch.from_numpy(drawn.text.places.astype(np.int64))
+    ids = torch.from_numpy(drawn.text.ids.astype(np.int64))
+    with tunable.under(found), torch.no_grad():
+        hidden = tunable.parts.body(ids[places][None], places[None])[0]
+        read = np.concatenate([np.arange(len(places))[each] for each in drawn.text.read])
+        expected = float(mean_nll(tunable.parts.head, hidden[read], ids[places[read] + 1]))
+        apart = float(
+            mean_nll(tunable.parts.head, tunable.parts.body(ids[places][None])[0][read], ids[places[read] + 1])
+        )
+    assert told.beyond == pytest.approx(expected, rel=1e-6)
+    assert abs(told.beyond - apart) > 1e-4  # places matter
+
+
+def test_steps_of_both_kinds_are_timed_and_weighed(
+    task: descent.Task,
+    model: Any,
+    tunable: Tunable,
+    long: draws.Material,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A whole step takes 8 s and one of pieces 1 s on this clock: 15 s for eight."""
+    now, own = [0.0], loss.descend
+
+    def timed(*args: Any) -> loss.Loss:
+        now[0] += 8.0 if args[2].text.places is None else 1.0
+        return own(*args)
+
+    monkeypatch.setattr(descent, "descend", timed)
+    monkeypatch.setattr(descent.time, "monotonic", lambda: now[0])
+    found = descent._affordable(dataclasses.replace(task, material=long), begin(model, tunable), 168.0)
+    assert found == int(descent.SPARE * (168 - 18) / (15 / 8))
+
+
+def test_steps_of_pieces_are_as_large_as_may_be() -> None:
+    usual = parameters.rates("rotation+head+pair", 80)
+    for steps in (8, 80, 800):
+        found = parameters.rates("rotation+head+pair", steps, pieces=True)
+        assert found == {name: 3 * rate for name, rate in usual.items()}
+
+
+def test_a_text_of_more_than_four_windows_is_fed_in_pieces_and_says_so(tmp_path: Path) -> None:
+    """A window of 48 tokens: 256 are five of them, and 192 are four."""
+    checkpoints.save(tmp_path / "model", checkpoints.llama(max_position_embeddings=48), checkpoints.tokenizer())
+    for seed in range(6):
+        (tmp_path / f"{seed}.txt").write_text(checkpoints.prose(seed), encoding="utf-8")
+    asked, steps = experiment(tmp_path, lengths=[48], metrics={"perplexity": {}}), draws.WHOLE + 2
+    found = tune(asked, Request(length=256, steps=steps), tmp_path / "out").result
+    assert found["pieces"] is True
+    said = (tmp_path / "out" / "tune.md").read_text()
+    assert f"{steps} steps (one in 8 of all of its text, the others of pieces) from" in said
+    told = "\n".join(lines(plan(asked, Request(length=256, steps=steps)), Request(length=256, steps=steps)))
+    assert "one in 8 is fed all of its text, the others pieces" in told
+    for request in (Request(length=192, steps=1), Request(length=256, steps=1, near=(16,))):
+        prepared = prepare(asking.checked(asked, request, None))
+        assert asking.tuning(prepared, request).material.pieces is False
