@@ -55,8 +55,7 @@ def change(given: argparse.Namespace, window: int) -> None:
         return found
 
     descent.draw, descent.descend, draws.WHOLE = draw, descended, given.whole
-    if given.text != "pieces":
-        asked.PIECES_FROM = MANY
+    asked.PIECES_OF = 0 if given.text == "pieces" else MANY
     descent.rates = lambda what, steps, **kind: {name: given.rates * rate for name, rate in rates(what, MANY).items()}
     method, factor = given.start.split(":")
     named.usual = lambda geometry, length: {method: [{"factor": float(factor)}]}

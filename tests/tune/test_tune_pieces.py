@@ -18,6 +18,7 @@ from ropewalk.tuning import asked as asking
 from ropewalk.tuning import descent, draws, loss, parameters
 from ropewalk.tuning.asked import Request
 from ropewalk.tuning.forward import Tunable, mean_nll
+from ropewalk.tuning.order import repeatable
 from ropewalk.tuning.plan import lines, plan
 from ropewalk.tuning.run import tune
 
@@ -109,19 +110,23 @@ def test_steps_of_both_kinds_are_timed_and_weighed(
 
     monkeypatch.setattr(descent, "descend", timed)
     monkeypatch.setattr(descent.time, "monotonic", lambda: now[0])
-    found = descent._affordable(dataclasses.replace(task, material=long), begin(model, tunable), 168.0)
+    with repeatable() as order:
+        found = descent._affordable(dataclasses.replace(task, material=long), begin(model, tunable), 168.0, order)
     assert found == int(descent.SPARE * (168 - 18) / (15 / 8))
 
 
-def test_steps_of_pieces_are_as_large_as_may_be() -> None:
+def test_steps_of_pieces_are_larger_however_many() -> None:
     usual = parameters.rates("rotation+head+pair", 80)
     for steps in (8, 80, 800):
         found = parameters.rates("rotation+head+pair", steps, pieces=True)
-        assert found == {name: 3 * rate for name, rate in usual.items()}
+        assert found == {name: 2 * rate for name, rate in usual.items()}
 
 
-def test_a_text_of_more_than_four_windows_is_fed_in_pieces_and_says_so(tmp_path: Path) -> None:
+def test_a_text_of_more_than_four_windows_is_fed_in_pieces_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A window of 48 tokens: 256 are five of them, and 192 are four."""
+    monkeypatch.setattr(asking, "PIECES_OF", 48)
     checkpoints.save(tmp_path / "model", checkpoints.llama(max_position_embeddings=48), checkpoints.tokenizer())
     for seed in range(6):
         (tmp_path / f"{seed}.txt").write_text(checkpoints.prose(seed), encoding="utf-8")
@@ -132,6 +137,11 @@ def test_a_text_of_more_than_four_windows_is_fed_in_pieces_and_says_so(tmp_path:
     assert f"{steps} steps (one in 8 of all of its text, the others of pieces) from" in said
     told = "\n".join(lines(plan(asked, Request(length=256, steps=steps)), Request(length=256, steps=steps)))
     assert "one in 8 is fed all of its text, the others pieces" in told
-    for request in (Request(length=192, steps=1), Request(length=256, steps=1, near=(16,))):
+    for request, least in (
+        (Request(length=192, steps=1), 48),
+        (Request(length=256, steps=1, near=(16,)), 48),
+        (Request(length=256, steps=1), 49),
+    ):
+        monkeypatch.setattr(asking, "PIECES_OF", least)
         prepared = prepare(asking.checked(asked, request, None))
         assert asking.tuning(prepared, request).material.pieces is False

@@ -25,8 +25,9 @@ from ropewalk.tuning.scene import Scene
 
 BUDGET_S = 120.0
 MOST_REPEATS = 1000
-PIECES_FROM = 4
-"""Windows. Up to there a step of all of a text is affordable, and what it finds is measured (docs/results/tune.md)."""
+PIECES_FROM, PIECES_OF = 4, 1024
+"""Windows, and tokens of a window. Up to so many windows a step of all of a text is affordable; pieces of a smaller
+window hold too little to find a needle by (docs/results/tune.md)."""
 
 REACH = 16
 """Of a tuning document, this many times the length is read: steps see stretches of it."""
@@ -221,7 +222,7 @@ def _material(scene: Scene, request: Request) -> Material:
 def _in_pieces(scene: Scene, request: Request) -> bool:
     """Whether a text is so long that steps are fed parts of it. A mask or a near distance, which go by how many tokens
     stand between two, would be another then."""
-    far = request.length > PIECES_FROM * scene.window
+    far = request.length > PIECES_FROM * scene.window and scene.window >= PIECES_OF
     return far and not request.near and name_for(scene.prepared.model.model.config) == WHOLE
 
 

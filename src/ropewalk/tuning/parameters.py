@@ -25,8 +25,9 @@ HEAD_RATE = 0.01
 """Learning rates of Adam; a gain that a whole head shares moves faster."""
 ENOUGH, FASTEST = 80, 3.0
 """Steps that come far enough at these rates. Fewer, as where the text is long, are larger, by FASTEST at most: at six
-times the rates probes of the full length are lost (docs/LOG.md). Steps of pieces always are: of 48 to 160 of them on
-strand the largest came furthest."""
+times the rates probes of the full length are lost (docs/LOG.md)."""
+OF_PIECES = 2.0
+"""Steps of pieces are larger by as much, however many: at three times the rates some descents on strand fail."""
 
 STILL = 16.0
 """ln lambda of a pair that does not turn at the start: a factor of 9 million."""
@@ -88,7 +89,7 @@ class Parameters:
 
 def rates(what: str, steps: int, *, pieces: bool = False) -> dict[str, float]:
     """Learning rate by name of the parameter, of a descent of so many steps, of whole texts or of pieces."""
-    pace = FASTEST if pieces else min(FASTEST, max(1.0, ENOUGH / steps))
+    pace = OF_PIECES if pieces else min(FASTEST, max(1.0, ENOUGH / steps))
     own = dict(RATES) | ({"gains": HEAD_RATE} if what == "rotation+head" else {})
     return {name: rate * pace for name, rate in own.items()}
 
