@@ -223,6 +223,8 @@ def grid(args: argparse.Namespace, folder: Path) -> None:
 def large(args: argparse.Namespace, folder: Path) -> None:
     model = checkpoint(folder / "8b", large=True, tiny=args.tiny)
     raw = LARGE_EXPERIMENT | (TINY if args.tiny else {})
+    raw |= {"documents": raw["documents"] | {"count": args.documents}} if args.documents else {}
+    raw |= {"metrics": {"perplexity": {}, "passkey": {"trials": args.trials}}} if args.trials else {}
     reference: dict[str, Any] | None = None
     table = ["", "| GPUs | tokens/s | first to last, s | command, s | rows equal to the bit | apart, nats |"]
     table.append("|---:|---:|---:|---:|---|---|")
@@ -251,6 +253,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--gpus", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--device-map", default="balanced", help="of the model that is spread: over all GPUs that show")
+    parser.add_argument("--documents", type=int, help="of the large model, in place of 4")
+    parser.add_argument("--trials", type=int, help="of the large model, in place of 4")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--local", action="store_true", help="begin with the local executor, as the reference")
     parser.add_argument("--tiny", action="store_true")

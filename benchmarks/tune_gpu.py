@@ -30,7 +30,7 @@ from ropewalk.models.size import size_of
 from ropewalk.scoring import split
 from ropewalk.scoring.memory import weight_bytes
 from ropewalk.tuning import draws, loss, memory, named, order, parameters
-from ropewalk.tuning.asked import Request
+from ropewalk.tuning.asked import PIECES_FROM, Request
 from ropewalk.tuning.forward import opened
 from ropewalk.tuning.pairs import turning
 from ropewalk.tuning.run import tune
@@ -119,7 +119,7 @@ def _share(out: Path, request: Request) -> None:
 
 def costs(tiny: bool) -> Iterator[dict[str, Any]]:
     """Seconds of a step and peak memory, on random weights."""
-    lengths, window = ((512,), 128) if tiny else ((32768, 131072), WINDOW)
+    lengths, window = ((512, 1024), 128) if tiny else ((32768, 131072), WINDOW)
     for name, shape in SHAPES.items():
         config = transformers.LlamaConfig(
             **(shape | ({"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2} if tiny else {})),
@@ -137,22 +137,36 @@ def costs(tiny: bool) -> Iterator[dict[str, Any]]:
         with opened(model, parts, turns) as tunable:
             _cost(tunable, geometry, turns, 2 * window, window)  # prepares kernels
             for length in lengths:
-                found = {"shape": name, "length": length} | _cost(tunable, geometry, turns, length, window)
-                print(f"  {time.monotonic() - BEGUN:4.0f} s  {found}", flush=True)
-                yield found
+                for pieces in (False, True) if length > PIECES_FROM * window else (False,):
+                    own = _cost(tunable, geometry, turns, length, window, pieces=pieces)
+                    found = {"shape": name, "length": length} | own
+                    print(f"  {time.monotonic() - BEGUN:4.0f} s  {found}", flush=True)
+                    yield found
         del model, parts, tunable
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def _cost(tunable: Any, geometry: Any, turns: Any, length: int, window: int) -> dict[str, Any]:
-    """Of one step with a passkey of the full length, which is the longest that there is."""
+def _cost(tunable: Any, geometry: Any, turns: Any, length: int, window: int, *, pieces: bool = False) -> dict[str, Any]:
+    """Of one step with a passkey of the full length, which is the longest that there is; or of one of pieces, whose
+    passkey is fed as much of."""
     device, none = tunable.parts.head.weight.device, shipped(geometry, length)
     begins = parameters.start(geometry, none, parameters.shape_of("rotation+head+pair", turns), device)
     text = (torch.arange(length) * 7919 % VOCABULARY).int().numpy()
-    drawn = draws.Draw(text=draws.whole(text, window), prompt=draws.Prompt(ids=text, answer_tokens=5))
+    material = draws.Material(
+        documents=[text],
+        bos_id=None,
+        encode=None,
+        wording=None,
+        banned=frozenset(),
+        window=window,
+        length=length,
+        pieces=pieces,
+    )
+    probe = draws.Prompt(ids=text[: 2 * window if pieces else length], answer_tokens=5)
+    drawn = draws.Draw(text=draws.draw(material, 0, 1).text, prompt=probe)
     size, cuda = size_of(tunable.model, torch.bfloat16, device.type), device.type == "cuda"
-    found = {"estimated_bytes": weight_bytes(size) + memory.step_bytes(size, length)}
+    found = {"estimated_bytes": weight_bytes(size) + memory.step_bytes(size, length), "pieces": pieces}
     if cuda:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -210,12 +224,13 @@ def main() -> None:
         given.results.mkdir(parents=True, exist_ok=True)
         found = list(costs(tiny))
         (given.results / "costs.json").write_text(json.dumps(found, indent=1) + "\n")
-        print("\n| shape | length | s a step | peak GB | estimated GB |\n| --- | --- | --- | --- | --- |")
+        print("\n| shape | length | fed | s a step | peak GB | estimated GB |\n| --- | --- | --- | --- | --- | --- |")
         for each in found:
             seconds = each.get("reason") or f"{each['seconds']:.2f}"
             peak = "-" if each["peak_bytes"] is None else f"{each['peak_bytes'] / 1e9:.1f}"
             estimated = f"{each['estimated_bytes'] / 1e9:.1f}"
-            print(f"| {each['shape']} | {each['length']} | {seconds} | {peak} | {estimated} |")
+            fed = "pieces" if each["pieces"] else "all"
+            print(f"| {each['shape']} | {each['length']} | {fed} | {seconds} | {peak} | {estimated} |")
 
 
 def _judged(window: int, length: int) -> list[int]:
