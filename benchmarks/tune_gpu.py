@@ -113,6 +113,8 @@ def _share(out: Path, request: Request) -> None:
         known = json.loads((other / "identity.json").read_text())
         known["tune"] = asdict(request) | {"what": request.what or known["tune"]["what"]}
         known["goal"]["retrieval"] = request.weights.retrieval
+        recipe = known["recipe"]
+        recipe["rates"] = parameters.rates(known["tune"]["what"], parameters.ENOUGH, pieces=recipe["pieces"])
         (out / "identity.json").write_text(json.dumps(known))
         return
 

@@ -115,11 +115,9 @@ def test_steps_of_both_kinds_are_timed_and_weighed(
     assert found == int(descent.SPARE * (168 - 18) / (15 / 8))
 
 
-def test_steps_of_pieces_are_larger_however_many() -> None:
-    usual = parameters.rates("rotation+head+pair", 80)
+def test_steps_of_pieces_are_as_large_however_many() -> None:
     for steps in (8, 80, 800):
-        found = parameters.rates("rotation+head+pair", steps, pieces=True)
-        assert found == {name: 2 * rate for name, rate in usual.items()}
+        assert parameters.rates("rotation+head+pair", steps, pieces=True) == dict(parameters.RATES)
 
 
 def test_a_text_of_more_than_four_windows_is_fed_in_pieces_and_says_so(

@@ -24,7 +24,7 @@ from ropewalk.methods import make_params, resolve
 from ropewalk.methods.tuned_file import read
 from ropewalk.model_spec import ModelSpec
 from ropewalk.models import read_geometry
-from ropewalk.tuning import descent, named
+from ropewalk.tuning import descent, named, parameters
 from ropewalk.tuning import state as states
 from ropewalk.tuning.asked import Request, Way
 from ropewalk.tuning.bench import Bench, windows
@@ -176,6 +176,14 @@ def test_another_tuning_is_refused(asked: Any, found: Found, out: Path) -> None:
     with pytest.raises(StoreError, match=r"seed-5.safetensors: is damaged .* remove it, and this seed begins anew"):
         tune(asked, REQUEST, out)
     (out / "seed-5.safetensors").write_bytes(named_file)
+
+
+def test_a_tuning_that_was_begun_with_another_recipe_is_refused(
+    asked: Any, found: Found, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parameters, "RATES", dict(parameters.RATES) | {"gains": 0.005})
+    with pytest.raises(StoreError, match=r"holds another tuning \(recipe.rates.gains is 0.01 there and 0.005 here\)"):
+        tune(asked, REQUEST, out)
 
 
 @pytest.mark.parametrize(

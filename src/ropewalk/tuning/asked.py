@@ -20,7 +20,7 @@ from ropewalk.tuning import scene as scenes
 from ropewalk.tuning.draws import Material
 from ropewalk.tuning.loss import Weights
 from ropewalk.tuning.pairs import Turning, turning
-from ropewalk.tuning.parameters import WHATS
+from ropewalk.tuning.parameters import ENOUGH, WHATS, rates
 from ropewalk.tuning.scene import Scene
 
 BUDGET_S = 120.0
@@ -237,6 +237,6 @@ def judges(tuning: Tuning) -> dict[str, Scene]:
 
 def identity(tuning: Tuning) -> dict[str, Any]:
     """What makes two tunings the same."""
-    request = asdict(tuning.request)
-    steps = {"steps": "pieces"} if tuning.material.pieces else {}
-    return scenes.identity(tuning.scene) | {"tune": request | {"what": tuning.what}} | steps
+    request, pieces = asdict(tuning.request), tuning.material.pieces
+    recipe = {"pieces": pieces, "rates": rates(tuning.what, ENOUGH, pieces=pieces)}
+    return scenes.identity(tuning.scene) | {"tune": request | {"what": tuning.what}, "recipe": recipe}

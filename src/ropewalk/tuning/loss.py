@@ -18,7 +18,7 @@ from ropewalk.tuning.parameters import Parameters
 class Weights:
     """Of the parts of a loss: what the window loses against the unscaled model, and the probe's answer."""
 
-    short: float = 0.5
+    short: float = 1.0
     retrieval: float = 0.3
 
 

@@ -20,14 +20,12 @@ from ropewalk.tuning.pairs import Turning
 WHATS = ("rotation", "rotation+head", "rotation+pair", "rotation+head+pair")
 """What may be tuned: the rotation alone; with a gain per head, per layer and pair, or per head and pair."""
 
-RATES: Mapping[str, float] = {"ln_lambda": 0.02, "ln_attention_factor": 0.005, "gains": 0.005}
-HEAD_RATE = 0.01
+RATES: Mapping[str, float] = {"ln_lambda": 0.04, "ln_attention_factor": 0.01, "gains": 0.01}
+HEAD_RATE = 0.02
 """Learning rates of Adam; a gain that a whole head shares moves faster."""
-ENOUGH, FASTEST = 80, 3.0
-"""Steps that come far enough at these rates. Fewer, as where the text is long, are larger, by FASTEST at most: at six
-times the rates probes of the full length are lost (docs/LOG.md)."""
-OF_PIECES = 2.0
-"""Steps of pieces are larger by as much, however many: at three times the rates some descents on strand fail."""
+ENOUGH, FASTEST = 80, 1.5
+"""Steps that come far enough at these rates. Fewer, as where the text is long, are larger, by FASTEST at most: at three
+times the rates probes of the full length are lost (docs/LOG.md). Steps of pieces never are: some descents fail then."""
 
 STILL = 16.0
 """ln lambda of a pair that does not turn at the start: a factor of 9 million."""
@@ -89,7 +87,7 @@ class Parameters:
 
 def rates(what: str, steps: int, *, pieces: bool = False) -> dict[str, float]:
     """Learning rate by name of the parameter, of a descent of so many steps, of whole texts or of pieces."""
-    pace = OF_PIECES if pieces else min(FASTEST, max(1.0, ENOUGH / steps))
+    pace = 1.0 if pieces else min(FASTEST, max(1.0, ENOUGH / steps))
     own = dict(RATES) | ({"gains": HEAD_RATE} if what == "rotation+head" else {})
     return {name: rate * pace for name, rate in own.items()}
 
