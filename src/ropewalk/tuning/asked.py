@@ -17,7 +17,7 @@ from ropewalk.models.query import by_head, query_places
 from ropewalk.scoring.attention import NAME as WHOLE
 from ropewalk.scoring.attention import name_for
 from ropewalk.tuning import scene as scenes
-from ropewalk.tuning.draws import Material
+from ropewalk.tuning.draws import VERSION, Material
 from ropewalk.tuning.loss import Weights
 from ropewalk.tuning.pairs import Turning, turning
 from ropewalk.tuning.parameters import ENOUGH, WHATS, rates
@@ -238,5 +238,5 @@ def judges(tuning: Tuning) -> dict[str, Scene]:
 def identity(tuning: Tuning) -> dict[str, Any]:
     """What makes two tunings the same."""
     request, pieces = asdict(tuning.request), tuning.material.pieces
-    recipe = {"pieces": pieces, "rates": rates(tuning.what, ENOUGH, pieces=pieces)}
+    recipe = {"draws": VERSION, "pieces": pieces, "rates": rates(tuning.what, ENOUGH, pieces=pieces)}
     return scenes.identity(tuning.scene) | {"tune": request | {"what": tuning.what}, "recipe": recipe}

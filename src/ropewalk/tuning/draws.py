@@ -20,8 +20,12 @@ from ropewalk.metrics.probes import Encode, Wording
 Ids = NDArray[np.int32]
 """Token ids `[T]`."""
 
-LENGTHS = 48
-"""Different lengths of probes between window and N: each new shape costs a kernel its preparation."""
+VERSION = 2
+"""Of what seed and step draw: a tuning that was begun with another does not go on."""
+
+LENGTHS, FULL = 48, 0.5
+"""Different lengths of probes between window and N, as each new shape costs a kernel its preparation; and the part of
+all probes that have N, where needles are lost first."""
 
 EPOCHS, PLACES = 1_000_000_007, 1_000_000_009
 """Keep the shuffling of documents, and the places of pieces, apart from what steps draw."""
@@ -171,10 +175,11 @@ def _stretch(ids: Ids, room: int, rng: np.random.Generator) -> Ids:
 
 
 def _prompt(material: Material, wording: Wording, rng: np.random.Generator) -> Prompt:
-    """As their metric builds them, at a random length from the window to N and a random depth; half of them inside
-    real text."""
+    """As their metric builds them, half of them at N and half at a random length from the window on, at a random depth;
+    half of them inside real text."""
     step = max(1, (material.length - material.window) // LENGTHS)
     length = int(rng.integers(0, (material.length - material.window) // step + 1)) * step + material.window
+    length = material.length if rng.random() < FULL else length
     key, encode = _key(material.banned, rng), material.encode
     head = [*material.bos, *encode(wording.instruction + "\n")]
     line, question, answer = (
