@@ -236,7 +236,7 @@ def test_steps_are_drawn_from_seed_and_number_alone(material: draws.Material) ->
 
 
 def test_other_draws_have_another_version(material: draws.Material) -> None:
-    """Steps that were taken are not gone on with by others: what is drawn changes with its version, and with it alone."""
+    """What is drawn changes with its version, and with it alone: a tuning does not go on by other draws."""
     found = hashlib.sha256()
     for pieces in (False, True):
         for step in range(24):
