@@ -98,10 +98,12 @@ def _lost(study: Study, answer: Recommendation, said: str) -> str:
     kept = _kept(study)
     holds = f", which can hold {kept.count} of the {kept.n}" if kept and against else ""
     beside = f" {against}{holds}" if against else ""
+    if choice.label == said:
+        return f"It is best by next-token loss too{beside}."
     column = study.run.retrieval
     row = None if column is None else study.run.row(choice.label, column.name, answer.judged_at)
     finds = f" ({_of(row.value, row.n)}{_cost(choice)})" if row is not None and not math.isnan(row.value) else ""
-    return f"By next-token loss alone {choice.label} is best{finds if choice.label != said else ''}{beside}."
+    return f"By next-token loss alone {choice.label} is best{finds}{beside}."
 
 
 def _of(share: float, n: int) -> str:
