@@ -95,7 +95,7 @@ def gradients(loaded: LoadedModel) -> list[Tensor]:
     with opened(model, parts, turns) as tunable:
         shape = parameters.shape_of("rotation+head+pair", turns)
         begins = parameters.start(loaded.geometry, none, shape, torch.device("cpu"))
-        prompt = draws.Prompt(ids=asked, answer_tokens=4)
+        prompt = draws.Prompt(ids=asked, answer_tokens=4, needle=slice(0, 0))
         drawn = draws.Draw(text=draws.whole(ids, 128), prompt=prompt)
         loss.descend(tunable, begins, drawn, 128, none, loss.Weights())
     return [tensor.grad for tensor in begins.named().values()]

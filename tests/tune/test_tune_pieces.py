@@ -14,10 +14,13 @@ from tune_experiments import experiment
 
 import checkpoints
 from ropewalk.experiment.prepare import prepare
+from ropewalk.models import patched
+from ropewalk.models.geometry import geometry_of
+from ropewalk.scoring.attention import installed
 from ropewalk.tuning import asked as asking
 from ropewalk.tuning import descent, draws, loss, parameters
 from ropewalk.tuning.asked import Request
-from ropewalk.tuning.forward import Tunable, mean_nll
+from ropewalk.tuning.forward import Tunable
 from ropewalk.tuning.order import repeatable
 from ropewalk.tuning.plan import lines, plan
 from ropewalk.tuning.run import tune
@@ -72,26 +75,73 @@ def test_of_a_probe_its_ends_and_its_needle_are_fed(long: draws.Material) -> Non
     assert fed > 20
 
 
+def test_a_needle_is_fed_whatever_a_tokenizer_makes_of_its_key(long: draws.Material) -> None:
+    """A tokenizer after SentencePiece's manner puts a space before every text, so that an answer has one more than its
+    key has in the needle."""
+    words, wording = long.encode, long.wording
+    spaced = dataclasses.replace(long, window=WINDOW // 4, encode=lambda text: words(" " + text))
+    assert wording is not None
+    line = list(spaced.encode(f"\n{wording.line('12345')}\n"))
+    fed = 0
+    for step in range(1, 60):
+        prompt = draws.draw(spaced, 3, step).prompt
+        assert prompt is not None
+        needle = prompt.ids[prompt.needle]
+        assert len(needle) == len(line)
+        answer = prompt.ids[-prompt.answer_tokens :]
+        assert not any(np.array_equal(needle[i : i + len(answer)], answer) for i in range(len(needle)))
+        assert "pass key" in checkpoints.tokenizer().decode(needle)
+        if prompt.places is not None:
+            least, most = prompt.needle.start - draws.EDGE, prompt.needle.stop + draws.EDGE
+            assert set(range(max(0, least), min(most, len(prompt.ids)))) <= set(prompt.places.tolist())
+            fed += 1
+    assert fed > 20
+
+
 def test_its_loss_is_that_of_the_tokens_where_they_stand(
     model: Any,
     tunable: Tunable,
     long: draws.Material,
 ) -> None:
-    """Against a forward pass of the model's own with the same position ids, float32."""
+    """Against transformers' own attention of the patched model, which is given the same position ids and all that
+    stands before each token, whatever gaps there are between them: float32 through two layers."""
     drawn, found = draws.draw(long, 3, 1), begin(model, tunable)
-    none = rotation_of(model, "none")
-    told = loss.descend(tunable, found, dataclasses.replace(drawn, prompt=None), long.window, none, loss.Weights())
+    none, window = rotation_of(model, "none"), long.window
+    told = loss.descend(tunable, found, dataclasses.replace(drawn, prompt=None), window, none, loss.Weights())
     places = torch.from_numpy(drawn.text.places.astype(np.int64))
     ids = torch.from_numpy(drawn.text.ids.astype(np.int64))
-    with tunable.under(found), torch.no_grad():
-        hidden = tunable.parts.body(ids[places][None], places[None])[0]
-        read = np.concatenate([np.arange(len(places))[each] for each in drawn.text.read])
-        expected = float(mean_nll(tunable.parts.head, hidden[read], ids[places[read] + 1]))
-        apart = float(
-            mean_nll(tunable.parts.head, tunable.parts.body(ids[places][None])[0][read], ids[places[read] + 1])
-        )
-    assert told.beyond == pytest.approx(expected, rel=1e-6)
-    assert abs(told.beyond - apart) > 1e-4  # places matter
+    read = np.concatenate([np.arange(len(places))[each] for each in drawn.text.read])
+
+    def losses(rotation: Any, **given: Any) -> torch.Tensor:
+        seen = torch.ones(len(places), len(places), dtype=torch.bool).tril()[None, None]
+        with torch.no_grad(), patched(model, rotation):
+            logits = model(input_ids=ids[places][None], attention_mask=seen, use_cache=False, **given).logits[0]
+        return torch.nn.functional.cross_entropy(logits, ids[places + 1], reduction="none")
+
+    scaled = found.rotation(geometry_of(model.config))
+    with installed(model, "sdpa"):
+        own, apart = losses(scaled, position_ids=places[None]), losses(scaled)
+        unscaled = losses(none, position_ids=places[None])
+    inside = slice(0, window - 1)
+    assert told.beyond == pytest.approx(float(own[read].mean()), rel=1e-5)
+    assert told.excess == pytest.approx(float(own[inside].mean() - unscaled[inside].mean()), abs=1e-5)
+    assert abs(told.beyond - float(apart[read].mean())) > 1e-3  # places matter
+
+
+def test_a_descent_of_pieces_goes_on_with_the_same_bits(
+    model: Any, tunable: Tunable, task: descent.Task, long: draws.Material
+) -> None:
+    """Interrupted after every step, past one that is fed all of its text."""
+    steps = draws.WHOLE + 2
+    once, often = (dataclasses.replace(task, material=long, name=name) for name in ("once", "often"))
+    whole = begin(model, tunable)
+    descent.run(once, whole, steps=steps, budget_s=None, told=lambda s, x: None)
+    for done in range(1, steps + 1):
+        resumed = begin(model, tunable)
+        end = descent.run(often, resumed, steps=steps, budget_s=None, told=lambda s, x: None, pause_s=0.0)
+        assert end.done == done
+    for name, tensor in whole.named().items():
+        assert torch.equal(tensor, resumed.named()[name])
 
 
 def test_steps_of_both_kinds_are_timed_and_weighed(
