@@ -36,8 +36,11 @@ def test_few_steps_are_larger_ones_by_half_at_most() -> None:
     assert parameters.rates("rotation+head+pair", 2) == {name: 1.5 * rate for name, rate in usual.items()}
 
 
-def test_a_model_over_several_devices_has_the_gradient_of_the_whole_one(material: draws.Material) -> None:
-    """Its hooks move what layers are given, and stay where they are."""
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_model_over_several_devices_has_the_gradient_of_the_whole_one(material: draws.Material, step: int) -> None:
+    """Its hooks move what layers are given, and stay where they are; for whole texts and for pieces."""
+    drawn = draws.draw(dataclasses.replace(material, window=WINDOW // 2, pieces=True), 3, step)
+    assert (drawn.text.places is None) == (step == 0)
     slopes = []
     for spread in (False, True):
         model = checkpoints.llama().requires_grad_(False)
@@ -49,7 +52,7 @@ def test_a_model_over_several_devices_has_the_gradient_of_the_whole_one(material
         with opened(model, split(model), turning(model)) as tunable:
             found = begin(model, tunable)
             none = rotation_of(model, "none")
-            loss.descend(tunable, found, draws.draw(material, 3, 0), WINDOW, none, loss.Weights())
+            loss.descend(tunable, found, drawn, WINDOW // 2, none, loss.Weights())
             slopes.append({name: tensor.grad for name, tensor in found.named().items()})
         assert {name: module.forward for name, module in model.named_modules()} == before
     assert slopes[0].keys() == slopes[1].keys()
