@@ -36,6 +36,11 @@ def test_few_steps_are_larger_ones_by_half_at_most() -> None:
     assert parameters.rates("rotation+head+pair", 2) == {name: 1.5 * rate for name, rate in usual.items()}
 
 
+def test_a_gain_that_a_whole_head_shares_moves_twice_as_fast() -> None:
+    usual = parameters.rates("rotation+pair", 80)
+    assert parameters.rates("rotation+head", 80) == usual | {"gains": 2 * usual["gains"]}
+
+
 @pytest.mark.parametrize("step", [0, 1])
 def test_a_model_over_several_devices_has_the_gradient_of_the_whole_one(material: draws.Material, step: int) -> None:
     """Its hooks move what layers are given, and stay where they are; for whole texts and for pieces."""

@@ -55,6 +55,31 @@ def test_a_part_is_the_first_window_and_pieces_beyond_it(long: draws.Material) -
     assert len(seen) > 0.95 * (LENGTH - 1)  # over the steps all of a text is seen
 
 
+def test_pieces_reach_the_last_token_that_has_one_after_it(long: draws.Material) -> None:
+    """Two more tokens than are fed: pieces begin at once, or a token later."""
+    short = dataclasses.replace(long, length=2 * long.window + 2)
+    drawn = [draws.draw(short, seed, 1).text.places for seed in range(12)]
+    assert {int(places[-1]) for places in drawn} == {short.length - 3, short.length - 2}
+    assert {int(places[long.window]) for places in drawn} == {long.window, long.window + 1}
+
+
+def test_other_seeds_are_fed_other_pieces(long: draws.Material) -> None:
+    one, again, other = (draws.draw(long, seed, 1).text.places for seed in (3, 3, 4))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("start", [10, 500])
+def test_of_a_probe_as_much_is_fed_as_there_is_room_for(start: int) -> None:
+    prompt = draws.Prompt(ids=np.arange(1000, dtype=np.int32), answer_tokens=5, needle=slice(start, start + 20))
+    places = draws._around(prompt, 500, np.random.default_rng(0)).places
+    assert places is not None
+    assert 500 <= len(places) < 500 + draws.EDGE
+    ends = {*range(draws.EDGE), *range(1000 - 2 * draws.EDGE - 5, 1000)}
+    assert ends | set(range(max(0, start - draws.EDGE), start + 20 + draws.EDGE)) <= set(places.tolist())
+    assert draws._around(prompt, 1000, np.random.default_rng(0)).places is None
+
+
 def test_of_a_probe_its_ends_and_its_needle_are_fed(long: draws.Material) -> None:
     fed = 0
     for step in range(1, 60):
@@ -98,6 +123,25 @@ def test_a_needle_is_fed_whatever_a_tokenizer_makes_of_its_key(long: draws.Mater
     assert fed > 20
 
 
+def before(places: torch.Tensor) -> torch.Tensor:
+    """The mask of all that is fed before each token, bool `[1, 1, K, K]`."""
+    return torch.ones(len(places), len(places), dtype=torch.bool).tril()[None, None]
+
+
+def test_its_answer_is_read_after_what_is_fed_of_a_probe(model: Any, tunable: Tunable, long: draws.Material) -> None:
+    """Against transformers' own attention, whose mask knows of no gaps."""
+    material, found = dataclasses.replace(long, window=WINDOW // 4), begin(model, tunable)
+    drawn = next(each for step in range(1, 8) if (each := draws.draw(material, 3, step)).prompt.places is not None)
+    none = rotation_of(model, "none")
+    told = loss.descend(tunable, found, drawn, material.window, none, loss.Weights())
+    count = drawn.prompt.answer_tokens
+    ids, places = (torch.from_numpy(each.astype(np.int64)) for each in (drawn.prompt.ids, drawn.prompt.places))
+    with installed(model, "sdpa"), torch.no_grad(), patched(model, found.rotation(geometry_of(model.config))):
+        given = {"position_ids": places[None], "attention_mask": before(places)}
+        logits = model(input_ids=ids[places][None], use_cache=False, **given).logits[0, -count - 1 : -1]
+    assert told.answer == pytest.approx(float(torch.nn.functional.cross_entropy(logits, ids[-count:])), rel=1e-5)
+
+
 def test_its_loss_is_that_of_the_tokens_where_they_stand(
     model: Any,
     tunable: Tunable,
@@ -113,9 +157,10 @@ def test_its_loss_is_that_of_the_tokens_where_they_stand(
     read = np.concatenate([np.arange(len(places))[each] for each in drawn.text.read])
 
     def losses(rotation: Any, **given: Any) -> torch.Tensor:
-        seen = torch.ones(len(places), len(places), dtype=torch.bool).tril()[None, None]
         with torch.no_grad(), patched(model, rotation):
-            logits = model(input_ids=ids[places][None], attention_mask=seen, use_cache=False, **given).logits[0]
+            logits = model(input_ids=ids[places][None], attention_mask=before(places), use_cache=False, **given).logits[
+                0
+            ]
         return torch.nn.functional.cross_entropy(logits, ids[places + 1], reduction="none")
 
     scaled = found.rotation(geometry_of(model.config))
@@ -193,3 +238,7 @@ def test_a_text_of_more_than_four_windows_is_fed_in_pieces_and_says_so(
         monkeypatch.setattr(asking, "PIECES_OF", least)
         prepared = prepare(asking.checked(asked, request, None))
         assert asking.tuning(prepared, request).material.pieces is False
+    monkeypatch.setattr(asking, "PIECES_OF", 48)
+    assert asking.tuning(prepared, request).material.pieces is True
+    prepared.model.model.config.sliding_window = 16
+    assert asking.tuning(prepared, request).material.pieces is False
