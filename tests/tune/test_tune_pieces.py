@@ -72,12 +72,23 @@ def test_other_seeds_are_fed_other_pieces(long: draws.Material) -> None:
 @pytest.mark.parametrize("start", [10, 500])
 def test_of_a_probe_as_much_is_fed_as_there_is_room_for(start: int) -> None:
     prompt = draws.Prompt(ids=np.arange(1000, dtype=np.int32), answer_tokens=5, needle=slice(start, start + 20))
-    places = draws._around(prompt, 500, np.random.default_rng(0)).places
-    assert places is not None
-    assert 500 <= len(places) < 500 + draws.EDGE
     ends = {*range(draws.EDGE), *range(1000 - 2 * draws.EDGE - 5, 1000)}
-    assert ends | set(range(max(0, start - draws.EDGE), start + 20 + draws.EDGE)) <= set(places.tolist())
+    for seed in range(10):
+        places = draws._around(prompt, 300, np.random.default_rng(seed)).places
+        assert places is not None
+        assert 300 <= len(places) < 300 + draws.EDGE
+        assert ends | set(range(max(0, start - draws.EDGE), start + 20 + draws.EDGE)) <= set(places.tolist())
     assert draws._around(prompt, 1000, np.random.default_rng(0)).places is None
+
+
+def test_of_a_probe_two_windows_are_fed_as_of_a_text(long: draws.Material) -> None:
+    longer = dataclasses.replace(
+        long, documents=[np.tile(each, 20) for each in long.documents], window=256, length=2048
+    )
+    fed = [prompt.places for step in range(1, 8) if (prompt := draws.draw(longer, 3, step).prompt) is not None]
+    counts = [len(places) for places in fed if places is not None]
+    assert len(counts) > 3
+    assert all(512 <= count < 512 + draws.EDGE for count in counts)
 
 
 def test_of_a_probe_its_ends_and_its_needle_are_fed(long: draws.Material) -> None:
