@@ -165,7 +165,7 @@ def _cost(tunable: Any, geometry: Any, turns: Any, length: int, window: int, *, 
         length=length,
         pieces=pieces,
     )
-    probe = draws.Prompt(ids=text[: 2 * window if pieces else length], answer_tokens=5)
+    probe = draws.Prompt(ids=text[: 2 * window if pieces else length], answer_tokens=5, needle=slice(0, 0))
     drawn = draws.Draw(text=draws.draw(material, 0, 1).text, prompt=probe)
     size, cuda = size_of(tunable.model, torch.bfloat16, device.type), device.type == "cuda"
     found = {"estimated_bytes": weight_bytes(size) + memory.step_bytes(size, length), "pieces": pieces}

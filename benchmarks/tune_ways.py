@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ropewalk.experiment import schema
-from ropewalk.tuning import asked, descent, draws, loss, named, parameters
+from ropewalk.tuning import asked, descent, draws, lines, loss, named, parameters
 from ropewalk.tuning.asked import Request
 from ropewalk.tuning.run import tune
 
@@ -54,7 +54,8 @@ def change(given: argparse.Namespace, window: int) -> None:
             tuned.ln_lambda.grad = tuned.ln_attention_factor.grad = None
         return found
 
-    descent.draw, descent.descend, draws.WHOLE = draw, descended, given.whole
+    descent.draw, descent.descend = draw, descended
+    draws.WHOLE = lines.WHOLE = given.whole
     asked.PIECES_OF = 0 if given.text == "pieces" else MANY
     descent.rates = lambda what, steps, **kind: {name: given.rates * rate for name, rate in rates(what, MANY).items()}
     method, factor = given.start.split(":")
@@ -72,10 +73,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="in place of 120 s; needed where texts are not full")
     parser.add_argument("--rates", type=float, default=1.0)
     parser.add_argument("--every", type=int, default=1, help="a probe in every so many steps")
-    parser.add_argument("--retrieval", type=float, default=0.3)
+    parser.add_argument("--retrieval", type=float, default=loss.Weights().retrieval)
     parser.add_argument("--text", choices=["full", "mixed", "long", "pieces"], default="full")
     parser.add_argument("--whole", type=int, default=draws.WHOLE, help="of pieces: all is fed in every so many steps")
-    parser.add_argument("--short", type=float, default=0.5)
+    parser.add_argument("--short", type=float, default=loss.Weights().short)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     if given.text in ("mixed", "long") and given.steps is None:

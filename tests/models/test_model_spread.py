@@ -89,13 +89,14 @@ def gradients(loaded: LoadedModel) -> list[Tensor]:
     """Of a step of tuning, whose layers are computed again for the backward pass."""
     model = loaded.model.requires_grad_(False)
     draw = np.random.default_rng(2)
-    text, prompt = (draw.integers(2, 300, count).astype(np.int32) for count in (192, 96))
+    ids, asked = (draw.integers(2, 300, count).astype(np.int32) for count in (192, 96))
     none = resolve(loaded.geometry, "none", make_params("none", {}), 192).rotation
     parts, turns = split(model), turning(model)
     with opened(model, parts, turns) as tunable:
         shape = parameters.shape_of("rotation+head+pair", turns)
         begins = parameters.start(loaded.geometry, none, shape, torch.device("cpu"))
-        drawn = draws.Draw(text=text, prompt=draws.Prompt(ids=prompt, answer_tokens=4))
+        prompt = draws.Prompt(ids=asked, answer_tokens=4, needle=slice(0, 0))
+        drawn = draws.Draw(text=draws.whole(ids, 128), prompt=prompt)
         loss.descend(tunable, begins, drawn, 128, none, loss.Weights())
     return [tensor.grad for tensor in begins.named().values()]
 

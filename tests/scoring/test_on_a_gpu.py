@@ -100,9 +100,8 @@ def test_gradients_of_a_tuning_come_out_the_same_to_the_bit():
     from ropewalk.tuning.forward import opened
     from ropewalk.tuning.pairs import turning
 
-    drawn = draws.Draw(
-        text=draws.whole(ids(4096, 0, 1000), 1024), prompt=draws.Prompt(ids=ids(4096, 1, 1000), answer_tokens=5)
-    )
+    prompt = draws.Prompt(ids=ids(4096, 1, 1000), answer_tokens=5, needle=slice(0, 0))
+    drawn = draws.Draw(text=draws.whole(ids(4096, 0, 1000), 1024), prompt=prompt)
     found = []
     for _ in range(3):
         model = on_the_gpu("Llama").requires_grad_(False)

@@ -37,8 +37,16 @@ def test_few_steps_are_larger_ones_by_half_at_most() -> None:
     assert parameters.rates("rotation+head+pair", 2) == {name: 1.5 * rate for name, rate in usual.items()}
 
 
-def test_a_model_over_several_devices_has_the_gradient_of_the_whole_one(material: draws.Material) -> None:
-    """Its hooks move what layers are given, and stay where they are."""
+def test_a_gain_that_a_whole_head_shares_moves_twice_as_fast() -> None:
+    usual = parameters.rates("rotation+pair", 80)
+    assert parameters.rates("rotation+head", 80) == usual | {"gains": 2 * usual["gains"]}
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_model_over_several_devices_has_the_gradient_of_the_whole_one(material: draws.Material, step: int) -> None:
+    """Its hooks move what layers are given, and stay where they are; for whole texts and for pieces."""
+    drawn = draws.draw(dataclasses.replace(material, window=WINDOW // 2, pieces=True), 3, step)
+    assert (drawn.text.places is None) == (step == 0)
     slopes = []
     for spread in (False, True):
         model = checkpoints.llama().requires_grad_(False)
@@ -50,7 +58,7 @@ def test_a_model_over_several_devices_has_the_gradient_of_the_whole_one(material
         with opened(model, split(model), turning(model)) as tunable:
             found = begin(model, tunable)
             none = rotation_of(model, "none")
-            loss.descend(tunable, found, draws.draw(material, 3, 0), WINDOW, none, loss.Weights())
+            loss.descend(tunable, found, drawn, WINDOW // 2, none, loss.Weights())
             slopes.append({name: tensor.grad for name, tensor in found.named().items()})
         assert {name: module.forward for name, module in model.named_modules()} == before
     assert slopes[0].keys() == slopes[1].keys()
@@ -241,7 +249,7 @@ def test_other_draws_have_another_version(material: draws.Material) -> None:
             drawn = draws.draw(dataclasses.replace(material, window=WINDOW // 2, pieces=pieces), 3, step)
             for each in (drawn.text.ids, drawn.text.targets, drawn.prompt.ids, drawn.prompt.places):
                 found.update(b"" if each is None else each.tobytes())
-    assert (draws.VERSION, found.hexdigest()[:16]) == (2, "01abef0c2c2874c5")
+    assert (draws.VERSION, found.hexdigest()[:16]) == (3, "9cb2782d08cfb7aa")
 
 
 def test_documents_come_once_before_any_comes_again(material: draws.Material) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ropewalk.rope import Rotation
 from ropewalk.tuning import state as states
-from ropewalk.tuning.draws import Material, draw, probes
+from ropewalk.tuning.draws import Material, draw, timed
 from ropewalk.tuning.forward import Tunable
 from ropewalk.tuning.loss import Loss, Weights, descend
 from ropewalk.tuning.memory import fitting
@@ -98,7 +98,7 @@ def _affordable(task: Task, parameters: Parameters, budget_s: float, order: Orde
     """How many steps the budget holds, from the time that a few take, which are not kept; the first of a kind is not
     counted, as kernels are prepared in it. The clock decides once, and never again."""
     spent, mean, many = 0.0, 0.0, 0
-    for weight, steps in probes(task.material):
+    for weight, steps in timed(task.material):
         times = []
         for step in steps:
             begun = time.monotonic()

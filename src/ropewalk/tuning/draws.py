@@ -20,7 +20,7 @@ from ropewalk.metrics.probes import Encode, Wording
 Ids = NDArray[np.int32]
 """Token ids `[T]`."""
 
-VERSION = 2
+VERSION = 3
 """Of what seed and step draw: a tuning that was begun with another does not go on."""
 
 LENGTHS, FULL = 48, 0.5
@@ -64,11 +64,12 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prompt:
-    """Token ids int32 `[T]` of a probe, its answer's tokens last, and the places of those that are fed, int32 `[K]`;
-    None feeds all."""
+    """Token ids int32 `[T]` of a probe, its answer's tokens last; where its needle stands; and the places of those that
+    are fed, int32 `[K]`: None feeds all."""
 
     ids: Ids
     answer_tokens: int
+    needle: slice
     places: Ids | None = None
 
 
@@ -109,7 +110,7 @@ class Draw:
     prompt: Prompt | None
 
 
-def probes(material: Material) -> tuple[tuple[int, tuple[int, ...]], ...]:
+def timed(material: Material) -> tuple[tuple[int, tuple[int, ...]], ...]:
     """Steps to be timed, kind by kind, each kind with how many of its steps come to one of the other."""
     return ((1, (0, WHOLE)), (WHOLE - 1, (1, 2))) if material.pieces else ((1, (0, 1, 2)),)
 
@@ -144,17 +145,18 @@ def _in_pieces(ids: Ids, window: int, rng: np.random.Generator) -> Text:
 
 
 def _around(prompt: Prompt, room: int, rng: np.random.Generator) -> Prompt:
-    """Its ends and its needle, wherever its answer stands, and pieces of the rest until `room` tokens are fed."""
-    ids, count = prompt.ids, prompt.answer_tokens
-    if len(ids) <= room:
+    """Its ends and its needle, and pieces of the rest until `room` tokens are fed.
+
+    Where the needle stands is known from when it was built, not looked for by the answer's tokens: after its line's
+    other words a tokenizer may write the key in others."""
+    count, needle = len(prompt.ids), prompt.needle
+    if count <= room:
         return prompt
-    fed = np.zeros(len(ids), dtype=bool)
-    fed[:EDGE] = fed[-2 * EDGE - count :] = True
-    same = np.lib.stride_tricks.sliding_window_view(ids[:-count], count) == ids[-count:]
-    for place in np.flatnonzero(same.all(axis=1)):
-        fed[max(0, place - EDGE) : place + EDGE] = True
+    fed = np.zeros(count, dtype=bool)
+    fed[:EDGE] = fed[-2 * EDGE - prompt.answer_tokens :] = True
+    fed[max(0, needle.start - EDGE) : needle.stop + EDGE] = True
     while fed.sum() < room:
-        start = int(rng.integers(len(ids)))
+        start = int(rng.integers(count))
         fed[start : start + EDGE] = True
     return replace(prompt, places=np.flatnonzero(fed).astype(np.int32))
 
@@ -196,8 +198,10 @@ def _prompt(material: Material, wording: Wording, rng: np.random.Generator) -> P
         filler = (round_of + later * (room // len(later) + 1))[:room]
         whole = round(depth * max(0, room - len(round_of)) / len(later))
         before = min(room, len(round_of) + whole * len(later)) if whole else 0
-    ids = [*head, *filler[:before], *line, *filler[before:], *question, *answer]
-    return Prompt(ids=np.array(ids, dtype=np.int32), answer_tokens=len(answer))
+    first = [*head, *filler[:before]]
+    needle = slice(len(first), len(first) + len(line))
+    ids = np.array([*first, *line, *filler[before:], *question, *answer], dtype=np.int32)
+    return Prompt(ids=ids, answer_tokens=len(answer), needle=needle)
 
 
 def _key(banned: frozenset[str], rng: np.random.Generator) -> str:

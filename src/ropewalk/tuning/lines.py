@@ -148,7 +148,7 @@ def promise(found: Result) -> str:
 def seeds(found: Result) -> list[str]:
     """Every seed's steps, time, and what is remarkable of it; how far apart they are."""
     said: list[str] = []
-    fed = f" (one in {WHOLE} of all of its text, the others of pieces)" if found["pieces"] else ""
+    fed = f" (one in {WHOLE} is fed all of its text, the others pieces)" if found["pieces"] else ""
     for each in found["seeds"]:
         gain = "" if each["largest_gain"] is None else f", gains up to {each['largest_gain']:.3f}"
         said.append(

@@ -19,7 +19,7 @@ from ropewalk.scoring import split
 from ropewalk.scoring.memory import weight_bytes
 from ropewalk.tuning import asked, descent, memory, named, parameters
 from ropewalk.tuning.asked import Request, Tuning
-from ropewalk.tuning.draws import WHOLE, draw, probes
+from ropewalk.tuning.draws import WHOLE, draw, timed
 from ropewalk.tuning.forward import opened
 from ropewalk.tuning.loss import descend
 from ropewalk.tuning.order import repeatable, say_before_products
@@ -71,7 +71,7 @@ def plan(
     clock: Clock = time.monotonic,
     workers: int = 1,
 ) -> Plan:
-    """Check everything, load the model and time two steps and a pass.
+    """Check everything, load the model, time two steps of each kind and a pass.
 
     Raises:
         RopewalkError: as `tune`; a length that does not fit, before any weights are read.
@@ -110,9 +110,8 @@ def _probed(tuning: Tuning, prepared: Prepared, report: Progress, clock: Clock) 
     parts, none = split(model), shipped(prepared.asked.geometry, request.length)
     device = parts.head.weight.device
     begins = parameters.start(geometry, none, parameters.shape_of(tuning.what, tuning.turns), device)
-    drawn, window = draw(tuning.material, request.seed, 0), tuning.material.window
+    window, kinds, seconds, begun = tuning.material.window, timed(tuning.material), 0.0, 0.0
     with opened(model, parts, tuning.turns, request.ways[0].near) as tunable:
-        kinds, seconds, begun = probes(tuning.material), 0.0, 0.0
         with repeatable() as order, memory.fitting(request.length):  # as its steps will be
             for kind, (weight, steps) in enumerate(kinds):
                 drawn = draw(tuning.material, request.seed, steps[0])
