@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 from pathlib import Path
@@ -20,6 +21,7 @@ from ropewalk.export.command import Options, run
 from ropewalk.files import sha256
 from ropewalk.methods import inlined, make_params, resolve
 from ropewalk.methods.near_far import near_far
+from ropewalk.methods.tuned_file import content as content_of
 from ropewalk.methods.tuned_file import read
 from ropewalk.models import ModelSpec, load
 from ropewalk.models.geometry import geometry_of
@@ -34,6 +36,7 @@ from ropewalk.tuning.asked import Request
 from ropewalk.tuning.pairs import turning
 from ropewalk.tuning.run import tune
 
+OTHER = "ab" * 32
 SEARCHED = {"schema": 1, "rope_theta": 1e4, "lambda": [1, 1, 1, 1.5, 2, 2, 2, 2], "attention_factor": 1.1, "note": "x"}
 """What a search wrote, when there was one."""
 
@@ -48,7 +51,8 @@ def scheme(asked: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scheme
     found = Scheme(rotation=rotation, gains=Gains(log=gains.astype(np.float32)))
     path = tmp_path_factory.mktemp("tuned-file") / winner.FILE
     seen = sha256((Path(asked.model).parent / "5.txt").read_bytes())
-    path.write_bytes(winner.content(found, geometry, turns, {"length": 256, "tuned_on": [seen, "0" * 64]}))
+    facts = {"length": 256, "tuned_on": [seen, "0" * 64], "weights_sha256": OTHER}
+    path.write_bytes(winner.content(found, geometry, turns, facts))
     return found, path
 
 
@@ -123,6 +127,20 @@ def test_a_report_says_which_of_its_documents_were_tuned_on(asked: Any, director
     text = f"{Path(asked.model).parent / '5.txt'}), which flatters its losses; measure on others before you choose it."
     assert said.sentence == f"{label} was tuned on 1 of the 6 documents that are measured here ({text}"
     assert said.severity == "warning"
+
+
+def test_a_report_says_that_a_scheme_was_tuned_for_other_weights(directory: Path) -> None:
+    run = study.read(directory).run
+    label = next(row.label for row in run.rows if row.label.startswith("tuned"))
+    ours = run.meta["model"]["weights_sha256"]
+    (said,) = (each for each in findings(run) if each.kind == "tuned_on_other_weights")
+    assert said.sentence == (
+        f"{label} was tuned on weights with the SHA-256 {OTHER[:16]}, and {ours[:16]} are measured here; unless they "
+        "are the same model in another file, it says nothing of this one: tune this one."
+    )
+    assert said.severity == "warning"
+    own = dataclasses.replace(run, meta=run.meta | {"model": run.meta["model"] | {"weights_sha256": OTHER}})
+    assert not [each for each in findings(own) if each.kind == said.kind]
 
 
 def test_far_gains_are_measured_verified_and_drawn(asked: Any, scheme: tuple[Scheme, Path], tmp_path: Path) -> None:
@@ -202,4 +220,7 @@ def test_a_tuning_is_held_against_whole_schemes_of_its_file(
     assert own.scheme.fingerprint in judged
     assert len({values["256"] for values in rows.values()}) == len(rows)
     seen = [sha256(Path(name).read_bytes()) for name in found.result["split"]["search"]]
-    assert list(read(found.file).tuned_on) == seen
+    kept = read(found.file)
+    assert list(kept.tuned_on) == seen
+    assert kept.weights_sha256 == json.loads((tmp_path / "identity.json").read_text())["model"]["weights_sha256"]
+    assert content_of(kept.plain(), "file").weights_sha256 == kept.weights_sha256

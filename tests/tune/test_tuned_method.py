@@ -94,6 +94,8 @@ def test_another_model_is_refused(file: Path) -> None:
         ({"tuned_on": ["emma"]}, "tuned_on names no SHA-256 of documents"),
         ({"tuned_on": 64 * "a"}, "tuned_on names no SHA-256 of documents"),
         ({"tuned_on": 7}, "cannot be"),
+        ({"weights_sha256": "strand"}, "weights_sha256 'strand' is no SHA-256"),
+        ({"weights_sha256": 7}, "weights_sha256 7 is no SHA-256"),
     ],
 )
 def test_content_that_cannot_be_is_refused(change: dict[str, Any], said: str, file: Path) -> None:

@@ -32,7 +32,7 @@ MAX_FILE_BYTES = 100_000_000
 MAX_HEADER_BYTES = 1_000_000
 DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8"}
 KEYS = ("schema", "rope_theta", "length", "inv_freq", "attention_factor", "pairs", "gains")
-NEAR, TUNED_ON = "near", "tuned_on"
+NEAR, TUNED_ON, WEIGHTS = "near", "tuned_on", "weights_sha256"
 BUILTIN = "builtin"
 """In place of a path: the scheme that was tuned on the built-in model strand (docs/strand/MODEL_CARD.md)."""
 BUILTIN_FILE = Path(str(files("ropewalk") / "data" / "tuned" / "strand.safetensors"))
@@ -51,6 +51,7 @@ class Tuning:
         pairs: the pair of each dimension of a head, -1 where it has none: where weights hold the gains.
         near: tokens nearer than which attention is as trained; None where rotation and gains are for all.
         tuned_on: SHA-256 of the documents that it was found on, where the file says it.
+        weights_sha256: of the weights that it was found for, where the file says it.
     """
 
     rope_theta: float
@@ -60,6 +61,7 @@ class Tuning:
     pairs: tuple[int, ...]
     near: int | None = None
     tuned_on: tuple[str, ...] = ()
+    weights_sha256: str | None = None
 
     def plain(self) -> dict[str, Any]:
         """The content as JSON values, to the bit."""
@@ -76,6 +78,7 @@ class Tuning:
         )
         more: dict[str, Any] = {} if self.near is None else {NEAR: self.near}
         more |= {TUNED_ON: list(self.tuned_on)} if self.tuned_on else {}
+        more |= {WEIGHTS: self.weights_sha256} if self.weights_sha256 else {}
         return dict(zip(KEYS, values, strict=True)) | more
 
 
@@ -129,6 +132,7 @@ def _parsed(data: bytes) -> Tuning:
         gains=None if gains is None else Gains(log=gains),
         near=note.get(NEAR),
         tuned_on=note.get(TUNED_ON, ()),
+        weights_sha256=note.get(WEIGHTS),
     )
 
 
@@ -144,7 +148,7 @@ def content(raw: Mapping[Any, Any], place: str) -> Tuning:
     Raises:
         MethodError: a key that is missing or unknown, another schema, or a value that cannot be.
     """
-    if set(raw) - {NEAR, TUNED_ON} != set(KEYS):
+    if set(raw) - {NEAR, TUNED_ON, WEIGHTS} != set(KEYS):
         raise MethodError(
             f"tuned: {short(place)} has {short(sorted(map(str, raw)))} as keys, and {', '.join(KEYS)} are needed; "
             f"{REMEDY}."
@@ -169,6 +173,7 @@ def _made(
     gains: Gains | None,
     near: object = None,
     tuned_on: Sequence[object] = (),
+    weights_sha256: object = None,
 ) -> Tuning:
     """The content once checked, with inv_freq `[rotary_dim/2]` in radians per token. Raises ValueError."""
     if schema != SCHEMA or isinstance(schema, bool):
@@ -179,7 +184,9 @@ def _made(
         raise ValueError(f"length {length!r} is no number of tokens")
     if near is not None and (not isinstance(near, int) or isinstance(near, bool) or near < 1):
         raise ValueError(f"near {near!r} is no number of tokens")
-    documents = tuple(each for each in tuned_on if isinstance(each, str) and re.fullmatch("[0-9a-f]{64}", each))
+    if weights_sha256 is not None and not _is_sha256(weights_sha256):
+        raise ValueError(f"weights_sha256 {weights_sha256!r} is no SHA-256")
+    documents = tuple(str(each) for each in tuned_on if _is_sha256(each))
     if len(documents) < len(tuned_on) or isinstance(tuned_on, str):
         raise ValueError("tuned_on names no SHA-256 of documents")
     rotation = Rotation(inv_freq=inv_freq, attention_factor=attention_factor)
@@ -196,4 +203,9 @@ def _made(
         pairs=tuple(pairs),
         near=near,
         tuned_on=documents,
+        weights_sha256=None if weights_sha256 is None else str(weights_sha256),
     )
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None

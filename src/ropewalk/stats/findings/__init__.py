@@ -16,6 +16,7 @@ __all__ = ["FINDERS", "Finding", "Severity", "findings"]
 FINDERS: tuple[Callable[[Measured], list[Finding]], ...] = (
     quality.dropping_the_context,
     seen.tuned_on,
+    seen.other_weights,
     stopping.stopped,
     grid.inside_window,
     grid.unlearned,
