@@ -13,6 +13,8 @@ from ropewalk.report.deploy import deploy_command
 from ropewalk.report.printing import recommendation_json, recommendation_lines
 from ropewalk.report.recommend import recommend
 from ropewalk.stats.findings import findings
+from ropewalk.stats.intervals import Interval
+from ropewalk.stats.paired import Paired
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +146,18 @@ def test_one_document_has_no_interval_and_no_test():
     assert "with 1 document no test is possible" in wording.confidence(answer)
     assert "not shown to be better" in wording.facts(answer)["Against dropping the context"]
     assert "[" not in wording.facts(answer)["Tail perplexity at 8,192"]
+
+
+def test_what_alone_would_beat_dropping_is_said_to_be_corrected():
+    answer = recommend(study({"yarn": {"factor": 4}}).run, 8192)
+    against = Paired(interval=Interval(value=0.95, low=0.9, high=0.99, n=8), p=0.02)
+    alone = replace(answer, choice=replace(answer.choice, against_truncate=against), dropping="unknown")
+    term = "Against dropping the context"
+    said = "-5.0 % [-10.0 %, -1.0 %]: not shown to be better once corrected for all comparisons"
+    assert wording.facts(alone)[term] == said
+    wide = replace(against, interval=replace(against.interval, high=1.01))
+    open_ = replace(alone, choice=replace(answer.choice, against_truncate=wide))
+    assert wording.facts(open_)[term] == "-5.0 % [-10.0 %, +1.0 %]: not shown to be better"
 
 
 def test_a_single_configuration_leaves_nothing_to_choose():

@@ -187,6 +187,16 @@ def test_extending_against_dropping_the_context() -> None:
     assert "without an interval, 1 document)" in kinds(run_of(tail=one))["not_better_than_dropping"].sentence
 
 
+def test_one_of_many_that_alone_would_beat_dropping_says_what_corrects_it() -> None:
+    tail = {("none", FAR): documents(1, 3.0), ("yarn", FAR): documents(2, -0.025), ("truncate", FAR): documents(3)}
+    alone = kinds(run_of(tail=tail))["better_than_dropping"]
+    many = kinds(run_of(tail=tail | {(f"linear {i}", FAR): documents(10 + i, 0.002) for i in range(6)}))
+    finding = many["not_better_than_dropping"]
+    assert finding.evidence["ratio"] == alone.evidence["ratio"]
+    assert finding.evidence["ratio"]["high"] < 1
+    assert "documents) once corrected for 7 comparisons: extending has not been shown" in finding.sentence
+
+
 def test_memorised_texts() -> None:
     tail, large = {("none", FAR): documents(1)}, {"parameters": 1_235_814_400}
     assert "a model of 1.2 billion parameters" in kinds(run_of(tail=tail, model=large))["memorised"].sentence

@@ -8,6 +8,7 @@ from ropewalk.report.recommend import LOSSES, Candidate, Recommendation
 from ropewalk.stats.best import ASSUMING
 from ropewalk.stats.column import Column
 from ropewalk.stats.findings.finding import listed, percent, shown
+from ropewalk.stats.findings.quality import Direction
 from ropewalk.stats.intervals import Interval
 from ropewalk.stats.measured import NONE
 
@@ -155,6 +156,12 @@ def cost(candidate: Candidate) -> str:
 _SHOWN = {"better": "", "worse": ": worse", "unknown": ": not shown to be better", None: ""}
 
 
+def _against_dropping(interval: Interval, shown: Direction | None) -> str:
+    """The interval, which is of this choice alone, and what is shown of it among all that are compared."""
+    alone = shown == "unknown" and interval.high is not None and interval.high < 1
+    return f"{change(interval)}{_SHOWN[shown]}{' once corrected for all comparisons' if alone else ''}"
+
+
 def facts(answer: Recommendation) -> dict[str, str]:
     """What supports the answer, term by term."""
     choice, column = answer.choice, answer.column
@@ -165,7 +172,7 @@ def facts(answer: Recommendation) -> dict[str, str]:
     if choice.against_none is not None:
         found["Against the unscaled model"] = apart(column, choice.against_none.interval)
     if choice.against_truncate is not None:
-        found["Against dropping the context"] = change(choice.against_truncate.interval) + _SHOWN[answer.dropping]
+        found["Against dropping the context"] = _against_dropping(choice.against_truncate.interval, answer.dropping)
     found["Cost at short lengths"] = cost(choice) if not answer.no_cost else f"unknown: {answer.no_cost}"
     second = answer.second
     if choice.found is not None and second is not None and second != column:

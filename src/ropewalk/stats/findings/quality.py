@@ -173,7 +173,8 @@ def _dropping(block: Block, rows: Sequence[Comparison], corrected: int) -> list[
     verdict = "does worse than" if worse else "is not shown to beat"
     end = "extending does not pay here." if worse else "extending has not been shown to pay here."
     sentence = f"At {block.lengths[0]:,} the best of {len(rows)} extended configurations, {lead.label}, {verdict} "
-    sentence += f"{dropping}: {end}"
+    alone = "" if worse or ratio.high is None or ratio.high >= 1 else f" once corrected for {corrected} comparisons"
+    sentence += f"{dropping}{alone}: {end}"
     return [Finding(kind="not_better_than_dropping", sentence=sentence, evidence=evidence, severity="warning")]
 
 
