@@ -24,7 +24,7 @@ from ropewalk.methods import make_params, resolve
 from ropewalk.methods.tuned_file import read
 from ropewalk.model_spec import ModelSpec
 from ropewalk.models import read_geometry
-from ropewalk.tuning import descent, named, parameters
+from ropewalk.tuning import descent, draws, named, parameters
 from ropewalk.tuning import state as states
 from ropewalk.tuning.asked import Request, Way
 from ropewalk.tuning.bench import Bench, windows
@@ -181,8 +181,13 @@ def test_another_tuning_is_refused(asked: Any, found: Found, out: Path) -> None:
 def test_a_tuning_that_was_begun_with_another_recipe_is_refused(
     asked: Any, found: Found, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parameters, "RATES", dict(parameters.RATES) | {"gains": 0.005})
-    with pytest.raises(StoreError, match=r"holds another tuning \(recipe.rates.gains is 0.01 there and 0.005 here\)"):
+    with monkeypatch.context() as changed:
+        changed.setattr(parameters, "RATES", dict(parameters.RATES) | {"gains": 0.005})
+        with pytest.raises(StoreError, match=r"another tuning \(recipe.rates.gains is 0.01 there and 0.005 here\)"):
+            tune(asked, REQUEST, out)
+    monkeypatch.setattr("ropewalk.tuning.asked.VERSION", draws.VERSION + 1)
+    said = rf"another tuning \(recipe.draws is {draws.VERSION} there and {draws.VERSION + 1} here\)"
+    with pytest.raises(StoreError, match=said):
         tune(asked, REQUEST, out)
 
 

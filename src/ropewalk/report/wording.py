@@ -156,10 +156,10 @@ def cost(candidate: Candidate) -> str:
 _SHOWN = {"better": "", "worse": ": worse", "unknown": ": not shown to be better", None: ""}
 
 
-def _against_dropping(interval: Interval, shown: Direction | None) -> str:
+def _against_dropping(interval: Interval, direction: Direction | None) -> str:
     """The interval, which is of this choice alone, and what is shown of it among all that are compared."""
-    alone = shown == "unknown" and interval.high is not None and interval.high < 1
-    return f"{change(interval)}{_SHOWN[shown]}{' once corrected for all comparisons' if alone else ''}"
+    alone = direction == "unknown" and interval.high is not None and interval.high < 1
+    return f"{change(interval)}{_SHOWN[direction]}{' once corrected for all comparisons' if alone else ''}"
 
 
 def facts(answer: Recommendation) -> dict[str, str]:
