@@ -244,6 +244,7 @@ def test_a_step_that_does_not_fit_is_a_sentence_and_the_steps_before_it_are_kept
     task: descent.Task, model: Any, tunable: Tunable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, taken = loss.descend, list[int]()
+    monkeypatch.setattr(tunable.room, "tokens", 0)
 
     def full(*args: Any) -> loss.Loss:
         taken.append(0)

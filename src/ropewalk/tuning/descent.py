@@ -17,7 +17,7 @@ from ropewalk.tuning import state as states
 from ropewalk.tuning.draws import Material, draw, timed
 from ropewalk.tuning.forward import Tunable
 from ropewalk.tuning.loss import Loss, Weights, descend
-from ropewalk.tuning.memory import fitting
+from ropewalk.tuning.memory import fitted
 from ropewalk.tuning.order import Order, made_by, repeatable
 from ropewalk.tuning.parameters import Parameters, rates
 from ropewalk.tuning.state import State
@@ -95,8 +95,8 @@ def _gone_on(state: State | None, maker: str) -> State | None:
 
 
 def _affordable(task: Task, parameters: Parameters, budget_s: float, order: Order) -> int:
-    """How many steps the budget holds, from the time that a few take, which are not kept; the first of a kind is not
-    counted, as kernels are prepared in it. The clock decides once, and never again."""
+    """How many steps the budget holds, from the time that a few take, which are not kept; the first of several of a
+    kind is not counted, as kernels are prepared in it. The clock decides once, and never again."""
     spent, mean, many = 0.0, 0.0, 0
     for weight, steps in timed(task.material):
         times = []
@@ -105,14 +105,14 @@ def _affordable(task: Task, parameters: Parameters, budget_s: float, order: Orde
             _gradient(task, parameters, step, order)
             parameters.clear()
             times.append(time.monotonic() - begun)
-        spent, mean, many = spent + sum(times), mean + weight * float(np.mean(times[1:])), many + weight
+        spent, mean, many = spent + sum(times), mean + weight * float(np.mean(times[1:] or times)), many + weight
     return affordable(budget_s - spent, mean / many)
 
 
 def _gradient(task: Task, parameters: Parameters, step: int, order: Order) -> Loss:
     """Of one step, into parameters that have none yet."""
-    with fitting(task.material.length):
-        return order.made(lambda: task.gradient(parameters, step), parameters.clear)
+    clear, room = parameters.clear, task.model.room
+    return fitted(task.material.length, room, lambda: order.made(lambda: task.gradient(parameters, step), clear), clear)
 
 
 def affordable(budget_s: float, step_s: float) -> int:

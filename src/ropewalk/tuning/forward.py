@@ -1,5 +1,6 @@
 """A forward pass of a transformers model that gradients of rotation and gains go through, in memory that grows with the
-length alone: layers are computed again for the backward pass, losses leave their gradient behind as they are made.
+length alone: layers are computed again for the backward pass where not all that they made fits, losses leave their
+gradient behind as they are made.
 
 Shapes: T positions, H hidden size, V vocabulary, N scored positions, P pairs, D dimensions of a head, L layers.
 """
@@ -27,6 +28,7 @@ from ropewalk.models.replaced import replaced
 from ropewalk.rope import Rotation
 from ropewalk.scoring.head import CHUNK_BYTES, Head, Split
 from ropewalk.tuning.attention import gained, tunable
+from ropewalk.tuning.memory import Room, room_of
 from ropewalk.tuning.near import Far
 from ropewalk.tuning.pairs import Turning
 from ropewalk.tuning.parameters import Parameters, spread
@@ -40,6 +42,7 @@ class Tunable:
     """A model inside `opened`.
 
     Attributes:
+        room: for what its layers keep.
         rotaries: its rotary modules, each with the layout of its cos and sin and whether it casts them.
         unscaled_P: f_i, float32.
         near: tokens nearer than which attention is as trained, whatever the parameters; None for none.
@@ -49,6 +52,7 @@ class Tunable:
     model: Any
     parts: Split
     turns: Turning
+    room: Room
     rotaries: tuple[tuple[nn.Module, Layout, bool], ...]
     layer_type: str | None
     unscaled_P: Tensor
@@ -101,11 +105,13 @@ def opened(model: Any, parts: Split, turns: Turning, near: int | None = None) ->
     found = [
         (module, *layout_of(module, stock_forward(module), geometry.layer_type)) for module in rotary_modules(model)
     ]
-    with tunable(model), _checkpointed(model):
+    room = room_of(model) if near is None else Room(0)  # far pairs keep their own
+    with tunable(model), _checkpointed(model, room):
         yield Tunable(
             model=model,
             parts=parts,
             turns=turns,
+            room=room,
             rotaries=tuple(found),
             layer_type=geometry.layer_type,
             unscaled_P=torch.tensor(geometry.unscaled_inv_freq, dtype=torch.float32, device=device),
@@ -115,15 +121,16 @@ def opened(model: Any, parts: Split, turns: Turning, near: int | None = None) ->
 
 
 @contextmanager
-def _checkpointed(model: Any) -> Iterator[None]:
-    """Layers keep their inputs alone; only they are told that this is training, so nothing drops out."""
+def _checkpointed(model: Any, room: Room) -> Iterator[None]:
+    """Layers keep their inputs alone where there is no room for more; only they are told that this is training, so
+    nothing drops out."""
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise ModelError(
             f"{type(model).__name__} has no layers that transformers can compute again for a backward pass, so "
             "gradients would not fit in memory; use an architecture of transformers, without remote code."
         )
-    again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+    again = partial(_kept_or_again, room)
     before = [{name: getattr(layer, name, None) for name in (FLAG, FUNCTION, "training")} for layer in layers]
     for layer in layers:
         for name, value in ((FLAG, True), (FUNCTION, again), ("training", True)):
@@ -134,6 +141,13 @@ def _checkpointed(model: Any) -> Iterator[None]:
         for layer, values in zip(layers, before, strict=True):
             for name, value in values.items():
                 setattr(layer, name, value)
+
+
+def _kept_or_again(room: Room, layer: Callable[..., Any], hidden_BTH: Tensor, *args: Any) -> Any:
+    """A layer's output; what it made on the way is kept for the backward pass, or made again in it."""
+    if hidden_BTH.shape[1] <= room.tokens:
+        return layer(hidden_BTH, *args)
+    return checkpoint(layer, hidden_BTH, *args, use_reentrant=False, preserve_rng_state=False)
 
 
 def _rotary(

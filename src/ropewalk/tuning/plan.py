@@ -112,14 +112,15 @@ def _probed(tuning: Tuning, prepared: Prepared, report: Progress, clock: Clock) 
     begins = parameters.start(geometry, none, parameters.shape_of(tuning.what, tuning.turns), device)
     window, kinds, seconds, begun = tuning.material.window, timed(tuning.material), 0.0, 0.0
     with opened(model, parts, tuning.turns, request.ways[0].near) as tunable:
-        with repeatable() as order, memory.fitting(request.length):  # as its steps will be
+        with repeatable() as order:  # as its steps will be
             for kind, (weight, steps) in enumerate(kinds):
                 drawn = draw(tuning.material, request.seed, steps[0])
                 for done in range(2):
                     report("probing steps", 2 * kind + done, 2 * len(kinds))
                     begun = clock()
                     step = partial(descend, tunable, begins, drawn, window, none, request.weights)
-                    order.made(step, begins.clear)  # waits for its numbers
+                    made = partial(order.made, step, begins.clear)  # waits for its numbers
+                    memory.fitted(request.length, tunable.room, made, begins.clear)
                 seconds += weight * (clock() - begun)
         text, begun = torch.from_numpy(draw(tuning.material, request.seed, 0).text.ids).long().to(device), clock()
         tunable.unscaled_nll(text, none)
@@ -146,7 +147,8 @@ def lines(found: Plan, request: Request) -> list[str]:
     kinds = f"; one in {WHOLE} is fed all of its text, the others pieces" if found.pieces else ""
     return [
         f"{found.what} for {request.length} tokens, tuned on {tuned} documents and judged on {judged} others.",
-        f"Memory: {amount(needed)} on {found.device}, {amount(found.weights_bytes)} of them weights.",
+        f"Memory: at least {amount(needed)} on {found.device}, {amount(found.weights_bytes)} of them weights; what is "
+        "free beside it saves computing layers twice.",
         f"A step takes {found.step_s:.3g} s (probed{kinds}): {found.steps} steps of {found.descents} "
         f"{'descent' if found.descents == 1 else 'descents'} take {found.descents * found.steps * found.step_s:.0f} s.",
         f"Named methods and judgement feed {found.pass_tokens / 1e6:.1f} M tokens, at most {found.pass_s:.0f} s; "
