@@ -23,6 +23,7 @@ from typing import Any
 import torch
 import transformers
 
+from ropewalk.execution.executor import Fleet
 from ropewalk.experiment import schema
 from ropewalk.methods.none import shipped
 from ropewalk.models.geometry import geometry_of
@@ -72,6 +73,19 @@ SHAPES = {
 VOCABULARY, THETA, WINDOW = 128_256, 500_000.0, 8192
 
 
+NAMED = "TUNE_GPU_NAMED"
+
+
+def narrow() -> None:
+    """Measure one named method alone; workers import this file, and do as their driver."""
+    if NAMED in os.environ:
+        method, factor = os.environ[NAMED].split(":")
+        named.usual = lambda geometry, length: {method: [{"factor": float(factor)}]}
+
+
+narrow()
+
+
 def experiment(model: str, lengths: list[int], trials: int, documents: dict[str, Any]) -> Any:
     raw = {
         "model": model,
@@ -92,13 +106,13 @@ def told(what: str, done: int, total: int) -> None:
 BEGUN = time.monotonic()
 
 
-def tuned(work: Path, results: Path, name: str, group: str, asked: Any, request: Request) -> None:
+def tuned(work: Path, results: Path, name: str, group: str, asked: Any, request: Request, workers: int) -> None:
     """Tune and judge, print and keep the result; others of the group measured the same named methods."""
     out = work / group / name
     if not out.is_dir():
         _share(out, request)
     if not (out / "tune.json").is_file():
-        tune(asked, request, out, progress=told)
+        tune(asked, request, out, progress=told, fleet=Fleet(workers=workers))
     results.mkdir(parents=True, exist_ok=True)
     for kept, end in (("tune.json", "json"), ("tune.md", "md"), ("winner.safetensors", "safetensors")):
         shutil.copyfile(out / kept, results / f"{name}.{end}")
@@ -111,8 +125,9 @@ def _share(out: Path, request: Request) -> None:
         shutil.copytree(other / "judged", out / "judged")
         shutil.copyfile(other / "named.json", out / "named.json")
         known = json.loads((other / "identity.json").read_text())
-        known["tune"] = asdict(request) | {"what": request.what or known["tune"]["what"]}
-        known["goal"]["retrieval"] = request.weights.retrieval
+        weights = request.weights or loss.Weights()
+        known["tune"] = asdict(request) | {"what": request.what or known["tune"]["what"], "weights": asdict(weights)}
+        known["goal"]["retrieval"] = weights.retrieval
         recipe = known["recipe"]
         recipe["rates"] = parameters.rates(known["tune"]["what"], parameters.ENOUGH, pieces=recipe["pieces"])
         (out / "identity.json").write_text(json.dumps(known))
@@ -195,12 +210,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of a descent, in place of a budget")
     parser.add_argument("--model", default="smollm2", help="of a window of 8192 tokens; or strand, of 256")
     parser.add_argument("--count", type=int, help="of the built-in documents")
+    parser.add_argument("--weights", type=float, nargs=2, help="of the loss inside, and of probes")
+    parser.add_argument("--workers", type=int, default=1, help="GPUs that share the seeds of a length")
     parser.add_argument("--named")
     parser.add_argument("--tiny", action="store_true")
     given = parser.parse_args()
-    if given.named:
-        method, factor = given.named.split(":")
-        named.usual = lambda geometry, length: {method: [{"factor": float(factor)}]}
+    os.environ |= {NAMED: given.named} if given.named else {}
+    narrow()
     only, tiny = given.only.split(","), given.tiny
     model = "strand" if tiny else given.model
     window = 256 if model == "strand" else WINDOW
@@ -214,14 +230,15 @@ def main() -> None:
             length = wanted[part] * window
             asked = experiment(model, _judged(window, length), trials, documents)
             name = f"tune-{part}-seed-{given.seed}"
-            request = Request(length=length, seed=given.seed, repeats=given.repeats, **budget)
-            tuned(given.work, given.results, name, part, asked, request)
+            weights = given.weights and loss.Weights(short=given.weights[0], retrieval=given.weights[1])
+            request = Request(length=length, seed=given.seed, repeats=given.repeats, weights=weights, **budget)
+            tuned(given.work, given.results, name, part, asked, request, given.workers)
     for name, changed in ABLATIONS.items():
         if {"ablations", f"ablation-{name}"} & set(only):
             asked = experiment(model, _judged(window, 4 * window), trials, documents)
             request = Request(length=4 * window, seed=given.seed, **budget, **changed)
             parameters.RATES = RATES | ({STILL[name]: 0.0} if name in STILL else {})
-            tuned(given.work, given.results, f"ablation-{name}", str(4 * WINDOW), asked, request)
+            tuned(given.work, given.results, f"ablation-{name}", str(4 * WINDOW), asked, request, 1)
     if "costs" in only:
         given.results.mkdir(parents=True, exist_ok=True)
         found = list(costs(tiny))

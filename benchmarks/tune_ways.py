@@ -73,12 +73,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="in place of 120 s; needed where texts are not full")
     parser.add_argument("--rates", type=float, default=1.0)
     parser.add_argument("--every", type=int, default=1, help="a probe in every so many steps")
-    parser.add_argument("--retrieval", type=float, default=loss.Weights().retrieval)
+    parser.add_argument("--retrieval", type=float, help="its weight, with --short")
     parser.add_argument("--text", choices=["full", "mixed", "long", "pieces"], default="full")
     parser.add_argument("--whole", type=int, default=draws.WHOLE, help="of pieces: all is fed in every so many steps")
-    parser.add_argument("--short", type=float, default=loss.Weights().short)
+    parser.add_argument("--short", type=float, help="weight of the loss inside, with --retrieval")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    if (given.short is None) != (given.retrieval is None):
+        parser.error("--short, --retrieval: give both, or none for those of `tune`")
     if given.text in ("mixed", "long") and given.steps is None:
         parser.error("--steps: is missing; steps of different lengths cannot be foretold by three of them")
     window = STRAND if given.model == "strand" else WINDOW
@@ -96,7 +98,7 @@ def main() -> None:
         length=given.length,
         steps=given.steps,
         seed=given.seed,
-        weights=loss.Weights(retrieval=given.retrieval, short=given.short),
+        weights=None if given.short is None else loss.Weights(retrieval=given.retrieval, short=given.short),
     )
     found = tune(schema.parse(raw, "ways"), request, given.out)
     print((found.directory / "tune.md").read_text())

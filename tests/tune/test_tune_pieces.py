@@ -238,6 +238,7 @@ def test_a_text_of_more_than_four_windows_is_fed_in_pieces_and_says_so(
     asked, steps = experiment(tmp_path, lengths=[48], metrics={"perplexity": {}}), draws.WHOLE + 2
     found = tune(asked, Request(length=256, steps=steps), tmp_path / "out").result
     assert found["pieces"] is True
+    assert found["weights"] == dataclasses.asdict(loss.PIECES)
     said = (tmp_path / "out" / "tune.md").read_text()
     assert f"{steps} steps (one in 8 is fed all of its text, the others pieces) from" in said
     told = "\n".join(lines(plan(asked, Request(length=256, steps=steps)), Request(length=256, steps=steps)))

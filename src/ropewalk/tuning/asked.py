@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from ropewalk.scoring.attention import NAME as WHOLE
 from ropewalk.scoring.attention import name_for
 from ropewalk.tuning import scene as scenes
 from ropewalk.tuning.draws import VERSION, Material
-from ropewalk.tuning.loss import Weights
+from ropewalk.tuning.loss import PIECES, Weights
 from ropewalk.tuning.pairs import Turning, turning
 from ropewalk.tuning.parameters import ENOUGH, WHATS, rates
 from ropewalk.tuning.scene import Scene
@@ -64,6 +64,7 @@ class Request:
         near: tokens nearer than which attention is as trained: only what lies beyond is tuned. Each is tuned with every
             seed, and the tuning set chooses; empty tunes for all distances.
         max_short_cost: per cent; None takes the file's.
+        weights: of the parts of a step's loss; None for those of what it is fed.
     """
 
     length: int
@@ -74,7 +75,7 @@ class Request:
     what: str | None = None
     near: tuple[int, ...] = ()
     max_short_cost: float | None = None
-    weights: Weights = field(default_factory=Weights)
+    weights: Weights | None = None
 
     def __post_init__(self) -> None:
         given = [(name, getattr(self, name)) for name in ("steps", "repeats", "budget_s")]
@@ -115,6 +116,7 @@ class Tuning:
         scene: the split, the goal, the lengths.
         what: is tuned.
         material: what steps are drawn from.
+        weights: of the parts of their loss.
     """
 
     scene: Scene
@@ -122,6 +124,7 @@ class Tuning:
     turns: Turning
     what: str
     material: Material
+    weights: Weights
 
     @property
     def documents(self) -> tuple[int, int]:
@@ -151,7 +154,8 @@ def tuning(prepared: Prepared, request: Request) -> Tuning:
     Raises:
         RopewalkError: too few documents, weights that no gradient goes through, or that cannot hold what is asked.
     """
-    scene = scenes.scene(prepared, request.length, request.weights.retrieval, request.max_short_cost)
+    given = request.weights or Weights()
+    scene = scenes.scene(prepared, request.length, given.retrieval, request.max_short_cost)
     model = prepared.model.model
     _require_gradients(model)
     turns = turning(model)
@@ -161,7 +165,9 @@ def tuning(prepared: Prepared, request: Request) -> Tuning:
             f"distances are known; give {scene.window} or less."
         )
     what = (request.what or "rotation") if request.near else _what(model, request.what, turns)
-    return Tuning(scene=scene, request=request, turns=turns, what=what, material=_material(scene, request))
+    material = _material(scene, request)
+    weights = PIECES if request.weights is None and material.pieces else given
+    return Tuning(scene=scene, request=request, turns=turns, what=what, material=material, weights=weights)
 
 
 def _require_gradients(model: Any) -> None:
@@ -239,4 +245,5 @@ def identity(tuning: Tuning) -> dict[str, Any]:
     """What makes two tunings the same."""
     request, pieces = asdict(tuning.request), tuning.material.pieces
     recipe = {"draws": VERSION, "pieces": pieces, "rates": rates(tuning.what, ENOUGH, pieces=pieces)}
-    return scenes.identity(tuning.scene) | {"tune": request | {"what": tuning.what}, "recipe": recipe}
+    settled = {"what": tuning.what, "weights": asdict(tuning.weights)}
+    return scenes.identity(tuning.scene) | {"tune": request | settled, "recipe": recipe}

@@ -112,7 +112,7 @@ class Course:
             task = descent.Task(
                 model=model,
                 material=tuning.material,
-                weights=request.weights,
+                weights=tuning.weights,
                 none=next(each.scheme.rotation for each in methods.values() if each.label == NONE),
                 what=tuning.what,
                 seed=way.seed,
@@ -135,7 +135,7 @@ class Course:
         for index, way in enumerate(request.ways):
 
             def told(state: State, loss: Any, index: int = index, way: Way = way) -> None:
-                said = f"{way.label}: loss {loss.total(request.weights):.4f}"
+                said = f"{way.label}: loss {loss.total(self.tuning.weights):.4f}"
                 self.report(said, index * state.steps + state.done, len(request.ways) * state.steps)
 
             found[way] = self.descent(methods, way, told)

@@ -22,6 +22,10 @@ class Weights:
     retrieval: float = 0.3
 
 
+PIECES = Weights(short=2.0, retrieval=0.6)
+"""Of steps that are fed pieces: their loss beyond the window is of fewer tokens, which have less before them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
     """A step's, nats per token: `excess` is the loss inside the window less the unscaled model's, `answer` that of the

@@ -118,7 +118,7 @@ def _probed(tuning: Tuning, prepared: Prepared, report: Progress, clock: Clock) 
                 for done in range(2):
                     report("probing steps", 2 * kind + done, 2 * len(kinds))
                     begun = clock()
-                    step = partial(descend, tunable, begins, drawn, window, none, request.weights)
+                    step = partial(descend, tunable, begins, drawn, window, none, tuning.weights)
                     made = partial(order.made, step, begins.clear)  # waits for its numbers
                     memory.fitted(request.length, tunable.room, made, begins.clear)
                 seconds += weight * (clock() - begun)

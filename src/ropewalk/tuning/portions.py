@@ -134,7 +134,7 @@ class TuningLease:
     def _descend(self, way: Way) -> Stand:
         self._slow()
         losses: list[float] = []
-        weights = self.course.tuning.request.weights
+        weights = self.course.tuning.weights
 
         def told(state: State, loss: Loss) -> None:
             losses.append(loss.total(weights))

@@ -80,7 +80,7 @@ def result(
         "window": scene.window,
         "what": tuning.what,
         "pieces": tuning.material.pieces,
-        "weights": asdict(tuning.request.weights),
+        "weights": asdict(tuning.weights),
         "goal": asdict(scene.goal),
         "split": scene.parts.plain([tokens.document for tokens in scene.prepared.tokens]),
         "start": start.label,
