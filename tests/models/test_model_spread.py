@@ -124,7 +124,17 @@ def test_hooks_stay_on_layers_alone(spread):
         assert hasattr(layer, HOOK)
         assert not [name for name, module in layer.named_modules() if name and hasattr(module, HOOK)]
         assert forward_name(layer) == "_old_forward"
-    assert forward_name(rotary_module(spread.model)) in ("_old_forward", "forward")
+    assert forward_name(rotary_module(spread.model)) == "forward"
+
+
+def test_the_rotation_is_computed_where_the_first_layer_is(tiny, loaded):
+    """accelerate puts it on the last device; one that computes nothing here would give no losses."""
+    elsewhere = load(ModelSpec.parse(str(tiny)), dtype="float32")
+    places = {f"model.{name}": "cpu" for name in ("embed_tokens", "layers.0", "layers.1", "norm", "rotary_emb")}
+    dispatch_model(elsewhere.model, device_map=places | {"lm_head": "cpu"}, force_hooks=True)
+    getattr(rotary_module(elsewhere.model), HOOK).execution_device = "meta"
+    lighten(elsewhere.model)
+    assert np.array_equal(losses(elsewhere, compiled=False), losses(loaded, compiled=False))
 
 
 def test_what_replaces_a_forward_stays_below_the_hook(spread):

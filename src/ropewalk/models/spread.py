@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -74,8 +74,10 @@ def lighten(model: Any) -> None:
     The layer's own hook moves what all of them are given. Some dozen more per layer would move nothing, take time, and
     stand in the way of a compiler.
     """
+    decoder = model.get_decoder()
+    layers = list(getattr(decoder, "layers", ()))
     sent, first = Sent(), True
-    for layer in getattr(model.get_decoder(), "layers", ()):
+    for layer in layers:
         devices = {parameter.device for parameter in layer.parameters()}
         hook = getattr(layer, HOOK, None)
         if hook is None or len(devices) != 1:
@@ -85,6 +87,22 @@ def lighten(model: Any) -> None:
         if type(hook) is AlignDevicesHook:
             add_hook_to_module(layer, Moved(devices.pop(), hook.skip_keys or (), sent, first=first))
             first = False
+    if layers:
+        _bring_forward(decoder, layers)
+
+
+def _bring_forward(decoder: nn.Module, layers: Sequence[nn.Module]) -> None:
+    """Compute at the first layer what layers are given and no weights make: the rotation.
+
+    accelerate counts it after the last layer, so it is on the last GPU. From there it would come back to the first
+    only when the last is done with the batch before, so that one of them always waits.
+    """
+    device = next(layers[0].parameters()).device
+    within = {id(module) for layer in layers for module in layer.modules()}
+    for module in decoder.modules():
+        if id(module) not in within and hasattr(module, HOOK) and not any(True for _ in module.parameters()):
+            remove_hook_from_module(module, recurse=True)
+            module.to(device)
 
 
 def forward_name(module: nn.Module) -> str:
