@@ -11,8 +11,9 @@ import torch
 from descents import WINDOW, begin, rotation_of
 
 from ropewalk.errors import ModelError
-from ropewalk.models.size import size_of
+from ropewalk.models.size import ModelSize, size_of
 from ropewalk.scoring import split
+from ropewalk.scoring.memory import weight_bytes
 from ropewalk.tuning import descent, draws, loss, memory
 from ropewalk.tuning.forward import Tunable, opened
 from ropewalk.tuning.order import Order
@@ -76,6 +77,26 @@ def test_the_estimate_is_what_a_pass_keeps_and_not_much_more(name: str) -> None:
     assert hidden.requires_grad
     size = size_of(model, torch.float32, "cpu")
     assert 0.8 * sum(kept.values()) < memory.kept_bytes(size, 256) < 1.6 * sum(kept.values())
+
+
+@pytest.mark.parametrize(
+    ("length", "peak", "shape"),
+    [
+        (65536, 46.85e9, (134_515_008, 576, 1536, 192, 49152, 30)),
+        (32768, 54.72e9, (1_235_814_400, 2048, 8192, 512, 128_256, 16)),
+    ],
+)
+def test_with_all_kept_memory_is_what_a_gpu_took_and_at_most_a_quarter_more(
+    length: int, peak: float, shape: tuple[int, ...]
+) -> None:
+    """Peaks of SmolLM2-135M and of Llama 3.2 1B's shape on one H100 (docs/results/tune.md, Cost of a step)."""
+    parameters, hidden, intermediate, keys, vocabulary, layers = shape
+    size = ModelSize(
+        parameters=parameters, element_bytes=2, hidden=hidden, inner=3 * intermediate, head_dim=64,
+        queries=hidden, keys=keys, vocabulary=vocabulary, layers=layers, sliding_window=None, device="cuda",
+    )  # fmt: skip
+    whole = weight_bytes(size) + memory.step_bytes(size, length) + memory.kept_bytes(size, length)
+    assert peak < whole < 1.25 * peak
 
 
 def most(model: Any) -> str:
