@@ -210,6 +210,17 @@ class TestOverModels:
         assert pooled is not None
         assert pooled.value == pytest.approx(0.2, rel=1e-12)
 
+    def test_of_a_share_no_more_than_all_of_it_changes(self):
+        """Of models that lose 0, 60 and 40 points t goes on beyond both ends; of 20, 30 and 40 it does not."""
+        column = Column(name="x", title="x", pooling="share", higher_is_better=True)
+        free = paired_t(np.array([0.0, -0.6, -0.4]), np.zeros(3)).interval
+        assert free.low < -1
+        assert free.high > 1
+        cut = Interval(value=free.value, low=-1.0, high=1.0, n=3)
+        assert joint.over_models(column, [0.0, -0.6, -0.4]) == cut
+        alike = paired_t(np.array([-0.2, -0.3, -0.4]), np.zeros(3)).interval
+        assert joint.over_models(column, [-0.2, -0.3, -0.4]) == alike
+
     def test_models_that_all_change_alike_hold_no_interval(self):
         """Two that find every key with a method and without it say nothing certain of a third."""
         column = Column(name="x", title="x", pooling="share", higher_is_better=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -103,7 +104,8 @@ def _over_models(column: Column, found: Iterable[Interval | None]) -> str:
 
 
 def over_models(column: Column, changes: Iterable[float]) -> Interval | None:
-    """The mean change over models with models as units: a ratio by its logarithm; None of fewer than two models."""
+    """The mean change over models with models as units: a ratio by its logarithm, of a share no more than all of it;
+    None of fewer than two models."""
     values = [math.log(each) if column.is_ratio and each > 0 else each for each in changes]
     if len(values) < 2 or not np.isfinite(values).all():
         return None
@@ -111,6 +113,8 @@ def over_models(column: Column, changes: Iterable[float]) -> Interval | None:
         interval = Interval(value=values[0], low=None, high=None, n=len(values))
     else:
         interval = paired_t(values, np.zeros(len(values))).interval
+        if column.counts and interval.low is not None and interval.high is not None:
+            interval = replace(interval, low=max(-1.0, interval.low), high=min(1.0, interval.high))
     return interval.exp() if column.is_ratio else interval
 
 
