@@ -210,7 +210,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of a descent, in place of a budget")
     parser.add_argument("--model", default="smollm2", help="of a window of 8192 tokens; or strand, of 256")
     parser.add_argument("--count", type=int, help="of the built-in documents")
-    parser.add_argument("--weights", type=float, nargs=2, help="of the loss inside, and of probes")
     parser.add_argument("--workers", type=int, default=1, help="GPUs that share the seeds of a length")
     parser.add_argument("--named")
     parser.add_argument("--tiny", action="store_true")
@@ -230,8 +229,7 @@ def main() -> None:
             length = wanted[part] * window
             asked = experiment(model, _judged(window, length), trials, documents)
             name = f"tune-{part}-seed-{given.seed}"
-            weights = given.weights and loss.Weights(short=given.weights[0], retrieval=given.weights[1])
-            request = Request(length=length, seed=given.seed, repeats=given.repeats, weights=weights, **budget)
+            request = Request(length=length, seed=given.seed, repeats=given.repeats, **budget)
             tuned(given.work, given.results, name, part, asked, request, given.workers)
     for name, changed in ABLATIONS.items():
         if {"ablations", f"ablation-{name}"} & set(only):

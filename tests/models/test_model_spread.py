@@ -85,14 +85,15 @@ def answers(loaded: LoadedModel) -> list[list[float]]:
     return [[*told[place].nll, *told[place].predicted, *said[place]] for place in range(4)]
 
 
-def gradients(loaded: LoadedModel) -> list[Tensor]:
-    """Of a step of tuning, whose layers are computed again for the backward pass."""
+def gradients(loaded: LoadedModel, *, again: bool) -> list[Tensor]:
+    """Of a step of tuning, whose layers keep what the backward pass needs, or are computed again in it."""
     model = loaded.model.requires_grad_(False)
     draw = np.random.default_rng(2)
     ids, asked = (draw.integers(2, 300, count).astype(np.int32) for count in (192, 96))
     none = resolve(loaded.geometry, "none", make_params("none", {}), 192).rotation
     parts, turns = split(model), turning(model)
     with opened(model, parts, turns) as tunable:
+        tunable.room.tokens = 0 if again else 10**6
         shape = parameters.shape_of("rotation+head+pair", turns)
         begins = parameters.start(loaded.geometry, none, shape, torch.device("cpu"))
         prompt = draws.Prompt(ids=asked, answer_tokens=4, needle=slice(0, 0))
@@ -110,13 +111,15 @@ def test_a_cut_model_scores_answers_says_and_is_tuned_as_the_whole(cut, loaded):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Moved, "_copy", counted)
-        found = losses(cut, compiled=False), answers(cut), gradients(cut)
+        found = losses(cut, compiled=False), answers(cut)
+        slopes = [gradients(cut, again=again) for again in (False, True)]
     assert any(copied)
     assert np.array_equal(found[0], losses(loaded, compiled=False))
     assert found[1] == answers(loaded)
-    whole = gradients(loaded)
+    whole = gradients(loaded, again=False)
     assert all(tensor.abs().max() > 0 for tensor in whole)
-    assert all(torch.equal(one, other) for one, other in zip(found[2], whole, strict=True))
+    for each in slopes:
+        assert all(torch.equal(one, other) for one, other in zip(each, whole, strict=True))
 
 
 def test_hooks_stay_on_layers_alone(spread):

@@ -77,6 +77,7 @@ def test_the_gradient_of_far_gains_is_the_slope_of_the_loss() -> None:
         with torch.no_grad():
             found.gains.copy_(gains)
         with opened(model, parts, turns, NEAR) as tunable, tunable.under(found):
+            assert tunable.room.tokens == 0  # what far pairs keep is not in the estimate
             total = mean_nll(parts.head, tunable.hidden(ids)[:-1], ids[1:])
             if backward:
                 total.backward()

@@ -253,5 +253,7 @@ def test_a_text_of_more_than_four_windows_is_fed_in_pieces_and_says_so(
         assert asking.tuning(prepared, request).material.pieces is False
     monkeypatch.setattr(asking, "PIECES_OF", 48)
     assert asking.tuning(prepared, request).material.pieces is True
+    own = loss.Weights(short=3.0)
+    assert asking.tuning(prepared, dataclasses.replace(request, weights=own)).weights == own
     prepared.model.model.config.sliding_window = 16
     assert asking.tuning(prepared, request).material.pieces is False

@@ -92,15 +92,16 @@ def lighten(model: Any) -> None:
 
 
 def _bring_forward(decoder: nn.Module, layers: Sequence[nn.Module]) -> None:
-    """Compute at the first layer what layers are given and no weights make: the rotation.
+    """Compute the rotation that all layers are given where the first of them is.
 
-    accelerate counts it after the last layer, so it is on the last GPU. From there it would come back to the first
-    only when the last is done with the batch before, so that one of them always waits.
+    It has no weights; accelerate counts it after the last layer, so it is on the last GPU. From there it would come
+    back to the first only when the last is done with the batch before, so that one of them always waits.
     """
     device = next(layers[0].parameters()).device
     within = {id(module) for layer in layers for module in layer.modules()}
     for module in decoder.modules():
-        if id(module) not in within and hasattr(module, HOOK) and not any(True for _ in module.parameters()):
+        turns = any("inv_freq" in name for name in module._buffers)
+        if turns and id(module) not in within and hasattr(module, HOOK):
             remove_hook_from_module(module, recurse=True)
             module.to(device)
 

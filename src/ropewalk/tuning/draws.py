@@ -112,7 +112,7 @@ class Draw:
 
 def timed(material: Material) -> tuple[tuple[int, tuple[int, ...]], ...]:
     """Steps to be timed, kind by kind, each kind with how many of its steps come to one of the other; the first step of
-    all prepares kernels and does not count. Of whole texts beside pieces one is enough: it is as long as six."""
+    all prepares kernels and does not count. Of whole texts beside pieces one is enough: it is as long as several."""
     return ((WHOLE - 1, (1, 2)), (1, (0,))) if material.pieces else ((1, (0, 1, 2)),)
 
 

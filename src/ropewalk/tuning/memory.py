@@ -91,7 +91,7 @@ def require_size(size: ModelSize, length: int, device_map: str | None) -> None:
 @dataclass(slots=True, eq=False)
 class Room:
     """How many tokens' layers keep what the backward pass needs. Of longer texts they are computed again, which gives
-    the same numbers in a third more time."""
+    the same numbers in more time, a third at most where it was measured."""
 
     tokens: int
 
