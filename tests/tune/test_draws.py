@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 
 import numpy as np
+import pytest
 from descents import LENGTH, WINDOW
 
 import checkpoints
@@ -51,6 +52,16 @@ def test_other_draws_have_another_version(material: draws.Material) -> None:
             for each in (drawn.text.ids, drawn.text.targets, drawn.prompt.ids, drawn.prompt.places):
                 found.update(b"" if each is None else each.tobytes())
     assert (draws.VERSION, found.hexdigest()[:16]) == (3, "9cb2782d08cfb7aa")
+
+
+def test_what_is_timed_is_of_the_step_with_a_probe_as_long_as_they_are_on_average(material: draws.Material) -> None:
+    """By the square of the length. 400 draws: the mean of their squares is 1.5 % uncertain."""
+    steps = [draws.draw(material, 2, step) for step in range(400)]
+    typical = [draws.draw(material, 2, step, typical=True) for step in range(3)]
+    assert all(np.array_equal(one.text.ids, other.text.ids) for one, other in zip(typical, steps, strict=False))
+    (length,) = {len(each.prompt.ids) for each in typical}
+    assert length**2 == pytest.approx(np.mean([len(each.prompt.ids) ** 2 for each in steps]), rel=0.06)
+    assert length < LENGTH
 
 
 def test_documents_come_once_before_any_comes_again(material: draws.Material) -> None:

@@ -208,11 +208,12 @@ def test_steps_of_both_kinds_are_timed_and_weighed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A whole step takes 8 s and one of pieces 1 s on this clock: 15 s for eight. Timing takes 10: two of pieces, the
-    first of which prepares kernels, and one that is whole."""
-    now, own = [0.0], loss.descend
+    first of which prepares kernels, and one that is whole; with probes of one length, whatever their steps have."""
+    now, own, probes = [0.0], loss.descend, []
 
     def timed(*args: Any) -> loss.Loss:
         now[0] += 8.0 if args[2].text.places is None else 1.0
+        probes.append(len(args[2].prompt.ids))
         return own(*args)
 
     monkeypatch.setattr(descent, "descend", timed)
@@ -220,6 +221,7 @@ def test_steps_of_both_kinds_are_timed_and_weighed(
     with repeatable() as order:
         found = descent._affordable(dataclasses.replace(task, material=long), begin(model, tunable), 168.0, order)
     assert found == int(descent.SPARE * (168 - 10) / (15 / 8))
+    assert probes == 3 * [len(draws.draw(long, 0, 0, typical=True).prompt.ids)]
 
 
 def test_steps_of_pieces_are_as_large_however_many() -> None:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +50,9 @@ class Task:
     out: Path
     name: str
 
-    def gradient(self, parameters: Parameters, step: int) -> Loss:
-        """Of one step, into the parameters."""
-        drawn = draw(self.material, self.seed, step)
+    def gradient(self, parameters: Parameters, step: int, *, typical: bool = False) -> Loss:
+        """Of one step, into the parameters; `typical` as in `draws.draw`."""
+        drawn = draw(self.material, self.seed, step, typical=typical)
         return descend(self.model, parameters, drawn, self.material.window, self.none, self.weights)
 
 
@@ -102,17 +103,17 @@ def _affordable(task: Task, parameters: Parameters, budget_s: float, order: Orde
         times = []
         for step in steps:
             begun = time.monotonic()
-            _gradient(task, parameters, step, order)
+            _gradient(task, parameters, step, order, typical=True)
             parameters.clear()
             times.append(time.monotonic() - begun)
         spent, mean, many = spent + sum(times), mean + weight * float(np.mean(times[1:] or times)), many + weight
     return affordable(budget_s - spent, mean / many)
 
 
-def _gradient(task: Task, parameters: Parameters, step: int, order: Order) -> Loss:
+def _gradient(task: Task, parameters: Parameters, step: int, order: Order, *, typical: bool = False) -> Loss:
     """Of one step, into parameters that have none yet."""
-    clear, room = parameters.clear, task.model.room
-    return fitted(task.material.length, room, lambda: order.made(lambda: task.gradient(parameters, step), clear), clear)
+    clear, made = parameters.clear, partial(task.gradient, parameters, step, typical=typical)
+    return fitted(task.material.length, task.model.room, lambda: order.made(made, clear), clear)
 
 
 def affordable(budget_s: float, step_s: float) -> int:

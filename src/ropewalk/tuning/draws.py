@@ -116,9 +116,10 @@ def timed(material: Material) -> tuple[tuple[int, tuple[int, ...]], ...]:
     return ((WHOLE - 1, (1, 2)), (1, (0,))) if material.pieces else ((1, (0, 1, 2)),)
 
 
-def draw(material: Material, seed: int, step: int) -> Draw:
-    """Step `step` of a seed. Each document comes once before any comes again."""
-    drawn = _whole(material, seed, step)
+def draw(material: Material, seed: int, step: int, *, typical: bool = False) -> Draw:
+    """Step `step` of a seed. Each document comes once before any comes again. A `typical` one is to be timed: its probe
+    has the length that takes as long as they do on average."""
+    drawn = _whole(material, seed, step, typical)
     if not material.pieces or step % WHOLE == 0:
         return drawn
     rng, prompt = np.random.default_rng([seed, PLACES, step]), drawn.prompt
@@ -162,13 +163,13 @@ def _around(prompt: Prompt, room: int, rng: np.random.Generator) -> Prompt:
     return replace(prompt, places=np.flatnonzero(fed).astype(np.int32))
 
 
-def _whole(material: Material, seed: int, step: int) -> Draw:
+def _whole(material: Material, seed: int, step: int, typical: bool) -> Draw:
     rng = np.random.default_rng([seed, step])
     epoch, place = divmod(step, len(material.documents))
     order = np.random.default_rng([seed, EPOCHS, epoch]).permutation(len(material.documents))
     room = material.length - len(material.bos)
     text = _stretch(material.documents[order[place]], room, rng)
-    prompt = None if material.wording is None else _prompt(material, material.wording, rng)
+    prompt = None if material.wording is None else _prompt(material, material.wording, rng, typical)
     return Draw(text=whole(np.array([*material.bos, *text], dtype=np.int32), material.window), prompt=prompt)
 
 
@@ -177,12 +178,20 @@ def _stretch(ids: Ids, room: int, rng: np.random.Generator) -> Ids:
     return ids[first : first + room]
 
 
-def _prompt(material: Material, wording: Wording, rng: np.random.Generator) -> Prompt:
+def _typical(material: Material) -> int:
+    """The length of which the square is the mean of those of all probes: attention, which goes by it, is what takes
+    the time of long ones."""
+    most, least = material.length, material.window
+    return round((FULL * most**2 + (1 - FULL) * (most**2 + most * least + least**2) / 3) ** 0.5)
+
+
+def _prompt(material: Material, wording: Wording, rng: np.random.Generator, typical: bool) -> Prompt:
     """As their metric builds them, half of them at N and half at a random length from the window on, at a random depth;
     half of them inside real text."""
     step = max(1, (material.length - material.window) // LENGTHS)
     length = int(rng.integers(0, (material.length - material.window) // step + 1)) * step + material.window
     length = material.length if rng.random() < FULL else length
+    length = _typical(material) if typical else length
     key, encode = _key(material.banned, rng), material.encode
     head = [*material.bos, *encode(wording.instruction + "\n")]
     line, question, answer = (

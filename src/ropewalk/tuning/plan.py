@@ -114,7 +114,7 @@ def _probed(tuning: Tuning, prepared: Prepared, report: Progress, clock: Clock) 
     with opened(model, parts, tuning.turns, request.ways[0].near) as tunable:
         with repeatable() as order:  # as its steps will be
             for kind, (weight, steps) in enumerate(kinds):
-                drawn = draw(tuning.material, request.seed, steps[0])
+                drawn = draw(tuning.material, request.seed, steps[0], typical=True)
                 for done in range(2):
                     report("probing steps", 2 * kind + done, 2 * len(kinds))
                     begun = clock()
