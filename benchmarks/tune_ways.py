@@ -51,7 +51,7 @@ def change(given: argparse.Namespace, window: int) -> None:
     def descended(model: Any, tuned: Any, drawn: Any, *rest: Any) -> Any:
         found = descend(model, tuned, drawn, *rest)
         if given.text == "long" and len(drawn.text.ids) < given.length:
-            tuned.ln_lambda.grad = tuned.ln_attention_factor.grad = None
+            tuned.stretch.grad = tuned.ln_attention_factor.grad = None
         return found
 
     descent.draw, descent.descend = draw, descended

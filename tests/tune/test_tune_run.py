@@ -181,9 +181,10 @@ def test_another_tuning_is_refused(asked: Any, found: Found, out: Path) -> None:
 def test_a_tuning_that_was_begun_with_another_recipe_is_refused(
     asked: Any, found: Found, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    was = parameters.RATES["gains"]
     with monkeypatch.context() as changed:
         changed.setattr(parameters, "RATES", dict(parameters.RATES) | {"gains": 0.005})
-        with pytest.raises(StoreError, match=r"another tuning \(recipe.rates.gains is 0.01 there and 0.005 here\)"):
+        with pytest.raises(StoreError, match=rf"another tuning \(recipe.rates.gains is {was} there and 0.005 here\)"):
             tune(asked, REQUEST, out)
     monkeypatch.setattr("ropewalk.tuning.asked.VERSION", draws.VERSION + 1)
     said = rf"another tuning \(recipe.draws is {draws.VERSION} there and {draws.VERSION + 1} here\)"
@@ -332,7 +333,7 @@ def test_a_result_that_may_come_out_otherwise_says_so(asked: Any, found: Found, 
     shutil.copytree(out, again := tmp_path / "again")
     size = len(found.scheme.rotation.inv_freq), found.scheme.gains
     assert size[1] is not None
-    shapes = {"ln_lambda": (size[0],), "ln_attention_factor": (), "gains": size[1].log.shape}
+    shapes = {"stretch": (size[0],), "ln_attention_factor": (), "gains": size[1].log.shape}
     like = {f"{name}{more}": torch.zeros(shape) for name, shape in shapes.items() for more in ("", *MOMENTS)}
     kept = states.read(again, "seed-5.safetensors", like)
     assert kept is not None

@@ -20,7 +20,7 @@ from ropewalk.tuning import scene as scenes
 from ropewalk.tuning.draws import VERSION, Material
 from ropewalk.tuning.loss import PIECES, Weights
 from ropewalk.tuning.pairs import Turning, turning
-from ropewalk.tuning.parameters import ENOUGH, WHATS, rates
+from ropewalk.tuning.parameters import ENOUGH, TURNS, WHATS, rates
 from ropewalk.tuning.scene import Scene
 
 BUDGET_S = 120.0
@@ -244,6 +244,6 @@ def judges(tuning: Tuning) -> dict[str, Scene]:
 def identity(tuning: Tuning) -> dict[str, Any]:
     """What makes two tunings the same."""
     request, pieces = asdict(tuning.request), tuning.material.pieces
-    recipe = {"draws": VERSION, "pieces": pieces, "rates": rates(tuning.what, ENOUGH, pieces=pieces)}
+    recipe = {"draws": VERSION, "pieces": pieces, "rates": rates(tuning.what, ENOUGH, pieces=pieces), "turns": TURNS}
     settled = {"what": tuning.what, "weights": asdict(tuning.weights)}
     return scenes.identity(tuning.scene) | {"tune": request | settled, "recipe": recipe}

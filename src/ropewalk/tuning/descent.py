@@ -70,7 +70,7 @@ def run(
     After `pause_s` seconds no more are taken for now: called again, they go on. A loss that is no number ends the
     descent: what was good before it is kept, and `stopped` says so.
     """
-    begun, fresh, maker = time.monotonic(), _fresh(parameters), made_by(parameters.ln_lambda.device)
+    begun, fresh, maker = time.monotonic(), _fresh(parameters), made_by(parameters.stretch.device)
     state = _gone_on(states.read(task.out, task.name, fresh), maker)
     with repeatable("" if state is None else state.unordered) as order:
         if state is None:

@@ -1,4 +1,4 @@
-"""What is tuned, as few tensors as can be: ln lambda per pair, ln A, and gains of the query.
+"""What is tuned, as few tensors as can be: a stretch of each pair, ln A, and gains of the query.
 
 Shapes: P pairs, L layers, H query heads, D dimensions of a head.
 """
@@ -20,12 +20,17 @@ from ropewalk.tuning.pairs import Turning
 WHATS = ("rotation", "rotation+head", "rotation+pair", "rotation+head+pair")
 """What may be tuned: the rotation alone; with a gain per head, per layer and pair, or per head and pair."""
 
-RATES: Mapping[str, float] = {"ln_lambda": 0.04, "ln_attention_factor": 0.01, "gains": 0.01}
-HEAD_RATE = 0.02
+RATES: Mapping[str, float] = {"stretch": 0.06, "ln_attention_factor": 0.015, "gains": 0.015}
+HEAD_RATE = 0.03
 """Learning rates of Adam; a gain that a whole head shares moves faster."""
-ENOUGH, FASTEST = 80, 1.5
-"""Steps that come far enough at these rates. Fewer, as where the text is long, are larger, by FASTEST at most: at three
-times the rates probes of the full length are lost (docs/LOG.md). Steps of pieces never are: some descents fail then."""
+ENOUGH, FASTEST = 80, 2.0
+"""Steps that come far enough at these rates. Fewer, as where the text is long, are larger, by FASTEST at most. Steps of
+pieces never are: they come no further then (docs/results/tune.md)."""
+
+TURNS = 2.0
+"""Of a pair in the window, up to which its stretch is ln lambda. Pairs that turn more often move by as much less: no
+step turns the window's end by more than TURNS times the rate. Their gradient is large and mostly noise; at the full
+rate Adam moves them at random, and what stands inside the window with them (docs/results/tune.md)."""
 
 STILL = 16.0
 """ln lambda of a pair that does not turn at the start: a factor of 9 million."""
@@ -33,12 +38,18 @@ STILL = 16.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Parameters:
-    """Leaves of the graph, float32: `ln_lambda [P]`, `ln_attention_factor []`, `gains [L, H or 1, P or 1]` (empty
-    where only the rotation is tuned)."""
+    """Leaves of the graph, float32: `stretch [P]`, `ln_attention_factor []`, `gains [L, H or 1, P or 1]` (empty
+    where only the rotation is tuned). `ease [P]` is what a stretch of 1 does to ln lambda, at most 1, and stays."""
 
-    ln_lambda: Tensor
+    stretch: Tensor
     ln_attention_factor: Tensor
     gains: Tensor
+    ease: Tensor
+
+    @property
+    def ln_lambda(self) -> Tensor:
+        """How much slower each pair turns than it was trained to, `[P]`."""
+        return self.stretch * self.ease
 
     def named(self) -> dict[str, Tensor]:
         """By name; those that have numbers."""
@@ -65,7 +76,7 @@ class Parameters:
     @torch.no_grad()
     def clamp(self) -> None:
         """No pair may turn faster than it was trained to."""
-        self.ln_lambda.clamp_(min=0.0)
+        self.stretch.clamp_(min=0.0)
 
     def clear(self) -> None:
         """Drop the gradients."""
@@ -75,9 +86,9 @@ class Parameters:
     @torch.no_grad()
     def rotation(self, geometry: RopeGeometry) -> Rotation:
         """The rotation, in float64."""
-        stretch = np.exp(self.ln_lambda.double().cpu().numpy())
+        divisors = np.exp(self.ln_lambda.double().cpu().numpy())
         factor = math.exp(float(self.ln_attention_factor))
-        return Rotation(inv_freq=geometry.unscaled_inv_freq / stretch, attention_factor=factor)
+        return Rotation(inv_freq=geometry.unscaled_inv_freq / divisors, attention_factor=factor)
 
     @torch.no_grad()
     def query_gains(self, heads: int, pairs: int) -> Gains | None:
@@ -106,14 +117,17 @@ def shape_of(what: str, turns: Turning) -> tuple[int, ...]:
 
 def start(geometry: RopeGeometry, rotation: Rotation, gains: tuple[int, ...], device: torch.device) -> Parameters:
     """At a rotation, with gains of 0."""
+    turns = geometry.unscaled_inv_freq * geometry.window().length / math.tau
     with np.errstate(divide="ignore"):
+        ease = np.minimum(1.0, TURNS / turns)
         ln_lambda = np.clip(np.log(geometry.unscaled_inv_freq / rotation.inv_freq), 0.0, STILL)
     made = {
-        "ln_lambda": torch.tensor(ln_lambda, dtype=torch.float32),
+        "stretch": torch.tensor(ln_lambda / ease, dtype=torch.float32),
         "ln_attention_factor": torch.tensor(math.log(rotation.attention_factor), dtype=torch.float32),
         "gains": torch.zeros(gains, dtype=torch.float32),
     }
-    return Parameters(**{name: tensor.to(device).requires_grad_(True) for name, tensor in made.items()})
+    leaves = {name: tensor.to(device).requires_grad_(True) for name, tensor in made.items()}
+    return Parameters(**leaves, ease=torch.tensor(ease, dtype=torch.float32, device=device))
 
 
 def spread(turns: Turning) -> Tensor:
