@@ -40,11 +40,11 @@ def change(given: argparse.Namespace, window: int) -> None:
     levels = np.array(lengths(given.length, window))
     weights = np.ones(len(levels)) if given.text == "mixed" else levels.astype(float)
 
-    def draw(material: Any, seed: int, step: int) -> Any:
-        drawn = whole(material, seed, step)
+    def draw(material: Any, seed: int, step: int, **timing: bool) -> Any:
+        drawn = whole(material, seed, step, **timing)
         if given.text in ("mixed", "long"):
             chosen = np.random.default_rng([seed, step, 77]).choice(levels, p=weights / weights.sum())
-            shorter = whole(dataclasses.replace(material, length=int(chosen)), seed, step)
+            shorter = whole(dataclasses.replace(material, length=int(chosen)), seed, step, **timing)
             drawn = shorter if given.text == "mixed" else dataclasses.replace(shorter, prompt=drawn.prompt)
         return drawn if step % given.every == 0 else dataclasses.replace(drawn, prompt=None)
 
