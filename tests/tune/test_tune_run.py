@@ -122,6 +122,22 @@ def test_lines_say_the_verdict_the_promise_and_the_seeds(found: Found) -> None:
     assert "of 2 descents" in text
 
 
+def test_every_descent_is_judged_as_if_it_were_the_only_one(found: Found) -> None:
+    """By the numbers of its own row; the chosen one's are the winner's."""
+    judge, rows = found.result["judge"], {row["label"]: row for row in found.result["judge"]["rows"]}
+    assert list(judge["seeds"]) == ["tuned seed 4", "tuned seed 5"]
+    for seed, against in judge["seeds"].items():
+        assert list(against) == [judge["best_named"], "truncate", "none"]
+        for label, each in against.items():
+            assert each["beyond"]["value"] == pytest.approx(rows[seed]["beyond"] / rows[label]["beyond"])
+            assert each["passkey"]["256"]["value"] == rows[seed]["passkey"]["256"] - rows[label]["passkey"]["256"]
+    won = judge["seeds"][found.result["winner"]["label"]]
+    assert won == {label: judge["against"][label] for label in won}
+    text = "\n".join(lines(found.result))
+    assert text.count("tuned seed 5: beyond the window") == 1
+    assert "against truncate; against the unscaled model" in text
+
+
 def test_the_same_command_goes_on_and_ends_alike(
     asked: Any, found: Found, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

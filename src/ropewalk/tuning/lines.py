@@ -158,7 +158,21 @@ def seeds(found: Result) -> list[str]:
         )
         if each["unordered"]:
             said.append(f"{each['label']} may not come out the same to the bit again: {each['unordered']}.")
-    return said if found["spread"] is None else [*said, _spread(found["spread"], len(found["seeds"]))]
+    if found["spread"] is None:
+        return said
+    alone = [f"{label}: {_alone(found, each)}." for label, each in found["judge"]["seeds"].items()]
+    return [*said, *alone, _spread(found["spread"], len(found["seeds"]))]
+
+
+def _alone(found: Result, against: Mapping[str, Any]) -> str:
+    """One descent before the judge, had it been the only one."""
+    beyond = [
+        f"{_change(against[label]['beyond'])} against {label}" for label in (found["judge"]["best_named"], "truncate")
+    ]
+    ratios = against["none"]["perplexity"]
+    inside = [f"{_change(ratio)} at {n}" for n, ratio in ratios.items() if int(n) <= found["window"]]
+    paid = f"; against the unscaled model {', '.join(inside)}" if inside else ""
+    return f"beyond the window {' and '.join(beyond)}{paid}"
 
 
 def _spread(each: Mapping[str, Any], count: int) -> str:

@@ -94,6 +94,10 @@ def result(
             "best_named": other,
             "best_retrieval": keeper,
             "against": {label: judged.against(label) for label in judged.labels[1:]},
+            "seeds": {
+                seed: {label: judged.against(label, seed) for label in dict.fromkeys((other, TRUNCATE, NONE))}
+                for seed in (seeds if len(seeds) > 1 else ())
+            },
             "retrieval": {
                 prompts: _retrieval(verdict, [each.label for each in best.values()])
                 for prompts, verdict in verdicts.items()

@@ -39,12 +39,14 @@ class Verdict:
     column: Column | None
     found: Mapping[int, Block]
 
-    def against(self, other: str) -> dict[str, Any]:
-        """The winner compared with another row, JSON values: ratios of perplexity, differences of found shares."""
-        found: dict[str, Any] = {"beyond": _plain(self.beyond.paired(self.labels[0], other))}
-        found["perplexity"] = {str(n): _plain(b.paired(self.labels[0], other)) for n, b in self.perplexity.items()}
+    def against(self, other: str, row: str | None = None) -> dict[str, Any]:
+        """The winner, or a row, compared with another row, JSON values: ratios of perplexity, differences of found
+        shares."""
+        own = self.labels[0] if row is None else row
+        found: dict[str, Any] = {"beyond": _plain(self.beyond.paired(own, other))}
+        found["perplexity"] = {str(n): _plain(b.paired(own, other)) for n, b in self.perplexity.items()}
         if self.column is not None:
-            pairs = {str(n): _plain(b.paired(self.labels[0], other)) for n, b in self.found.items()}
+            pairs = {str(n): _plain(b.paired(own, other)) for n, b in self.found.items()}
             found[self.column.name] = pairs
         return found
 
