@@ -5,7 +5,7 @@
 
 Each way is one seed in a directory of its own, from one named method (`--start METHOD:FACTOR`), and judged beside it,
 yarn `auto`, the unscaled model and `truncate`; OUT/tune.md is printed last. `--rates` multiplies those of 80 steps,
-whatever the number of steps. `--text mixed` takes text and prompts of N, N/2, N/4, ... tokens down to twice the window, evenly;
+whatever the number of steps. `--text mixed` takes text and prompts of N, N/2, ... tokens down to twice the window, evenly;
 `--text long` takes longer text more often, prompts of all lengths, and moves the rotation by those of N tokens alone.
 `--text pieces` feeds pieces as `tune` does of long texts, all of it in every step that `--whole K` divides.
 """
