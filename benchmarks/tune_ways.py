@@ -4,8 +4,8 @@
     python benchmarks/tune_ways.py OUT --model strand --length 2048 --start llama3:8 --steps 16 --rates 3 --trials 10
 
 Each way is one seed in a directory of its own, from one named method (`--start METHOD:FACTOR`), and judged beside it,
-yarn `auto`, the unscaled model and `truncate`; OUT/tune.md is printed last. `--rates` multiplies those of 80 steps,
-whatever the number of steps. `--text mixed` takes text and prompts of N, N/2, ... tokens down to twice the window, evenly;
+the unscaled model and `truncate`; OUT/tune.md is printed last. `--rates` multiplies those of 80 steps, whatever the
+number of steps. `--text mixed` takes text and prompts of N, N/2, N/4, ... tokens down to twice the window, evenly;
 `--text long` takes longer text more often, prompts of all lengths, and moves the rotation by those of N tokens alone.
 `--text pieces` feeds pieces as `tune` does of long texts, all of it in every step that `--whole K` divides.
 """
@@ -90,7 +90,7 @@ def main() -> None:
         "model": given.model,
         "lengths": sorted({max(128, window // 4), window, 2 * window, given.length}),
         "documents": {"files": str(given.texts / "*.txt")} if given.texts else {"corpus": "builtin"},
-        "methods": {"yarn": {"factor": "auto"}, method: {"factor": float(factor)}},
+        "methods": {method: {"factor": float(factor)}},
         "metrics": {"perplexity": {}, "passkey": {"trials": given.trials}},
         "tune": {"probes": 2},
     }
