@@ -19,7 +19,7 @@ every_example = pytest.mark.parametrize(("row", "raw"), EXAMPLES, ids=EXAMPLE_ID
 geometries = st.builds(
     RopeGeometry,
     rotary_dim=st.sampled_from([4, 16, 64, 80, 96, 128, 256]),
-    rope_theta=st.floats(min_value=100, max_value=1e7),
+    rope_theta=st.floats(min_value=1000, max_value=1e7),  # of less, a long window turns every pair too often for a ramp
     max_position_embeddings=st.integers(min_value=256, max_value=2**20),
 )
 

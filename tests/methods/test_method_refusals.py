@@ -262,6 +262,13 @@ UNRESOLVABLE: list[tuple[str, dict[str, Any], RopeGeometry, str]] = [
         "rotary_dim 128); use ramp: turns, or other bounds.",
     ),
     (
+        "yarn",
+        {"factor": 2, "beta_fast": 24, "beta_slow": 2, "truncate": False},
+        geometry(rotary_dim=4, rope_theta=100.0, max_position_embeddings=150_797),
+        "yarn: beta_fast=24 and beta_slow=2 leave no ramp in a window of 150797 tokens (rope_theta 100, "
+        "rotary_dim 4); use ramp: turns, or other bounds.",
+    ),
+    (
         "mrrope",
         {"factor": 2},
         geometry(max_position_embeddings=6),
