@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from ropewalk.corpus.documents import local_document
 from ropewalk.errors import ExperimentError
-from ropewalk.metrics.passkey import keys
+from ropewalk.metrics.passkey import PASSKEY, keys
 from ropewalk.rope import Rotation
 from ropewalk.scheme import Scheme
 from ropewalk.tuning.named import Candidate, first
 from ropewalk.tuning.objective import PENALTY, Goal, Outcome, Score, score
 from ropewalk.tuning.result import rivals
 from ropewalk.tuning.split import split
-from ropewalk.tuning.verdict import losses_block
+from ropewalk.tuning.verdict import Verdict, found_block, losses_block
 
 PLAIN = Outcome(long_D=(5.0, 6.0), short_DL=((2.0, 3.0), (2.0, 3.0)))
 FOUND = Outcome(long_D=(3.0, 4.0), short_DL=((2.0, 3.1), (2.2, 3.1)), retrieval_P=(0.1, 0.3))
@@ -136,3 +136,23 @@ def test_a_document_of_several_windows_is_one_unit() -> None:
     block = losses_block(losses, ["x", "x", "y", "y", "z", "z"], 4, 8)
     assert block.units == ("x", "y", "z")
     assert (block.numerators_CN / block.denominators_CN).tolist() == [[0.5, 2.5, 4.5]]
+
+
+def test_a_row_is_compared_by_its_own_numbers() -> None:
+    """The winner where none is named: losses 1, 2 and 4 a token, 4, 3 and 0 of 4 probes."""
+    losses = {
+        label: [np.full(3, loss, dtype=np.float32)] * 2 for label, loss in {"tuned": 1, "other": 2, "none": 4}.items()
+    }
+    found = {label: [i < many for i in range(4)] for label, many in {"tuned": 4, "other": 3, "none": 0}.items()}
+    verdict = Verdict(
+        labels=("tuned", "other", "none"),
+        length=4,
+        perplexity={4: losses_block(losses, ["x", "y"], 1, 4)},
+        beyond=losses_block(losses, ["x", "y"], 2, 4),
+        column=PASSKEY,
+        found={4: found_block(PASSKEY, found, 4)},
+    )
+    for row, apart, share in ((None, -3, 1.0), ("tuned", -3, 1.0), ("other", -2, 0.75)):
+        against = verdict.against("none", row)
+        assert against["beyond"]["value"] == against["perplexity"]["4"]["value"] == pytest.approx(math.exp(apart))
+        assert against["passkey"]["4"]["value"] == share

@@ -133,9 +133,13 @@ def test_every_descent_is_judged_as_if_it_were_the_only_one(found: Found) -> Non
             assert each["passkey"]["256"]["value"] == rows[seed]["passkey"]["256"] - rows[label]["passkey"]["256"]
     won = judge["seeds"][found.result["winner"]["label"]]
     assert won == {label: judge["against"][label] for label in won}
-    text = "\n".join(lines(found.result))
-    assert text.count("tuned seed 5: beyond the window") == 1
-    assert "against truncate; against the unscaled model" in text
+    (told,) = (line for line in lines(found.result) if "tuned seed 5: beyond the window" in line)
+    beyond, inside = told.split("; against the unscaled model ")
+    for label in (judge["best_named"], "truncate"):
+        assert f"{100 * (judge['seeds']['tuned seed 5'][label]['beyond']['value'] - 1):+.1f} %" in beyond
+        assert f"against {label}" in beyond
+    assert "at 256" not in inside
+    assert "at 176" in inside or "at 192" in inside
 
 
 def test_the_same_command_goes_on_and_ends_alike(
@@ -201,6 +205,10 @@ def test_a_tuning_that_was_begun_with_another_recipe_is_refused(
     with monkeypatch.context() as changed:
         changed.setattr(parameters, "RATES", dict(parameters.RATES) | {"gains": 0.005})
         with pytest.raises(StoreError, match=rf"another tuning \(recipe.rates.gains is {was} there and 0.005 here\)"):
+            tune(asked, REQUEST, out)
+    with monkeypatch.context() as changed:
+        changed.setattr("ropewalk.tuning.asked.TURNS", 3.0)
+        with pytest.raises(StoreError, match=r"another tuning \(recipe.turns is 2.0 there and 3.0 here\)"):
             tune(asked, REQUEST, out)
     monkeypatch.setattr("ropewalk.tuning.asked.VERSION", draws.VERSION + 1)
     said = rf"another tuning \(recipe.draws is {draws.VERSION} there and {draws.VERSION + 1} here\)"

@@ -95,7 +95,7 @@ def result(
             "best_retrieval": keeper,
             "against": {label: judged.against(label) for label in judged.labels[1:]},
             "seeds": {
-                seed: {label: judged.against(label, seed) for label in dict.fromkeys((other, TRUNCATE, NONE))}
+                seed: {label: judged.against(label, seed) for label in (other, TRUNCATE, NONE)}
                 for seed in (seeds if len(seeds) > 1 else ())
             },
             "retrieval": {
